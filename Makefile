@@ -1,0 +1,54 @@
+# `make plan`  installs what planning needs into .venv and runs the main job on the shipped example.
+# `make test`  checks everything: format, lint, types, layers, tests, and the README's commands.
+PYTHON ?= python3
+BIN := .venv/bin
+EXAMPLE ?= examples/llama-70b-training.toml
+
+.PHONY: plan test format lint types layers unit docs lock clean
+
+plan: .venv/.core
+	$(BIN)/wattline plan $(EXAMPLE) --html report.html
+
+test: lint types layers unit
+
+lint: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/.dev
+	$(BIN)/mypy
+
+layers: .venv/.dev
+	$(BIN)/lint-imports
+
+unit: .venv/.dev
+	$(BIN)/pytest -n 2
+
+format: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Facts and command lines in docs/ are written by the code; this writes them anew.
+docs: .venv/.dev
+	$(BIN)/python scripts/write_docs.py
+
+lock: .venv/.dev
+	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header --python-version 3.11 -q -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --python-version 3.11 -q -o requirements-dev.lock
+
+# The stamps make a second run install nothing: they are older only if a lock or the metadata changes.
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Wattline needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+
+.venv/.core: requirements.lock pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+.venv/.dev: requirements-dev.lock .venv/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis report.html

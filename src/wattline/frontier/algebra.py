@@ -1,0 +1,703 @@
+"""A frontier is the set of (time, energy) choices for a piece of work, none of which beats another
+in both, each remembering how to realise it.
+
+Energy is stored **above waiting**: ``e = E - w t`` with `w` the watts a device draws while it waits
+for others. Stored so, composition is exact; total energy is recovered once, at the top, as
+``E(T) = e + w T``. The operations and the laws they keep:
+
+    a + b   a, then b, on the same device(s)            law 1: + is associative and commutative
+    a & b   a beside b, wait for both                   law 2: & is associative and commutative
+    a | b   either, on the same device                  law 3: | is associative, commutative, idempotent
+    n * a   the same choice n times                     law 4: n * a never beats a + ... + a
+    ZERO    no work: neutral for + and &                law 5: identities
+    NEVER   impossible work: neutral for |, absorbing for + and &
+                                                        law 6: + and & distribute over |
+                                                        law 7: prune(compose(x)) = prune(compose(prune(x)))
+                                                        law 8: a plan reproduces its point
+Two readings, never mixed silently (law 9): ``discrete`` picks one point of each leaf; ``hull`` may mix
+two adjacent points in time. In the hull reading `&` does not distribute over `|` (a mixture of two
+kinds of work is not a convex combination of their barriers), so law 6 holds there for + alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import GoalError, InputError
+from ..units import show
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+Reading = Literal["discrete", "hull"]
+Knobs = Mapping[str, Any]
+
+# Above this many pairs a discrete sum first drops pairs that a realisable point surely beats.
+_FILTER_PAIRS = 20_000
+_BUCKETS = 1 << 16
+# Rows of pairs looked at together: 64 x 1,000 doubles stay in a core's cache.
+_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One leaf's part of a plan: its knobs, for `share` of its work (1 unless two points are mixed)."""
+
+    knobs: Knobs
+    share: float
+    time: float
+    energy: float
+    leaf: Leaf
+    index: int
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """Where composition ends: points of one piece of work as a source gave them, unpruned order."""
+
+    time: Array
+    energy: Array
+    keep: Index
+    knobs: Sequence[Knobs]
+    waiting_power: float
+    parts: Mapping[str, Array]
+    provenance: str
+    source: str
+    uncertainty: float
+
+    def choices(self, position: float) -> Iterator[Choice]:
+        """Yield the point at `position` of the pruned frontier, or the two it mixes."""
+        low = int(position)
+        share = position - low
+        for index, part in ((low, 1.0 - share), (low + 1, share)):
+            if part > 0.0:
+                k = int(self.keep[index])
+                knobs = self.knobs[k] if self.knobs else {"point": k}
+                yield Choice(knobs, part, part * float(self.time[k]), part * float(self.energy[k]), self, k)
+
+
+@dataclass(frozen=True)
+class _Nothing:
+    """Origin of ZERO and NEVER."""
+
+    def choices(self, position: float) -> Iterator[Choice]:
+        return iter(())
+
+
+@dataclass(frozen=True)
+class _Compose:
+    """Origin of sums and barriers: `picks` (n, k) positions of each of the k children."""
+
+    children: tuple[Frontier, ...]
+    picks: Array
+
+    def choices(self, position: float) -> Iterator[Choice]:
+        low = int(position)
+        share = position - low
+        at = self.picks[low]
+        if share:
+            at = at + share * (self.picks[low + 1] - at)
+        for child, where in zip(self.children, at, strict=True):
+            yield from child._origin.choices(float(where))
+
+
+@dataclass(frozen=True)
+class _HullSum:
+    """Origin of a sum of many hulls, from slow to fast: `mover` says which child takes each segment,
+    `steps` (n,) how many segments have been taken at each point.
+    """
+
+    children: tuple[Frontier, ...]
+    mover: Index
+    steps: Index
+
+    def choices(self, position: float) -> Iterator[Choice]:
+        low = int(position)
+        share = position - low
+        size = len(self.children)
+        at = np.bincount(self.mover[: self.steps[low]], minlength=size).astype(float)
+        if share:
+            # Towards the next, slower point these segments are taken back.
+            moving = self.mover[self.steps[low + 1] : self.steps[low]]
+            at -= share * np.bincount(moving, minlength=size)
+        for child, where in zip(self.children, at, strict=True):
+            # Steps count from the slowest vertex; a child's own points count from the fastest.
+            yield from child._origin.choices(len(child) - 1 - float(where))
+
+
+@dataclass(frozen=True)
+class _Either:
+    """Origin of `|`: which child each point comes from, and its position there."""
+
+    children: tuple[Frontier, ...]
+    which: Index
+    picks: Array
+
+    def choices(self, position: float) -> Iterator[Choice]:
+        low = int(position)
+        share = position - low
+        for index, part in ((low, 1.0 - share), (low + 1, share)):
+            if part > 0.0:
+                child = self.children[int(self.which[index])]
+                for c in child._origin.choices(float(self.picks[index])):
+                    yield Choice(c.knobs, part * c.share, part * c.time, part * c.energy, c.leaf, c.index)
+
+
+@dataclass(frozen=True)
+class _Repeat:
+    """Origin of `n * a`: the same choice n times."""
+
+    child: Frontier
+    count: int
+
+    def choices(self, position: float) -> Iterator[Choice]:
+        once = tuple(self.child._origin.choices(position))
+        for _ in range(self.count):
+            yield from once
+
+
+@dataclass(frozen=True)
+class _Subset:
+    """Origin of thinning, of a hull and of totals: points of another frontier."""
+
+    child: Frontier
+    picks: Index
+
+    def choices(self, position: float) -> Iterator[Choice]:
+        low = int(position)
+        share = position - low
+        if not share:
+            yield from self.child._origin.choices(float(self.picks[low]))
+            return
+        for index, part in ((low, 1.0 - share), (low + 1, share)):
+            for c in self.child._origin.choices(float(self.picks[index])):
+                yield Choice(c.knobs, part * c.share, part * c.time, part * c.energy, c.leaf, c.index)
+
+
+_Origin = Leaf | _Nothing | _Compose | _HullSum | _Either | _Repeat | _Subset
+
+
+@dataclass(frozen=True)
+class Point:
+    """One choice on a frontier. `time` s; `energy` J above waiting; `total` J with waiting.
+
+    `position` is the index on the frontier; in the hull reading it may lie between two.
+    """
+
+    frontier: Frontier
+    position: float
+    time: float
+    energy: float
+
+    @property
+    def total(self) -> float:
+        """Total joules of this choice when nothing else makes it wait."""
+        return self.energy + self.frontier.waiting_power * self.time
+
+    @property
+    def average_power(self) -> float:
+        """Average watts over all devices of this choice; infinite for work that takes no time."""
+        return self.total / self.time if self.time > 0 else math.inf
+
+    @functools.cached_property
+    def plan(self) -> tuple[Choice, ...]:
+        """The knobs of every leaf, in order."""
+        return tuple(self.frontier._origin.choices(self.position))
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Joules by component; what no leaf names is "waiting"."""
+        out: dict[str, float] = {}
+        for choice in self.plan:
+            for name, joules in choice.leaf.parts.items():
+                if name != "waiting":
+                    out[name] = out.get(name, 0.0) + choice.share * float(joules[choice.index])
+        out["waiting"] = self.total - sum(out.values())
+        return out
+
+    @property
+    def uncertainty(self) -> float:
+        """Relative standard deviation of the energy: errors of one source add up, of two sources in quadrature."""
+        by_source: dict[str, float] = {}
+        weight = 0.0
+        for c in self.plan:
+            joules = abs(c.energy + c.leaf.waiting_power * c.time)
+            by_source[c.leaf.source] = by_source.get(c.leaf.source, 0.0) + c.leaf.uncertainty * joules
+            weight += joules
+        return math.sqrt(sum(v * v for v in by_source.values())) / weight if weight else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """Time-energy choices of a piece of work. Build one with `Frontier.of`.
+
+    Attributes
+    ----------
+    time : (n,) seconds, strictly increasing.
+    energy : (n,) joules above waiting, strictly decreasing.
+    waiting_power : watts drawn while waiting, summed over the devices.
+    reading : "discrete" or "hull".
+    slack : joules by which, at any deadline, `energy` may lie above the exact frontier (thinning).
+    """
+
+    time: Array
+    energy: Array
+    waiting_power: float
+    reading: Reading = "discrete"
+    slack: float = 0.0
+    totals: bool = False
+    _origin: _Origin = field(default_factory=_Nothing, repr=False)
+
+    # ---- making one -------------------------------------------------------------------------
+
+    @staticmethod
+    def of(
+        time: ArrayLike,
+        energy: ArrayLike,
+        *,
+        waiting_power: float = 0.0,
+        knobs: Sequence[Knobs] = (),
+        parts: Mapping[str, Array] | None = None,
+        provenance: str = "modelled",
+        source: str = "",
+        uncertainty: float = 0.0,
+    ) -> Frontier:
+        """Make a frontier from raw points, dropping those that another beats in both.
+
+        Parameters
+        ----------
+        time, energy : (n,) seconds and joules **above waiting** (subtract ``waiting_power * time``).
+        knobs : n mappings, how each point is realised.
+        parts : component -> (n,) joules, for breakdowns.
+
+        >>> Frontier.of([1, 2, 3], [9, 5, 6]).time
+        array([1., 2.])
+        """
+        t, e = np.atleast_1d(np.asarray(time, float)), np.atleast_1d(np.asarray(energy, float))
+        if t.shape != e.shape or t.ndim != 1:
+            raise InputError(f"time and energy must be two lists of one length, got shapes {t.shape}, {e.shape}")
+        for name, values in (("time", t), ("energy", e)):
+            if not np.isfinite(values).all():
+                row = int(np.flatnonzero(~np.isfinite(values))[0])
+                raise InputError(f"every {name} must be finite, but point {row} is {values[row]}")
+        if t.size and t.min() < 0:
+            raise InputError(f"every time must be >= 0 s, but point {int(t.argmin())} is {t.min()} s")
+        if not (math.isfinite(waiting_power) and waiting_power >= 0):
+            raise InputError(f"waiting_power must be a finite number of watts >= 0, got {waiting_power}")
+        if knobs and len(knobs) != t.size:
+            raise InputError(f"knobs must name each of the {t.size} points, got {len(knobs)}")
+        keep = prune(t, e)
+        leaf = Leaf(t, e, keep, knobs, waiting_power, parts or {}, provenance, source, uncertainty)
+        return Frontier(t[keep], e[keep], float(waiting_power), _origin=leaf)
+
+    def __len__(self) -> int:
+        return int(self.time.size)
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "Frontier(never)"
+        span = f"{show(self.time[0], 's')} to {show(self.time[-1], 's')}"
+        return f"Frontier({len(self)} points, {self.reading}, {span}, waiting {show(self.waiting_power, 'W')})"
+
+    @property
+    def _is_zero(self) -> bool:
+        return len(self) == 1 and self.time[0] == 0 and self.energy[0] == 0 and self.waiting_power == 0
+
+    # ---- the algebra ------------------------------------------------------------------------
+
+    def __add__(self, other: Frontier) -> Frontier:
+        return total([self, other])
+
+    def __and__(self, other: Frontier) -> Frontier:
+        return _beside(self, other)
+
+    def __or__(self, other: Frontier) -> Frontier:
+        return _either(self, other)
+
+    def __rmul__(self, count: int) -> Frontier:
+        if not isinstance(count, (int, np.integer)) or count < 0:
+            raise InputError(f"n * frontier needs a whole number n >= 0, got {count!r}")
+        self._may_compose()
+        if count == 0:
+            return ZERO
+        if not len(self):
+            return NEVER
+        origin = _Repeat(self, int(count))
+        return Frontier(
+            count * self.time, count * self.energy, self.waiting_power, self.reading, count * self.slack, _origin=origin
+        )
+
+    def _may_compose(self) -> None:
+        if self.totals:
+            raise InputError("totals from best() do not compose; compose frontiers above waiting first, then call best()")
+
+    # ---- readings and thinning --------------------------------------------------------------
+
+    def hull(self) -> Frontier:
+        """Return the lower convex hull: what mixing two adjacent points in time realises."""
+        keep = hull_index(self.time, self.energy)
+        return Frontier(
+            self.time[keep], self.energy[keep], self.waiting_power, "hull", self.slack, self.totals, _Subset(self, keep)
+        )
+
+    def thin(self, points: int) -> Frontier:
+        """Return at most `points` of the points; `slack` grows by the joules this may cost.
+
+        At every deadline that the full frontier meets, the thinned one meets it too, at no more
+        than ``slack`` joules above (the fastest point is always kept). In the hull reading this is
+        the loss of one kept vertex against the next; mixtures lie closer.
+        """
+        if points < 2:
+            raise InputError(f"thin(points) needs points >= 2, got {points}")
+        if len(self) <= points:
+            return self
+        keep = _spaced(-self.energy, points)
+        # Dropped points j in (i, next kept) fall back to point i: the loss is at most e_i - e_(next - 1).
+        last = np.append(keep[1:] - 1, len(self) - 1)
+        loss = float(np.max(self.energy[keep] - self.energy[last]))
+        return Frontier(
+            self.time[keep],
+            self.energy[keep],
+            self.waiting_power,
+            self.reading,
+            self.slack + loss,
+            self.totals,
+            _Subset(self, keep),
+        )
+
+    # ---- queries ----------------------------------------------------------------------------
+
+    def at(self, index: int) -> Point:
+        """Return point `index`."""
+        if not -len(self) <= index < len(self):
+            raise InputError(f"point {index} is not among the {len(self)} points of this frontier")
+        index %= len(self)
+        return Point(self, float(index), float(self.time[index]), float(self.energy[index]))
+
+    def plan(self, index: int) -> tuple[Choice, ...]:
+        """Unroll point `index` into the knobs of every leaf, in order."""
+        return self.at(index).plan
+
+    @property
+    def fastest(self) -> Point:
+        """The choice that takes the least time."""
+        self._must_exist()
+        return self.at(0)
+
+    @property
+    def least_energy(self) -> Point:
+        """The choice of least total energy (waiting included) when nothing else makes it wait."""
+        self._must_exist()
+        return self.at(int(np.argmin(self.energy + self.waiting_power * self.time)))
+
+    @property
+    def knee(self) -> Point:
+        """The point farthest below the chord from fastest to least energy, both axes scaled to 1."""
+        self._must_exist()
+        end = int(self.least_energy.position)
+        if end < 2:
+            return self.at(0)
+        t = self.time[: end + 1]
+        e = (self.energy + self.waiting_power * self.time)[: end + 1]
+        x, y = (t - t[0]) / (t[-1] - t[0]), (e - e[-1]) / (e[0] - e[-1])
+        return self.at(int(np.argmax(1.0 - x - y)))
+
+    def by(self, deadline: float) -> Point:
+        """Return the choice of least energy above waiting that ends by `deadline` seconds.
+
+        Whoever must wait for the deadline anyway spends ``total(deadline)``.
+        """
+        self._must_exist()
+        if not deadline >= self.time[0]:
+            raise GoalError(
+                f"no choice ends by {show(deadline, 's', 6)}; the fastest needs {show(float(self.time[0]), 's', 6)}"
+            )
+        low = int(np.searchsorted(self.time, deadline, side="right")) - 1
+        if self.reading == "discrete" or low == len(self) - 1 or self.time[low] == deadline:
+            return self.at(low)
+        share = (deadline - self.time[low]) / (self.time[low + 1] - self.time[low])
+        energy = self.energy[low] + share * (self.energy[low + 1] - self.energy[low])
+        return Point(self, low + float(share), float(deadline), float(energy))
+
+    def within(self, *, power: float | None = None, energy: float | None = None) -> Point:
+        """Return the fastest choice whose average power (W) or total energy (J) is within the limit."""
+        self._must_exist()
+        if (power is None) == (energy is None):
+            raise InputError("within() takes one limit: power= in watts or energy= in joules")
+        spent = self.energy + self.waiting_power * self.time
+        if power is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values, limit, unit = spent / self.time, power, "W"
+        else:
+            assert energy is not None
+            values, limit, unit = spent, energy, "J"
+        ok = np.flatnonzero(values <= limit)
+        if not ok.size:
+            what = "average power" if power is not None else "total energy"
+            raise GoalError(
+                f"no choice keeps {what} within {show(limit, unit)}; the least is {show(float(np.nanmin(values)), unit)}"
+            )
+        return self.at(int(ok[0]))
+
+    def total(self, time: float) -> float:
+        """Return total joules when everything ends at `time` seconds and whoever is done waits."""
+        return self.by(time).energy + self.waiting_power * time
+
+    @property
+    def average_power(self) -> Array:
+        """(n,) average watts of each point, waiting included."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray((self.energy + self.waiting_power * self.time) / self.time)
+
+    def _must_exist(self) -> None:
+        if not len(self):
+            raise GoalError("this work has no choice at all (NEVER); one of its parts is impossible")
+
+
+ZERO = Frontier(np.zeros(1), np.zeros(1), 0.0)
+NEVER = Frontier(np.zeros(0), np.zeros(0), 0.0)
+
+
+# ---- pruning -------------------------------------------------------------------------------------
+
+
+def prune(time: Array, energy: Array) -> Index:
+    """Return the indices of the points that no other beats, by time; of equals the first stays."""
+    order = np.lexsort((energy, time))
+    e = energy[order]
+    best = np.minimum.accumulate(e)
+    keep = np.ones(e.size, bool)
+    keep[1:] = e[1:] < best[:-1]
+    return np.asarray(order[keep], dtype=np.int64)
+
+
+def hull_index(time: Array, energy: Array) -> Index:
+    """Return the indices of the vertices of the lower convex hull of pruned points."""
+    stack: list[int] = []
+    t, e = time.tolist(), energy.tolist()
+    for i in range(len(t)):
+        while len(stack) >= 2:
+            a, b = stack[-2], stack[-1]
+            if (e[b] - e[a]) * (t[i] - t[a]) < (e[i] - e[a]) * (t[b] - t[a]):
+                break
+            stack.pop()
+        stack.append(i)
+    return np.asarray(stack, dtype=np.int64)
+
+
+def _spaced(rising: Array, points: int) -> Index:
+    """Choose `points` indices of a rising array, first and last included, with the least largest step."""
+
+    def walk(step: float) -> list[int]:
+        kept = [0]
+        while kept[-1] < rising.size - 1 and len(kept) <= points:
+            reach = int(np.searchsorted(rising, rising[kept[-1]] + step, side="right"))
+            kept.append(min(max(reach, kept[-1] + 1), rising.size - 1))
+        return kept
+
+    low, high = 0.0, float(rising[-1] - rising[0])
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        if len(walk(middle)) <= points:
+            high = middle
+        else:
+            low = middle
+    return np.asarray(walk(high), dtype=np.int64)
+
+
+# ---- operations ----------------------------------------------------------------------------------
+
+
+def total(frontiers: Iterable[Frontier]) -> Frontier:
+    """Return one piece of work after the other on the same device(s): ``a + b + ...``.
+
+    Hulls are merged by slope in one go; discrete frontiers two at a time, exactly.
+    """
+    parts = [f for f in frontiers if not f._is_zero]
+    if not parts:
+        return ZERO
+    if any(not len(f) for f in parts):
+        return NEVER
+    if len(parts) == 1:
+        return parts[0]
+    reading = _same_reading(parts)
+    powers = {f.waiting_power for f in parts}
+    if len(powers) > 1:
+        listed = ", ".join(show(p, "W", 6) for p in sorted(powers))
+        raise InputError(f"a + b runs on the same device, so waiting powers must be equal, got {listed}; use & or best()")
+    if reading == "hull":
+        return _hull_total(parts)
+    return functools.reduce(_pair_total, parts)
+
+
+def _same_reading(parts: Sequence[Frontier]) -> Reading:
+    for f in parts:
+        f._may_compose()
+    readings = {f.reading for f in parts}
+    if len(readings) > 1:
+        raise InputError("law 9: discrete and hull readings do not mix; call .hull() on the discrete frontier first")
+    return readings.pop()
+
+
+def _hull_total(parts: Sequence[Frontier]) -> Frontier:
+    """Merge hulls by slope, from the slowest vertices towards the fastest."""
+    sizes = np.array([len(f) for f in parts])
+    owner = np.repeat(np.arange(len(parts)), sizes)[:-1]
+    times, energies = np.concatenate([f.time for f in parts]), np.concatenate([f.energy for f in parts])
+    inner = np.ones(times.size - 1, bool)
+    inner[np.cumsum(sizes)[:-1] - 1] = False  # the step from one child's slowest to the next one's fastest
+    dt, de, owner = np.diff(times)[inner], -np.diff(energies)[inner], owner[inner]
+    # The price of a second rises from slow to fast along each child, so one sort interleaves them all.
+    price = de / dt
+    order = np.argsort(price, kind="stable")
+    slowest = np.cumsum(sizes) - 1
+    time = np.cumsum(np.append(times[slowest].sum(), -dt[order]))
+    energy = np.cumsum(np.append(energies[slowest].sum(), de[order]))
+    # Equal prices from different children are one straight edge, whose inner vertices say nothing;
+    # and a segment lost to rounding must not leave two points at one time.
+    price = price[order]
+    vertex = np.ones(time.size, bool)
+    vertex[1:-1] = (price[1:] > price[:-1]) & (np.diff(time)[:-1] < 0) & (np.diff(energy)[:-1] > 0)
+    steps = np.flatnonzero(vertex)[::-1]
+    origin = _HullSum(tuple(parts), owner[order], steps)
+    slack = sum(f.slack for f in parts)
+    return Frontier(time[steps], energy[steps], parts[0].waiting_power, "hull", slack, _origin=origin)
+
+
+def _pair_total(a: Frontier, b: Frontier) -> Frontier:
+    """Return the exact Minkowski sum of two discrete frontiers."""
+    i, j = _pairs(a, b)
+    t, e = a.time[i] + b.time[j], a.energy[i] + b.energy[j]
+    keep = prune(t, e)
+    picks = np.stack([i[keep], j[keep]], axis=1).astype(float)
+    origin = _Compose((a, b), picks)
+    return Frontier(t[keep], e[keep], a.waiting_power, "discrete", a.slack + b.slack, _origin=origin)
+
+
+def _pairs(a: Frontier, b: Frontier) -> tuple[Index, Index]:
+    """Return index pairs that may lie on the sum's frontier.
+
+    All of them when few; otherwise those not surely beaten. Every k-th row and column of pairs gives
+    realisable points; their running minimum over small time buckets is a bar, and a pair above the
+    bar of an earlier bucket is beaten. The bar only ever keeps too many, so the result stays exact.
+    """
+    if len(a) * len(b) <= _FILTER_PAIRS:
+        grid = np.indices((len(a), len(b)))
+        return grid[0].ravel(), grid[1].ravel()
+    start, end = float(a.time[0] + b.time[0]), float(a.time[-1] + b.time[-1])
+    scale = (_BUCKETS - 2) / (end - start)
+    ta, tb = (a.time - a.time[0]) * scale, (b.time - b.time[0]) * scale
+    bar = np.full(_BUCKETS, np.inf)
+    for rows, columns in ((_every(len(a)), slice(None)), (slice(None), _every(len(b)))):
+        bucket = np.add.outer(ta[rows], tb[columns]).astype(np.int32).ravel()
+        np.minimum.at(bar, bucket, np.add.outer(a.energy[rows], b.energy[columns]).ravel())
+    np.minimum.accumulate(bar, out=bar)
+    # Two buckets earlier: one because the bar's own bucket may lie later, one for rounding.
+    bar = np.concatenate([[np.inf, np.inf], bar[:-2]])
+    left, right = [], []
+    for first in range(0, len(a), _ROWS):
+        rows = slice(first, first + _ROWS)
+        bucket = np.add.outer(ta[rows], tb).astype(np.int32)
+        ok = np.flatnonzero(np.add.outer(a.energy[rows], b.energy) <= bar[bucket])
+        left.append(ok // len(b) + first)
+        right.append(ok % len(b))
+    return np.concatenate(left), np.concatenate(right)
+
+
+def _every(size: int) -> slice:
+    return slice(None, None, max(1, size // 64))
+
+
+def _beside(a: Frontier, b: Frontier) -> Frontier:
+    """Return both at once on different devices: max of times, sum of energies and waiting powers."""
+    if a._is_zero:
+        return b
+    if b._is_zero:
+        return a
+    if not len(a) or not len(b):
+        return NEVER
+    reading = _same_reading([a, b])
+    start = max(a.time[0], b.time[0])
+    times = np.union1d(a.time, b.time)
+    times = times[times >= start]
+    pick = np.stack([_positions(a, times), _positions(b, times)], axis=1)
+    energy = _energies(a, pick[:, 0]) + _energies(b, pick[:, 1])
+    # A later barrier that saves nothing is beaten by the one before.
+    keep = prune(times, energy)
+    if reading == "hull":
+        keep = keep[hull_index(times[keep], energy[keep])]
+    origin = _Compose((a, b), pick[keep])
+    power = a.waiting_power + b.waiting_power
+    return Frontier(times[keep], energy[keep], power, reading, a.slack + b.slack, _origin=origin)
+
+
+def _positions(f: Frontier, times: Array) -> Array:
+    """Return the position on `f` of its best choice by each time (fractional in the hull reading)."""
+    low = np.searchsorted(f.time, times, side="right") - 1
+    at = low.astype(float)
+    if f.reading == "hull" and len(f) > 1:
+        inner = low < len(f) - 1
+        k = low[inner]
+        at[inner] += (times[inner] - f.time[k]) / (f.time[k + 1] - f.time[k])
+    return at
+
+
+def _energies(f: Frontier, positions: Array) -> Array:
+    low = positions.astype(np.int64)
+    share = positions - low
+    high = np.minimum(low + 1, len(f) - 1)
+    return np.asarray(f.energy[low] + share * (f.energy[high] - f.energy[low]))
+
+
+def _either(a: Frontier, b: Frontier) -> Frontier:
+    """Return the lower envelope of two ways to do the same work on the same device."""
+    if not len(a):
+        return b
+    if not len(b):
+        return a
+    reading = _same_reading([a, b])
+    if a.waiting_power != b.waiting_power:
+        raise InputError(
+            "a | b chooses on the same device, so waiting powers must be equal, got "
+            f"{show(a.waiting_power, 'W', 6)} and {show(b.waiting_power, 'W', 6)}; best() compares totals across devices"
+        )
+    return _merge([a, b], reading, a.waiting_power, totals=False)
+
+
+def _merge(parts: Sequence[Frontier], reading: Reading, waiting_power: float, *, totals: bool) -> Frontier:
+    time = np.concatenate([f.time for f in parts])
+    energy = np.concatenate([f.energy for f in parts])
+    which = np.repeat(np.arange(len(parts)), [len(f) for f in parts])
+    inner = np.concatenate([np.arange(len(f)) for f in parts]).astype(float)
+    keep = prune(time, energy)
+    if reading == "hull":
+        keep = keep[hull_index(time[keep], energy[keep])]
+    origin = _Either(tuple(parts), which[keep], inner[keep])
+    slack = max(f.slack for f in parts)
+    return Frontier(time[keep], energy[keep], waiting_power, reading, slack, totals, origin)
+
+
+def best(*frontiers: Frontier) -> Frontier:
+    """Compare the same work on different devices by **total** energy; the result does not compose further.
+
+    Each point's `energy` is total joules with its own waiting power; use it at the top only.
+    """
+    parts = [_as_totals(f) for f in frontiers if len(f)]
+    if not parts:
+        return NEVER
+    readings = {f.reading for f in parts}
+    if len(readings) > 1:
+        raise InputError("law 9: discrete and hull readings do not mix; call .hull() on the discrete frontier first")
+    return _merge(parts, parts[0].reading, 0.0, totals=True)
+
+
+def _as_totals(f: Frontier) -> Frontier:
+    spent = f.energy + f.waiting_power * f.time
+    keep = prune(f.time, spent)
+    return Frontier(f.time[keep], spent[keep], 0.0, f.reading, f.slack, True, _Subset(f, keep))

@@ -1,0 +1,125 @@
+"""The one protocol of the waist: a source turns work and a device into time and energy.
+
+Below the waist hardware (what a device is) and workload (what is to be done) do not know each
+other; they meet here for the first time. Everything above asks a `Source` and nothing else, so
+replacing the silicon, or a model of it by a measurement of it, is one argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..frontier.algebra import Frontier
+from ..hardware.facts import Sheet
+from ..workload.operator import Operator
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Device:
+    """One accelerator in its place: the chip, the node around it and how many share its links."""
+
+    chip: Sheet
+    node: Sheet
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of the device's knobs: core clock (Hz) and power limit (W)."""
+
+    clock: float
+    power_limit: float
+
+
+@dataclass(frozen=True)
+class Points:
+    """One piece of work at each of n settings, before any pruning.
+
+    Attributes
+    ----------
+    clock : (n,) core clock asked for, Hz.
+    time : (n,) seconds.
+    parts : component name -> (n,) joules, "waiting" included: `waiting_power * time`.
+    waiting_power : watts the device draws while it waits for others.
+    provenance : "measured", "calibrated" or "modelled".
+    source : where the numbers come from, in words.
+    uncertainty : relative standard deviation of the energy.
+    extrapolated : True if any operator lies outside the range the source was fitted on.
+    """
+
+    clock: Array
+    time: Array
+    parts: Mapping[str, Array]
+    waiting_power: float
+    provenance: str = "modelled"
+    source: str = ""
+    uncertainty: float = 0.0
+    time_uncertainty: float = 0.0
+    extrapolated: bool = False
+
+    @property
+    def energy(self) -> Array:
+        """(n,) total joules of the device, waiting power included."""
+        return np.sum([*self.parts.values()], axis=0)
+
+    @property
+    def power(self) -> Array:
+        """(n,) average watts."""
+        return self.energy / self.time
+
+    def __add__(self, other: Points) -> Points:
+        """This work, then that one, at the same setting throughout."""
+        if not np.array_equal(self.clock, other.clock):
+            raise InputError("points can be added at the same settings only; their clocks differ")
+        names = [*self.parts, *(name for name in other.parts if name not in self.parts)]
+        zero = np.zeros_like(self.time)
+        parts = {n: self.parts.get(n, zero) + other.parts.get(n, zero) for n in names}
+        mine, theirs = float(self.energy.mean()), float(other.energy.mean())
+        share = mine / (mine + theirs) if mine + theirs > 0 else 0.5
+        # Errors of one source are common to its operators, so they add as a weighted mean.
+        return replace(
+            self,
+            time=self.time + other.time,
+            parts=parts,
+            uncertainty=share * self.uncertainty + (1 - share) * other.uncertainty,
+            time_uncertainty=share * self.time_uncertainty + (1 - share) * other.time_uncertainty,
+            extrapolated=self.extrapolated or other.extrapolated,
+        )
+
+    def times(self, factor: float) -> Points:
+        """The same work `factor` times over."""
+        parts = {name: factor * joules for name, joules in self.parts.items()}
+        return replace(self, time=factor * self.time, parts=parts)
+
+    def frontier(self, label: str = "") -> Frontier:
+        """Return the time-energy frontier over the settings, each point knowing its clock."""
+        knobs = [{"label": label, "clock_hz": float(c)} for c in self.clock]
+        return Frontier.of(
+            self.time,
+            self.energy - self.waiting_power * self.time,
+            knobs=knobs,
+            waiting_power=self.waiting_power,
+            parts=self.parts,
+            provenance=self.provenance,
+            source=self.source,
+            uncertainty=self.uncertainty,
+        )
+
+
+class Source(Protocol):
+    """**Required to implement**: `points`. Planning and simulation see only this."""
+
+    def points(self, operators: Sequence[Operator], device: Device, clocks: Array | None = None) -> Points:
+        """Return time and energy of `operators` run in order on `device` at each of its clocks.
+
+        `clocks`: (n,) core clocks in Hz; all lockable ones of the chip where None. A clock at which
+        the work would draw more than the chip's power limit runs slower: the device throttles.
+        """
+        ...
