@@ -15,7 +15,7 @@ from .errors import UnitError, nearest
 
 # Decimal prefixes (SI brochure, 9th edition, table 7) and binary ones (IEC 80000-13).
 _PREFIX: Final = {
-    "": 1.0, "f": 1e-15, "p": 1e-12, "n": 1e-9, "u": 1e-6, "µ": 1e-6, "m": 1e-3, "k": 1e3, "K": 1e3,
+    "": 1.0, "f": 1e-15, "p": 1e-12, "n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3, "k": 1e3, "K": 1e3,
     "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18, "Z": 1e21, "Y": 1e24,
     "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50,
 }  # fmt: skip
@@ -61,9 +61,16 @@ _ATOM: Final[dict[str, tuple[str, float, bool]]] = {
 }
 
 # What a compound dimension is called inside, so that J/s and W meet.
-_SAME: Final = {"J/s": "W", "1/s": "Hz", "/s": "Hz"}
+_SAME: Final = {"J/s": "W", "/s": "Hz"}
 
-_TEXT = re.compile(r"^\s*([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*?)\s*$")
+# A number, then its unit. Commas and underscores only between groups of three digits, so that a
+# decimal comma ("1,5 W") is refused and not read as fifteen.
+_TEXT: Final = re.compile(
+    r"""^\s*([+-]?
+        (?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]{1,3}(?:_[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)
+        (?:[eE][+-]?[0-9]+)?)\s*(.*?)\s*$""",
+    re.VERBOSE,
+)
 
 
 def _atom(text: str) -> tuple[str, float]:
@@ -87,13 +94,17 @@ def _unit(text: str) -> tuple[str, float]:
     if "/" not in text:
         return _atom(text)
     over, under = (part.strip() for part in text.split("/"))
-    top, up = _atom(over)
+    top, up = _atom("" if over == "1" else over)
     bottom, down = _atom(under)
+    if not under:
+        raise UnitError(f"unit {text!r} ends in '/'; write it as A/B")
+    if top == bottom:
+        return "", up / down
     name = f"{top}/{bottom}" if bottom else top
     return _SAME.get(name, name), up / down
 
 
-def parse(text: str | float | int, unit: str, *, key: str = "") -> float:
+def parse(text: object, unit: str, *, key: str = "") -> float:
     """Read a quantity and return it in SI.
 
     Parameters
@@ -116,14 +127,16 @@ def parse(text: str | float | int, unit: str, *, key: str = "") -> float:
         raise UnitError(f"{where}expected a quantity in {unit or 'plain numbers'}, got {text!r}")
     if not isinstance(text, str):
         if want and want not in ("token", "request"):
-            raise UnitError(f"{where}{text!r} has no unit; write it with one, e.g. \"{text} {unit}\"")
-        return _finite(float(text), where)
+            raise UnitError(f'{where}{text!r} has no unit; write it with one, e.g. "{text} {unit}"')
+        return _finite(_float(text, where), where)
     match = _TEXT.match(text)
     if not match:
-        raise UnitError(f"{where}{text!r} is not a number with a unit, e.g. \"10 {unit}\"")
+        raise UnitError(f'{where}{text!r} is not a number with a unit, e.g. "10 {unit}"')
+    if match[2].startswith(","):
+        raise UnitError(f"{where}{text!r} has a comma that does not part thousands; write a decimal point")
     number = float(match[1].replace(",", "").replace("_", ""))
     if not match[2] and want and want not in ("token", "request"):
-        raise UnitError(f"{where}{text!r} has no unit; write it with one, e.g. \"{text} {unit}\"")
+        raise UnitError(f'{where}{text!r} has no unit; write it with one, e.g. "{text} {unit}"')
     try:
         # A count takes a bare prefix: "15T" tokens, "2 M" requests.
         if want in ("token", "request") and match[2] in _PREFIX:
@@ -144,6 +157,23 @@ def _finite(value: float, where: str) -> float:
     return value
 
 
+def _float(number: float, where: str) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        raise UnitError(f"{where}a whole number of {len(str(number))} digits is out of range") from None
+
+
+# Units that take no prefix in writing, and what they are written in instead.
+_SHOWN: Final = {
+    "K": ("K", 1.0),
+    "m2": ("mm2", 1e-6),
+    "g/J": ("g/kWh", 1 / 3.6e6),
+    "USD/J": ("USD/MWh", 1 / 3.6e9),
+    "EUR/J": ("EUR/MWh", 1 / 3.6e9),
+}
+
+
 def show(value: float, unit: str, digits: int = 3) -> str:
     """Write an SI value for a person, with a prefix that keeps 1 to 999 before the point.
 
@@ -158,11 +188,14 @@ def show(value: float, unit: str, digits: int = 3) -> str:
         value, unit = value / 3600.0, "Wh"
     if unit in ("", "%", "USD", "EUR"):
         return f"{_round(value, digits)} {unit}".strip()
+    if unit in _SHOWN:
+        unit, factor = _SHOWN[unit]
+        return f"{_round(value / factor, digits)} {unit}"
     if unit == "g" and abs(value) >= 1e6:
         value, unit = value / 1e6, "t"
     for prefix in ("E", "P", "T", "G", "M", "k", "", "m", "µ", "n", "p", "f"):
         scale = _PREFIX[prefix]
-        if abs(value) >= scale * (1 - 0.5 * 10.0 ** -digits):
+        if abs(value) >= scale * (1 - 0.5 * 10.0**-digits):
             return f"{_round(value / scale, digits)} {prefix}{unit}"
     return f"{_round(value, digits)} {unit}"
 
@@ -171,8 +204,8 @@ def _show_time(value: float, digits: int) -> str:
     for unit, scale in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if abs(value) >= 2 * scale:
             return f"{_round(value / scale, digits)} {unit}"
-    for prefix in ("", "m", "µ", "n"):
-        if abs(value) >= _PREFIX[prefix]:
+    for prefix in ("", "m", "µ", "n", "p"):
+        if abs(value) >= _PREFIX[prefix] * (1 - 0.5 * 10.0**-digits):
             return f"{_round(value / _PREFIX[prefix], digits)} {prefix}s"
     return f"{_round(value, digits)} s"
 

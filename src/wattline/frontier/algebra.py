@@ -24,7 +24,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -53,11 +53,11 @@ class Choice:
     share: float
     time: float
     energy: float
-    leaf: Leaf
+    leaf: Leaf = field(repr=False)
     index: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Leaf:
     """Where composition ends: points of one piece of work as a source gave them, unpruned order."""
 
@@ -71,43 +71,43 @@ class Leaf:
     source: str
     uncertainty: float
 
-    def choices(self, position: float) -> Iterator[Choice]:
-        """Yield the point at `position` of the pruned frontier, or the two it mixes."""
-        low = int(position)
-        share = position - low
-        for index, part in ((low, 1.0 - share), (low + 1, share)):
-            if part > 0.0:
-                k = int(self.keep[index])
-                knobs = self.knobs[k] if self.knobs else {"point": k}
-                yield Choice(knobs, part, part * float(self.time[k]), part * float(self.energy[k]), self, k)
+    def choices(self, position: float, share: float) -> Iterator[Choice]:
+        """Yield the point at `position` of the pruned frontier, or the two it mixes, for `share` of the work."""
+        for index, part in _ends(position):
+            k = int(self.keep[index])
+            knobs = self.knobs[k] if self.knobs else {"point": k}
+            part *= share
+            yield Choice(knobs, part, part * float(self.time[k]), part * float(self.energy[k]), self, k)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Nothing:
     """Origin of ZERO and NEVER."""
 
-    def choices(self, position: float) -> Iterator[Choice]:
-        return iter(())
+    def uses(self, _position: float) -> list[_Use]:
+        return []
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Compose:
     """Origin of sums and barriers: `picks` (n, k) positions of each of the k children."""
 
     children: tuple[Frontier, ...]
     picks: Array
 
-    def choices(self, position: float) -> Iterator[Choice]:
+    def uses(self, position: float) -> list[_Use]:
         low = int(position)
         share = position - low
-        at = self.picks[low]
-        if share:
-            at = at + share * (self.picks[low + 1] - at)
-        for child, where in zip(self.children, at, strict=True):
-            yield from child._origin.choices(float(where))
+        if not share:
+            return [(child, float(at), 1.0) for child, at in zip(self.children, self.picks[low], strict=True)]
+        return [
+            use
+            for child, at, to in zip(self.children, self.picks[low], self.picks[low + 1], strict=True)
+            for use in _between(child, float(at), float(to), share)
+        ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _HullSum:
     """Origin of a sum of many hulls, from slow to fast: `mover` says which child takes each segment,
     `steps` (n,) how many segments have been taken at each point.
@@ -117,21 +117,24 @@ class _HullSum:
     mover: Index
     steps: Index
 
-    def choices(self, position: float) -> Iterator[Choice]:
+    def uses(self, position: float) -> list[_Use]:
         low = int(position)
         share = position - low
         size = len(self.children)
-        at = np.bincount(self.mover[: self.steps[low]], minlength=size).astype(float)
-        if share:
-            # Towards the next, slower point these segments are taken back.
-            moving = self.mover[self.steps[low + 1] : self.steps[low]]
-            at -= share * np.bincount(moving, minlength=size)
-        for child, where in zip(self.children, at, strict=True):
-            # Steps count from the slowest vertex; a child's own points count from the fastest.
-            yield from child._origin.choices(len(child) - 1 - float(where))
+        # Steps count from the slowest vertex; a child's own points count from the fastest.
+        last = np.array([len(child) - 1 for child in self.children])
+        at = last - np.bincount(self.mover[: self.steps[low]], minlength=size)
+        if not share:
+            return [(child, float(k), 1.0) for child, k in zip(self.children, at, strict=True)]
+        to = at + np.bincount(self.mover[self.steps[low + 1] : self.steps[low]], minlength=size)
+        return [
+            use
+            for child, k, j in zip(self.children, at, to, strict=True)
+            for use in _between(child, float(k), float(j), share)
+        ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Either:
     """Origin of `|`: which child each point comes from, and its position there."""
 
@@ -139,48 +142,64 @@ class _Either:
     which: Index
     picks: Array
 
-    def choices(self, position: float) -> Iterator[Choice]:
-        low = int(position)
-        share = position - low
-        for index, part in ((low, 1.0 - share), (low + 1, share)):
-            if part > 0.0:
-                child = self.children[int(self.which[index])]
-                for c in child._origin.choices(float(self.picks[index])):
-                    yield Choice(c.knobs, part * c.share, part * c.time, part * c.energy, c.leaf, c.index)
+    def uses(self, position: float) -> list[_Use]:
+        return [(self.children[int(self.which[k])], float(self.picks[k]), part) for k, part in _ends(position)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Repeat:
     """Origin of `n * a`: the same choice n times."""
 
     child: Frontier
     count: int
 
-    def choices(self, position: float) -> Iterator[Choice]:
-        once = tuple(self.child._origin.choices(position))
-        for _ in range(self.count):
-            yield from once
+    def uses(self, position: float) -> list[_Use]:
+        return [(self.child, position, 1.0)] * self.count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Subset:
     """Origin of thinning, of a hull and of totals: points of another frontier."""
 
     child: Frontier
     picks: Index
 
-    def choices(self, position: float) -> Iterator[Choice]:
-        low = int(position)
-        share = position - low
-        if not share:
-            yield from self.child._origin.choices(float(self.picks[low]))
-            return
-        for index, part in ((low, 1.0 - share), (low + 1, share)):
-            for c in self.child._origin.choices(float(self.picks[index])):
-                yield Choice(c.knobs, part * c.share, part * c.time, part * c.energy, c.leaf, c.index)
+    def uses(self, position: float) -> list[_Use]:
+        return [(self.child, float(self.picks[k]), part) for k, part in _ends(position)]
+
+
+def _ends(position: float) -> list[tuple[int, float]]:
+    """Return the point at `position`, or the two it mixes, each with its share."""
+    low = int(position)
+    share = position - low
+    return [(low, 1.0 - share), (low + 1, share)] if share else [(low, 1.0)]
+
+
+def _between(child: Frontier, at: float, to: float, share: float) -> list[_Use]:
+    """Return the uses of `child` that lie `share` of the way from position `at` to `to`.
+
+    Along one segment a position is as good as a mixture. Across a vertex it is not, because segments
+    differ in length: there the two ends are mixed. (Rounding can hide such a vertex.)
+    """
+    if math.ceil(max(at, to)) <= math.floor(min(at, to)) + 1:
+        return [(child, at + share * (to - at), 1.0)]
+    return [(child, at, 1.0 - share), (child, to, share)]
+
+
+def _unroll(frontier: Frontier, position: float) -> Iterator[Choice]:
+    """Yield the choice of every leaf, in order. A stack, since a long sum nests deeper than Python may."""
+    stack: list[_Use] = [(frontier, position, 1.0)]
+    while stack:
+        child, at, share = stack.pop()
+        if isinstance(child._origin, Leaf):
+            yield from child._origin.choices(at, share)
+        else:
+            stack += [(f, where, share * part) for f, where, part in reversed(child._origin.uses(at))]
 
 
 _Origin = Leaf | _Nothing | _Compose | _HullSum | _Either | _Repeat | _Subset
+# A child, the position on it, and the share of the work done there.
+_Use = tuple["Frontier", float, float]
 
 
 @dataclass(frozen=True)
@@ -208,7 +227,7 @@ class Point:
     @functools.cached_property
     def plan(self) -> tuple[Choice, ...]:
         """The knobs of every leaf, in order."""
-        return tuple(self.frontier._origin.choices(self.position))
+        return tuple(_unroll(self.frontier, self.position))
 
     @property
     def parts(self) -> dict[str, float]:
@@ -254,6 +273,13 @@ class Frontier:
     totals: bool = False
     _origin: _Origin = field(default_factory=_Nothing, repr=False)
 
+    # numpy numbers leave ``n * frontier`` to us.
+    __array_ufunc__ = None
+
+    def __post_init__(self) -> None:
+        self.time.setflags(write=False)
+        self.energy.setflags(write=False)
+
     # ---- making one -------------------------------------------------------------------------
 
     @staticmethod
@@ -275,11 +301,12 @@ class Frontier:
         time, energy : (n,) seconds and joules **above waiting** (subtract ``waiting_power * time``).
         knobs : n mappings, how each point is realised.
         parts : component -> (n,) joules, for breakdowns.
+        uncertainty : relative standard deviation of the energy; NaN if unknown.
 
         >>> Frontier.of([1, 2, 3], [9, 5, 6]).time
         array([1., 2.])
         """
-        t, e = np.atleast_1d(np.asarray(time, float)), np.atleast_1d(np.asarray(energy, float))
+        t, e = np.atleast_1d(np.array(time, float)), np.atleast_1d(np.array(energy, float))
         if t.shape != e.shape or t.ndim != 1:
             raise InputError(f"time and energy must be two lists of one length, got shapes {t.shape}, {e.shape}")
         for name, values in (("time", t), ("energy", e)):
@@ -290,10 +317,20 @@ class Frontier:
             raise InputError(f"every time must be >= 0 s, but point {int(t.argmin())} is {t.min()} s")
         if not (math.isfinite(waiting_power) and waiting_power >= 0):
             raise InputError(f"waiting_power must be a finite number of watts >= 0, got {waiting_power}")
-        if knobs and len(knobs) != t.size:
+        if len(knobs) not in (0, t.size):
             raise InputError(f"knobs must name each of the {t.size} points, got {len(knobs)}")
+        if uncertainty < 0:
+            raise InputError(
+                f"uncertainty must be a relative standard deviation >= 0 (NaN if unknown), got {uncertainty}"
+            )
+        held = {name: np.array(joules, float) for name, joules in (parts or {}).items()}
+        for name, joules in held.items():
+            if joules.shape != t.shape or not np.isfinite(joules).all():
+                raise InputError(f"parts[{name!r}] must be {t.size} finite joules, one per point, got {joules}")
         keep = prune(t, e)
-        leaf = Leaf(t, e, keep, knobs, waiting_power, parts or {}, provenance, source, uncertainty)
+        for values in (t, e, *held.values()):
+            values.setflags(write=False)
+        leaf = Leaf(t, e, keep, tuple(knobs), float(waiting_power), held, provenance, source, uncertainty)
         return Frontier(t[keep], e[keep], float(waiting_power), _origin=leaf)
 
     def __len__(self) -> int:
@@ -333,9 +370,27 @@ class Frontier:
             count * self.time, count * self.energy, self.waiting_power, self.reading, count * self.slack, _origin=origin
         )
 
+    def copies(self, count: int) -> Frontier:
+        """Return this work on `count` devices side by side, all making the same choice.
+
+        On hulls this equals ``a & ... & a`` (law 10): with convex frontiers no device gains by
+        choosing differently from its equals.
+        """
+        repeated = count * self
+        return replace(repeated, time=self.time, waiting_power=count * self.waiting_power) if count else ZERO
+
+    @property
+    def indices(self) -> Index:
+        """(n,) for a frontier made by `of`: where each point stood among the points it was made from."""
+        if not isinstance(self._origin, Leaf):
+            raise InputError("only a frontier made from raw points knows their indices; unroll with plan() instead")
+        return self._origin.keep
+
     def _may_compose(self) -> None:
         if self.totals:
-            raise InputError("totals from best() do not compose; compose frontiers above waiting first, then call best()")
+            raise InputError(
+                "totals from best() do not compose; compose frontiers above waiting first, then call best()"
+            )
 
     # ---- readings and thinning --------------------------------------------------------------
 
@@ -432,21 +487,35 @@ class Frontier:
             raise InputError("within() takes one limit: power= in watts or energy= in joules")
         spent = self.energy + self.waiting_power * self.time
         if power is not None:
+            # Work that takes no time and no energy draws no power.
             with np.errstate(divide="ignore", invalid="ignore"):
-                values, limit, unit = spent / self.time, power, "W"
+                values = np.where(spent == 0, 0.0, spent / self.time)
+            what, limit, unit, excess = "average power", power, "W", spent - power * self.time
         else:
             assert energy is not None
-            values, limit, unit = spent, energy, "J"
+            what, limit, unit, values, excess = "total energy", energy, "J", spent, spent - energy
         ok = np.flatnonzero(values <= limit)
         if not ok.size:
-            what = "average power" if power is not None else "total energy"
             raise GoalError(
-                f"no choice keeps {what} within {show(limit, unit)}; the least is {show(float(np.nanmin(values)), unit)}"
+                f"no choice keeps {what} within {show(limit, unit)}; the least is {show(float(values.min()), unit)}"
             )
-        return self.at(int(ok[0]))
+        first = int(ok[0])
+        if self.reading == "discrete" or first == 0:
+            return self.at(first)
+        # Both limits are straight lines in (time, energy): the segment into `first` crosses it once.
+        before = first - 1
+        if not excess[before] > 0 >= excess[first]:
+            return self.at(first)  # met or missed by no more than rounding
+        share = float(excess[before] / (excess[before] - excess[first]))
+        if share in (0.0, 1.0):
+            return self.at(first)
+        time_, energy_ = (float(v[before] + share * (v[first] - v[before])) for v in (self.time, self.energy))
+        return Point(self, before + share, time_, energy_)
 
     def total(self, time: float) -> float:
         """Return total joules when everything ends at `time` seconds and whoever is done waits."""
+        if not math.isfinite(time):
+            raise InputError(f"total(time) needs a finite number of seconds, got {time}")
         return self.by(time).energy + self.waiting_power * time
 
     @property
@@ -530,7 +599,9 @@ def total(frontiers: Iterable[Frontier]) -> Frontier:
     powers = {f.waiting_power for f in parts}
     if len(powers) > 1:
         listed = ", ".join(show(p, "W", 6) for p in sorted(powers))
-        raise InputError(f"a + b runs on the same device, so waiting powers must be equal, got {listed}; use & or best()")
+        raise InputError(
+            f"a + b runs on the same device, so waiting powers must be equal, got {listed}; use & or best()"
+        )
     if reading == "hull":
         return _hull_total(parts)
     return functools.reduce(_pair_total, parts)
@@ -554,17 +625,25 @@ def _hull_total(parts: Sequence[Frontier]) -> Frontier:
     inner[np.cumsum(sizes)[:-1] - 1] = False  # the step from one child's slowest to the next one's fastest
     dt, de, owner = np.diff(times)[inner], -np.diff(energies)[inner], owner[inner]
     # The price of a second rises from slow to fast along each child, so one sort interleaves them all.
+    # Listed from slow to fast, segments of equal price and one child keep their order.
+    dt, de, owner = dt[::-1], de[::-1], owner[::-1]
     price = de / dt
+    same = owner[1:] == owner[:-1]
+    # Rounding may have cost a child an ulp of its convexity; taken out of order, its segments would not be its own.
+    while (fallen := np.flatnonzero(same & (price[1:] < price[:-1]))).size:
+        price[fallen + 1] = price[fallen]
     order = np.argsort(price, kind="stable")
     slowest = np.cumsum(sizes) - 1
     time = np.cumsum(np.append(times[slowest].sum(), -dt[order]))
     energy = np.cumsum(np.append(energies[slowest].sum(), de[order]))
-    # Equal prices from different children are one straight edge, whose inner vertices say nothing;
-    # and a segment lost to rounding must not leave two points at one time.
+    # Equal prices from different children are one straight edge, whose inner vertices say nothing.
     price = price[order]
     vertex = np.ones(time.size, bool)
-    vertex[1:-1] = (price[1:] > price[:-1]) & (np.diff(time)[:-1] < 0) & (np.diff(energy)[:-1] > 0)
+    vertex[1:-1] = price[1:] > price[:-1]
     steps = np.flatnonzero(vertex)[::-1]
+    # A segment lost to rounding must not leave two points at one time or of one energy.
+    if not ((np.diff(time[steps]) > 0).all() and (np.diff(energy[steps]) < 0).all()):
+        steps = steps[prune(time[steps], energy[steps])]
     origin = _HullSum(tuple(parts), owner[order], steps)
     slack = sum(f.slack for f in parts)
     return Frontier(time[steps], energy[steps], parts[0].waiting_power, "hull", slack, _origin=origin)
@@ -590,8 +669,8 @@ def _pairs(a: Frontier, b: Frontier) -> tuple[Index, Index]:
     if len(a) * len(b) <= _FILTER_PAIRS:
         grid = np.indices((len(a), len(b)))
         return grid[0].ravel(), grid[1].ravel()
-    start, end = float(a.time[0] + b.time[0]), float(a.time[-1] + b.time[-1])
-    scale = (_BUCKETS - 2) / (end - start)
+    # Not the difference of the sums: beside a long `a` all of a short `b` would round away.
+    scale = (_BUCKETS - 2) / (float(a.time[-1] - a.time[0]) + float(b.time[-1] - b.time[0]))
     ta, tb = (a.time - a.time[0]) * scale, (b.time - b.time[0]) * scale
     bar = np.full(_BUCKETS, np.inf)
     for rows, columns in ((_every(len(a)), slice(None)), (slice(None), _every(len(b)))):
@@ -665,7 +744,8 @@ def _either(a: Frontier, b: Frontier) -> Frontier:
     if a.waiting_power != b.waiting_power:
         raise InputError(
             "a | b chooses on the same device, so waiting powers must be equal, got "
-            f"{show(a.waiting_power, 'W', 6)} and {show(b.waiting_power, 'W', 6)}; best() compares totals across devices"
+            f"{show(a.waiting_power, 'W', 6)} and {show(b.waiting_power, 'W', 6)}; "
+            "best() compares totals across devices"
         )
     return _merge([a, b], reading, a.waiting_power, totals=False)
 

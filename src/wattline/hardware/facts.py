@@ -15,12 +15,33 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..errors import InputError, nearest
 from ..units import parse, show
 
-KINDS = ("chip", "node", "rack", "site")
+KINDS: Final = ("chip", "node", "rack", "site")
+
+# Plain text a sheet may hold beside its facts: what it is called, and what it goes with.
+TAGS: Final = ("name", "title", "aliases", "base", "node", "architecture", "note")
+
+# Tags a variant takes from its base; the others name one sheet only.
+_INHERITED: Final = ("node", "architecture")
+
+# Pairs of keys of which the first may not exceed the second.
+_ORDER: Final = {
+    "chip": (
+        ("clock.min", "clock.max"),
+        ("clock.min", "voltage.knee"),
+        ("voltage.knee", "clock.max"),
+        ("voltage.min", "voltage.max"),
+        ("power.limit_min", "power.limit"),
+        ("power.idle", "power.limit"),
+        ("power.waiting", "power.limit"),
+    ),
+    "node": (("host.idle", "host.power"),),
+    "rack": (("overhead.power", "power.limit"),),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,66 +123,112 @@ class Sheet:
         return default if fact is None else fact.value
 
     def with_(self, changes: Mapping[str, str | float], source: str = "set by hand") -> Sheet:
-        """Return a copy with some facts replaced: text with a unit, or a float in SI."""
+        """Return a copy with some facts replaced: text with a unit, or a float in SI.
+
+        The new facts carry `source` and no uncertainty: what is set by hand is taken as given.
+        """
         facts = dict(self.facts)
         for key, value in changes.items():
             facts[key] = _fact(self.kind, self.name, key, value, source)
+        _check_order(self.kind, self.name, facts)
         return replace(self, facts=facts)
 
 
-def _fact(kind: str, name: str, key: str, value: object, source: str, spread: object = 0.0) -> Fact:
-    known = keys(kind)
-    where = f"{kind} {name}: {key}"
-    if key not in known:
-        raise InputError(f"{where} is not a known key; {nearest(key, known)}")
-    rule = known[key]
-    number = float(value) if isinstance(value, float) else parse(value, rule.unit, key=where)  # type: ignore[arg-type]
-    if not rule.low <= number <= rule.high:
-        raise InputError(
-            f"{where} must lie between {show(rule.low, rule.unit)} and {show(rule.high, rule.unit)}, "
-            f"got {show(number, rule.unit)}"
-        )
-    return Fact(number, rule.unit, source, parse(spread, "", key=where) if spread else 0.0)  # type: ignore[arg-type]
-
-
-def sheet(kind: str, data: Mapping[str, Any], *, base: Sheet | None = None) -> Sheet:
-    """Build a sheet of `kind` from parsed TOML; `base` supplies what `data` leaves out."""
-    tags = {k: str(v) for k, v in data.items() if isinstance(v, (str, bool, int)) and k != "name"}
-    name = str(data.get("name", base.name if base else "unnamed"))
-    facts = dict(base.facts) if base else {}
-    for key, leaf in _leaves(data, ""):
-        value, source, spread = _leaf(kind, name, key, leaf)
-        facts[key] = _fact(kind, name, key, value, source, spread)
-    missing = [k for k, rule in keys(kind).items() if rule.required and k not in facts]
-    if missing:
-        raise InputError(f"{kind} {name} must state {', '.join(missing)}, and does not")
-    return Sheet(kind, name, tags.pop("title", base.title if base else name), facts, tags)
-
-
-def load(kind: str, path: Path, *, base: Sheet | None = None) -> Sheet:
-    """Read a sheet of `kind` from a TOML file."""
+def read(path: Path) -> dict[str, Any]:
+    """Read a TOML file as it stands; a file that cannot be read or parsed is an InputError."""
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
-    return sheet(kind, data, base=base)
+
+
+def load(kind: str, path: Path, *, base: Sheet | None = None) -> Sheet:
+    """Read a sheet of `kind` from a TOML file; one without a name is called as its file is."""
+    data = {"name": path.stem, **read(path)}
+    try:
+        return sheet(kind, data, base=base)
+    except InputError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def sheet(kind: str, data: Mapping[str, Any], *, base: Sheet | None = None) -> Sheet:
+    """Build a sheet of `kind` from parsed TOML; `base` supplies what `data` leaves out."""
+    name = str(data.get("name", base.name if base else "unnamed"))
+    tags = _tags(kind, name, data)
+    title = tags.pop("title", base.title if base else name)
+    if base:
+        tags = {k: base.tags[k] for k in _INHERITED if k in base.tags} | tags
+    facts = dict(base.facts) if base else {}
+    for key, leaf in _leaves(data, ""):
+        facts[key] = _leaf(kind, name, key, leaf)
+    missing = [k for k, rule in keys(kind).items() if rule.required and k not in facts]
+    if missing:
+        raise InputError(f"{kind} {name} must state {', '.join(missing)}, and does not")
+    _check_order(kind, name, facts)
+    return Sheet(kind, name, title, facts, tags)
+
+
+def _tags(kind: str, name: str, data: Mapping[str, Any]) -> dict[str, str]:
+    """Return the plain text entries of a sheet other than its name."""
+    tags = {}
+    for key, value in data.items():
+        if isinstance(value, (list, Mapping)) or key in keys(kind):
+            continue
+        if key not in TAGS:
+            raise InputError(f"{kind} {name}: {key} is not a known key; {nearest(key, [*TAGS, *keys(kind)])}")
+        if not isinstance(value, str):
+            raise InputError(f"{kind} {name}: {key} must be text, got {value!r}")
+        if key != "name":
+            tags[key] = value
+    return tags
 
 
 def _leaves(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
+    """Yield every (dotted key, leaf) but the tags, which stand at the top."""
     for key, value in data.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{key}.")
-        elif prefix or isinstance(value, list):
+        elif prefix or key not in TAGS or isinstance(value, list):
             yield prefix + key, value
 
 
-def _leaf(kind: str, name: str, key: str, leaf: object) -> tuple[object, str, object]:
-    """Take apart ``[value, source]`` or ``[value, source, uncertainty]``."""
-    if isinstance(leaf, list) and len(leaf) in (2, 3) and isinstance(leaf[1], str) and leaf[1]:
-        return leaf[0], leaf[1], leaf[2] if len(leaf) == 3 else 0.0
-    raise InputError(
-        f'{kind} {name}: {key} must be ["value with unit", "source"], got {leaf!r}; '
-        "a number without a source is not taken"
-    )
+def _leaf(kind: str, name: str, key: str, leaf: object) -> Fact:
+    """Turn ``[value, source]`` or ``[value, source, uncertainty]`` into a fact."""
+    rule, where = _rule(kind, name, key), f"{kind} {name}: {key}"
+    if not (isinstance(leaf, list) and len(leaf) in (2, 3)):
+        raise InputError(f'{where} must be ["value with unit", "source"], got {leaf!r}')
+    if not (isinstance(leaf[1], str) and leaf[1].strip()):
+        raise InputError(f"{where} has no source, got {leaf!r}; say where the number comes from")
+    number = parse(leaf[0], rule.unit, key=where)
+    spread = parse(leaf[2], "", key=f"{where} uncertainty") if len(leaf) == 3 else 0.0
+    if spread < 0:
+        raise InputError(f"{where} uncertainty must be 0 or more, got {leaf[2]!r}")
+    return _fact(kind, name, key, number, leaf[1], spread)
+
+
+def _rule(kind: str, name: str, key: str) -> Key:
+    known = keys(kind)
+    if key not in known:
+        raise InputError(f"{kind} {name}: {key} is not a known key; {nearest(key, known)}")
+    return known[key]
+
+
+def _fact(kind: str, name: str, key: str, value: str | float, source: str, spread: float = 0.0) -> Fact:
+    """Make one fact; a float is in SI already, text is read with its unit, and both are bounded."""
+    rule, where = _rule(kind, name, key), f"{kind} {name}: {key}"
+    number = value if isinstance(value, float) else parse(value, rule.unit, key=where)
+    if not rule.low <= number <= rule.high:
+        raise InputError(
+            f"{where} must lie between {show(rule.low, rule.unit)} and "
+            f"{show(rule.high, rule.unit)}, got {show(number, rule.unit)}"
+        )
+    return Fact(float(number), rule.unit, source, spread)
+
+
+def _check_order(kind: str, name: str, facts: Mapping[str, Fact]) -> None:
+    """Refuse a pair of facts that contradict each other, like a lowest clock above the highest."""
+    for low, high in _ORDER.get(kind, ()):
+        if low in facts and high in facts and facts[low].value > facts[high].value:
+            raise InputError(f"{kind} {name}: {low} must not exceed {high}, got {facts[low]} and {facts[high]}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import InputError
-from .model import Latent, Layer, Model, Recurrent, Weights
+from .model import Latent, Layer, Model, Recurrent
 from .quantization import weights
 
 Config = Mapping[str, Any]
@@ -21,37 +21,87 @@ Config = Mapping[str, Any]
 # What a fact is called, most common name first. A dot reaches into a nested table.
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-    "hidden": ("hidden_size", "n_embd", "d_model", "hidden_dim", "model_dim"),
+    "hidden": ("hidden_size", "n_embd", "d_model", "hidden_dim", "model_dim", "n_embed"),
     "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
     "kv_heads": (
-        "num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num",
-        "attn_config.kv_n_heads", "num_query_groups", "num_kv_head",
-    ),  # fmt: skip
+        "num_key_value_heads",
+        "num_kv_heads",
+        "n_head_kv",
+        "multi_query_group_num",
+        "attn_config.kv_n_heads",
+        "num_query_groups",
+        "num_kv_head",
+    ),
     "head_dim": ("head_dim", "attention_head_dim", "kv_channels"),
     "value_dim": ("v_head_dim_plain",),
     "ffn": (
-        "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "ffn_config.ffn_hidden_size",
-        "inner_size", "intermediate_dim",
-    ),  # fmt: skip
+        "intermediate_size",
+        "ffn_dim",
+        "n_inner",
+        "ffn_hidden_size",
+        "ffn_config.ffn_hidden_size",
+        "inner_size",
+        "intermediate_dim",
+    ),
     "vocab": ("vocab_size", "padded_vocab_size", "n_vocab"),
     "positions": ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"),
     "experts": (
-        "n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts",
-        "ffn_config.moe_num_experts", "n_experts", "num_moe_experts",
-    ),  # fmt: skip
+        "n_routed_experts",
+        "num_local_experts",
+        "num_experts",
+        "moe_num_experts",
+        "ffn_config.moe_num_experts",
+        "n_experts",
+        "num_moe_experts",
+    ),
     "top_k": (
-        "num_experts_per_tok", "experts_per_token", "num_selected_experts", "moe_top_k", "moe_k",
-        "num_experts_per_token", "ffn_config.moe_top_k", "moe_router_topk",
-    ),  # fmt: skip
-    "expert_ffn": ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size", "expert_dim"),
-    "shared_experts": ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts"),
+        "num_experts_per_tok",
+        "experts_per_token",
+        "num_selected_experts",
+        "moe_top_k",
+        "moe_k",
+        "num_experts_per_token",
+        "ffn_config.moe_top_k",
+        "moe_router_topk",
+        "moe_topk",
+    ),
+    "expert_ffn": (
+        "moe_intermediate_size",
+        "expert_ffn_hidden_size",
+        "moe_ffn_hidden_size",
+        "expert_dim",
+    ),
+    "shared_experts": (
+        "n_shared_experts",
+        "num_shared_experts",
+        "num_shared_expert",
+        "moe_num_shared_experts",
+    ),
     "shared_ffn": (
-        "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_intermediate_size",
-    ),  # fmt: skip
-    "window": ("sliding_window", "attention_chunk_size", "sliding_window_size", "local_window_size"),
+        "shared_expert_intermediate_size",
+        "moe_shared_expert_intermediate_size",
+        "shared_intermediate_size",
+    ),
+    "window": (
+        "sliding_window",
+        "attention_chunk_size",
+        "sliding_window_size",
+        "local_window_size",
+    ),
     "first_dense": ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"),
-    "moe_every": ("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_interval", "expert_layer_period"),
-    "activation": ("hidden_act", "hidden_activation", "activation_function", "activation", "mlp_hidden_act"),
+    "moe_every": (
+        "decoder_sparse_step",
+        "interleave_moe_layer_step",
+        "moe_layer_interval",
+        "expert_layer_period",
+    ),
+    "activation": (
+        "hidden_act",
+        "hidden_activation",
+        "activation_function",
+        "activation",
+        "mlp_hidden_act",
+    ),
 }
 
 # Values of the family's configuration class where a config.json may leave the key out
@@ -157,7 +207,9 @@ class _Facts:
         if isinstance(config.get("text_config"), Mapping):
             config = config["text_config"]
         self.kind = str(config.get("model_type") or outer.get("model_type") or "")
-        self.config: dict[str, Any] = {**DEFAULTS.get(self.kind, {}), **config}
+        # A null leaves the class default in force, except that it switches a window off.
+        stated = {key: v for key, v in config.items() if v is not None or key == "sliding_window"}
+        self.config: dict[str, Any] = {**DEFAULTS.get(self.kind, {}), **stated}
         quantised = config.get("quantization_config") or outer.get("quantization_config")
         self.quantization: Config = quantised if isinstance(quantised, Mapping) else {}
         self.dtype = str(config.get("torch_dtype") or config.get("dtype") or outer.get("torch_dtype") or "bfloat16")
@@ -189,7 +241,9 @@ class _Facts:
         value = self.maybe(fact)
         if not value:
             known = ", ".join(ALIASES[fact])
-            raise InputError(f"model {self.name!r}: config.json has no {ALIASES[fact][0]!r}; any of these would do: {known}")
+            raise InputError(
+                f"model {self.name!r}: config.json has no {ALIASES[fact][0]!r}; any of these would do: {known}"
+            )
         return value
 
     def whole(self, key: str, value: Any) -> int:
@@ -248,7 +302,7 @@ def _model(x: _Facts) -> Model:
         expert_bias=x.yes("expert_bias"),
         latent=latent,
         recurrent=_recurrent(x, hidden) if any(layer.mixer == "recurrent" for layer in pattern) else None,
-        weights=weights(x.quantization, x.dtype, x.name),
+        weights=weights(x.quantization, x.dtype, len(pattern), x.name),
         source="config.json",
     )
 
@@ -289,9 +343,7 @@ def _head_dim(x: _Facts, hidden: int, heads: int) -> int:
     if not heads:
         return 0
     if hidden % heads:
-        raise InputError(
-            f"model {x.name!r}: hidden_size = {hidden} is not a multiple of {heads} heads; give head_dim"
-        )
+        raise InputError(f"model {x.name!r}: hidden_size = {hidden} is not a multiple of {heads} heads; give head_dim")
     return hidden // heads
 
 

@@ -232,6 +232,11 @@ class Model:
         return count_layers(self.pattern)
 
     @cached_property
+    def kinds(self) -> Mapping[str, int]:
+        """How many layers have each mixer and each feed-forward part."""
+        return Counter(part for layer in self.pattern for part in (layer.mixer, layer.mlp) if part != "none")
+
+    @cached_property
     def attention_layers(self) -> int:
         """Layers that keep keys and values."""
         return sum(layer.mixer in ("full", "window") for layer in self.pattern)
@@ -264,14 +269,15 @@ class Model:
         return self.attention_layers * self.kv_values * BYTES[self.kv]
 
     # ------------------------------------------------------------ parameters
-    def matrices(
-        self, layer: Layer, tensor: int = 1, expert: int = 1, expert_tensor: int = 0
-    ) -> tuple[Matrix, ...]:
+    def matrices(self, layer: Layer, tensor: int = 1, expert: int = 1, expert_tensor: int = 0) -> tuple[Matrix, ...]:
         """Weight matrices of `layer` on one device, in the order they are used."""
         key = (layer, tensor, expert, expert_tensor)
         found = self._cut.get(key)
         if found is None:
-            found = (*_mixer(self, layer, tensor), *_mlp(self, layer, tensor, expert, expert_tensor or tensor))
+            found = (
+                *_mixer(self, layer, tensor),
+                *_mlp(self, layer, tensor, expert, expert_tensor or tensor),
+            )
             self._cut[key] = found
         return found
 

@@ -46,7 +46,8 @@ class Operator:
 class Gemm(Operator):
     """C[b, m, n] = A[b, m, k] B[b, k, n]. `a`, `b`, `c`: stored precision of each matrix.
 
-    `batch` independent products run in one launch (B is read once per product).
+    `batch` independent products run in one launch (B is read once per product). `accumulate` adds
+    to C, which is then read as well as written.
     """
 
     m: float
@@ -56,6 +57,7 @@ class Gemm(Operator):
     a: str = "bf16"
     b: str = "bf16"
     c: str = "bf16"
+    accumulate: bool = False
     kind: ClassVar[str] = "gemm"
 
     @property
@@ -65,7 +67,8 @@ class Gemm(Operator):
     @property
     def bytes(self) -> float:
         m, n, k = self.m, self.n, self.k
-        return self.batch * (m * k * BYTES[self.a] + k * n * BYTES[self.b] + m * n * BYTES[self.c])
+        out = m * n * BYTES[self.c] * (2.0 if self.accumulate else 1.0)
+        return self.batch * (m * k * BYTES[self.a] + k * n * BYTES[self.b] + out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

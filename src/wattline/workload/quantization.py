@@ -24,15 +24,16 @@ _WORDS: Final = {
     "self_attn": "attention", "attention": "attention", "attn": "attention", "router": "router",
     "mlp.gate": "router", "lm_head": "head", "embed": "embedding", "shared_expert": "shared",
     "mamba": "recurrent", "mixer": "recurrent", "feed_forward.experts": "experts", "mlp.experts": "experts",
+    "mlp.down_proj": "dense",
 }  # fmt: skip
 _INNER: Final = ("attention", "recurrent", "dense", "experts", "shared")
 
 
-def weights(quantization: Mapping[str, Any], dtype: str, name: str) -> Weights:
+def weights(quantization: Mapping[str, Any], dtype: str, layers: int, name: str) -> Weights:
     """Return the stored precision of each part.
 
     `quantization`: the `quantization_config` table, or empty. `dtype`: the config's torch_dtype.
-    `name`: the model, for messages.
+    `layers`, `name`: of the model, the latter for messages.
     """
     dtype = dtype.removeprefix("torch.")
     if dtype not in DTYPES:
@@ -43,7 +44,7 @@ def weights(quantization: Mapping[str, Any], dtype: str, name: str) -> Weights:
     linear = _linear(quantization, name)
     if linear is None:
         return base
-    kept = _kept(quantization)
+    kept = _kept(quantization, layers)
     return replace(base, **{part: linear for part in _INNER if part not in kept})
 
 
@@ -66,7 +67,12 @@ def _linear(table: Mapping[str, Any], name: str) -> str | None:
         if isinstance(scheme, Mapping) and scheme.get("num_bits"):
             return _bits(int(scheme["num_bits"]), scheme.get("type", "int") == "float", name)
     text = str(table.get("quant_algo", table.get("format", ""))).lower()
-    for word, precision in (("fp4", "fp4"), ("fp8", "fp8"), ("float-quantized", "fp8"), ("int-quantized", "int8")):
+    for word, precision in (
+        ("fp4", "fp4"),
+        ("fp8", "fp8"),
+        ("float-quantized", "fp8"),
+        ("int-quantized", "int8"),
+    ):
         if word in text:
             return precision
     raise InputError(
@@ -81,24 +87,30 @@ def _groups(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _bits(bits: int, floating: bool, name: str) -> str:
-    known = {(4, True): "fp4", (8, True): "fp8", (4, False): "int4", (8, False): "int8", (16, True): "bf16"}
+    known = {
+        (4, True): "fp4",
+        (8, True): "fp8",
+        (4, False): "int4",
+        (8, False): "int8",
+        (16, True): "bf16",
+    }
     if (bits, floating) not in known:
         kind = "float" if floating else "int"
         raise InputError(f"model {name!r}: {bits}-bit {kind} weights are not known; try 4, 8 or 16 bits")
     return known[bits, floating]
 
 
-def _kept(table: Mapping[str, Any]) -> set[str]:
-    """Parts whose modules are all listed as not to be converted."""
+def _kept(table: Mapping[str, Any], layers: int) -> set[str]:
+    """Parts listed as not to be converted, for every layer or for most of them by number."""
     listed: list[Any] = []
     for key in ("ignore", "modules_to_not_convert", "ignored_layers", "exclude_modules"):
         value = table.get(key)
         if isinstance(value, Iterable) and not isinstance(value, str):
             listed += list(value)
-    # A list of single layers ("model.layers.0.mlp.up_proj") leaves out those layers only.
-    return {
-        part
-        for text in (str(item) for item in listed)
-        for word, part in _WORDS.items()
-        if word in text.replace(r"\.", ".") and not any(piece.isdigit() for piece in text.split("."))
-    }
+    seen: dict[str, set[str]] = {}
+    for text in (str(item).replace("\\.", ".") for item in listed):
+        number = next((piece for piece in text.split(".") if piece.isdigit()), "all")
+        for word, part in _WORDS.items():
+            if word in text:
+                seen.setdefault(part, set()).add(number)
+    return {part for part, numbers in seen.items() if "all" in numbers or len(numbers) > layers / 2}

@@ -1,0 +1,134 @@
+"""Write the tables of docs/catalog.md anew from the catalog's own files.
+
+    python scripts/catalog_docs.py            writes docs/catalog.md
+    python scripts/catalog_docs.py --check    exits 1 if that would change it
+
+Each table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; the text around it is kept.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from wattline.hardware import catalog
+from wattline.hardware.chip import balance
+from wattline.hardware.facts import KINDS, Sheet, keys
+from wattline.units import show
+
+PAGE = Path(__file__).parent.parent / "docs" / "catalog.md"
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    head = list(head)
+    lines = [head, ["---"] * len(head), *map(list, rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def stated(sheet: Sheet, key: str) -> str:
+    """Return a fact as text, or a dash where the sheet does not state it."""
+    return str(sheet.facts[key]) if key in sheet else "-"
+
+
+def chips() -> str:
+    """Return the chips: rates, memory, links, power, and how much of the sheet is an estimate."""
+    head = ["Chip", "Title", "bf16", "fp8", "Memory", "Bandwidth", "FLOP/B", "Link", "Limit", "Node", "Estimates"]
+    rows = []
+    for chip in map(catalog.chip, catalog.names("chip")):
+        dense = "bf16" if "compute.rate.bf16" in chip else "fp16"
+        guesses = sum("estimate" in fact.source for fact in chip.facts.values())
+        rows.append(
+            [
+                f"`{chip.name}`",
+                chip.title,
+                stated(chip, f"compute.rate.{dense}") + (" (fp16)" if dense == "fp16" else ""),
+                stated(chip, "compute.rate.fp8"),
+                f"{chip['memory.hbm.capacity'] / 2**30:.4g} GiB",
+                stated(chip, "memory.hbm.bandwidth"),
+                f"{balance(chip, dense):.0f}",
+                stated(chip, "link.nvlink.bandwidth"),
+                stated(chip, "power.limit"),
+                f"`{chip.tags['node']}`",
+                f"{guesses} of {len(chip.facts)}",
+            ]
+        )
+    return table(head, rows)
+
+
+def nodes() -> str:
+    """Return the nodes: chips, host, fans, adapters, and the reach of the scale-up links."""
+    head = ["Node", "Title", "Chips", "Host", "Fans", "Adapters", "Each", "Link domain"]
+    rows = [
+        [
+            f"`{node.name}`",
+            node.title,
+            stated(node, "chips"),
+            stated(node, "host.power"),
+            f"{100 * node['fan.fraction']:.0f} %",
+            f"{stated(node, 'nic.count')} x {show(node['nic.bandwidth'], 'B/s')}",
+            stated(node, "nic.power"),
+            stated(node, "nvlink.domain"),
+        ]
+        for node in map(catalog.node, catalog.names("node"))
+    ]
+    return table(head, rows)
+
+
+def racks() -> str:
+    """Return the racks."""
+    sheets = map(catalog.rack, catalog.names("rack"))
+    rows = [[f"`{s.name}`", s.title, stated(s, "nodes"), stated(s, "power.limit")] for s in sheets]
+    return table(["Rack", "Title", "Nodes", "Limit"], rows)
+
+
+def sites() -> str:
+    """Return the sites, with the source of the one figure each rests on."""
+    sheets = map(catalog.site, catalog.names("site"))
+    rows = [[f"`{s.name}`", s.title, stated(s, "pue"), s.facts["pue"].source] for s in sheets]
+    return table(["Site", "Title", "PUE", "Source"], rows)
+
+
+def facts() -> str:
+    """Return every key a sheet may have."""
+    rows = [
+        [kind, f"`{rule.name}`", rule.unit or "-", "yes" if rule.required else "", rule.description]
+        for kind in KINDS
+        for rule in keys(kind).values()
+    ]
+    return table(["Kind", "Key", "Unit", "Required", "Meaning"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "chips": chips,
+    "nodes": nodes,
+    "racks": racks,
+    "sites": sites,
+    "keys": facts,
+}
+
+
+def render(page: str) -> str:
+    """Return `page` with each of its tables written anew."""
+    return re.sub(
+        r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}",
+        page,
+        flags=re.DOTALL,
+    )
+
+
+def main() -> int:
+    """Write the page, or with ``--check`` say whether it is stale."""
+    page = PAGE.read_text("utf-8")
+    fresh = render(page)
+    if "--check" in sys.argv[1:]:
+        return int(fresh != page)
+    PAGE.write_text(fresh, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,418 @@
+"""Compiled kernels of the graph frontier: a parametric minimum-cost flow over events.
+
+The network is activity-on-arc. A node is an *event*; an arc is a computation (or a bare precedence) from the event that
+starts it to the event that ends it. The flow on a computation is the price, in watts, that it gets for one second less.
+Its length is the duration it answers with: the higher the flow, the shorter, one *level* per hull vertex. All numbers
+are scaled integers, so ties are ties and nothing drifts, however many breakpoints are crossed.
+
+Level tables: class c owns `first[c] : first[c + 1]` of `length` (descending) and `flow_at` (ascending, first 0); level k
+serves flows between `flow_at[k]` and `flow_at[k + 1]`, the last one without limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numba  # type: ignore[import-untyped]
+import numpy as np
+from numpy.typing import NDArray
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Ints = NDArray[Any]
+Floats = NDArray[np.float64]
+
+INFINITE = np.int64(1) << np.int64(61)  # twice this still fits, and potentials stay below 2**57
+
+
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile to machine code on first call, kept on disk; the type of the function is kept for the checker."""
+    return cast(Callable[P, R], numba.njit(cache=True, nogil=True)(function))
+
+
+@compiled
+def topological_order(count: int, edges: Ints) -> tuple[Ints, int]:
+    """Order `count` nodes so that every edge (m, 2) points forward.
+
+    Returns the order and how many nodes it holds; fewer than `count` means that the rest hang on a cycle.
+    """
+    pointer = np.zeros(count + 2, np.int64)
+    waits = np.zeros(count, np.int64)
+    for k in range(len(edges)):
+        pointer[edges[k, 0] + 2] += 1
+        waits[edges[k, 1]] += 1
+    for v in range(count):
+        pointer[v + 2] += pointer[v + 1]
+    after = np.empty(len(edges), np.int64)
+    for k in range(len(edges)):
+        after[pointer[edges[k, 0] + 1]] = edges[k, 1]
+        pointer[edges[k, 0] + 1] += 1
+    order = np.empty(count, np.int64)
+    done = 0
+    for v in range(count):
+        if waits[v] == 0:
+            order[done] = v
+            done += 1
+    turn = 0
+    while turn < done:
+        v = order[turn]
+        turn += 1
+        for k in range(pointer[v], pointer[v + 1]):
+            w = after[k]
+            waits[w] -= 1
+            if waits[w] == 0:
+                order[done] = w
+                done += 1
+    return order, done
+
+
+@compiled
+def _root(parent: Ints, v: int) -> int:
+    while parent[v] != v:
+        parent[v] = parent[parent[v]]
+        v = parent[v]
+    return v
+
+
+@compiled
+def contract(classes: Ints, edges: Ints) -> tuple[Ints, Ints, Ints, int, int, int]:
+    """Turn n computations and their precedences into the arcs of an activity-on-arc network.
+
+    A start with one predecessor is that predecessor's end, and an end with one successor is that successor's start:
+    moving one onto the other never hurts, because a computation may always wait inside its arc. Sources start at the
+    event `source`, sinks end at `target`.
+
+    Returns tail, head, class (computations first, in order; then precedences, of class 0), events, source, target.
+    """
+    n = len(classes)
+    before = np.zeros(n, np.int64)
+    after = np.zeros(n, np.int64)
+    for k in range(len(edges)):
+        after[edges[k, 0]] += 1
+        before[edges[k, 1]] += 1
+    parent = np.arange(2 * n + 2)
+    for k in range(len(edges)):
+        if after[edges[k, 0]] == 1 or before[edges[k, 1]] == 1:
+            parent[_root(parent, 2 * edges[k, 0] + 1)] = _root(parent, 2 * edges[k, 1])
+    for i in range(n):
+        if before[i] == 0:
+            parent[_root(parent, 2 * i)] = _root(parent, 2 * n)
+        if after[i] == 0:
+            parent[_root(parent, 2 * i + 1)] = _root(parent, 2 * n + 1)
+    name = np.full(2 * n + 2, -1)
+    events = 0
+    for v in range(2 * n + 2):
+        r = _root(parent, v)
+        if name[r] < 0:
+            name[r] = events
+            events += 1
+    tail = np.empty(n + len(edges), np.int64)
+    head = np.empty(n + len(edges), np.int64)
+    kind = np.zeros(n + len(edges), np.int64)
+    for i in range(n):
+        tail[i] = name[_root(parent, 2 * i)]
+        head[i] = name[_root(parent, 2 * i + 1)]
+        kind[i] = classes[i] + 1
+    arcs = n
+    for k in range(len(edges)):
+        u = name[_root(parent, 2 * edges[k, 0] + 1)]
+        v = name[_root(parent, 2 * edges[k, 1])]
+        if u != v:
+            tail[arcs] = u
+            head[arcs] = v
+            arcs += 1
+    source = name[_root(parent, 2 * n)]
+    target = name[_root(parent, 2 * n + 1)]
+    return tail[:arcs], head[:arcs], kind[:arcs], events, source, target
+
+
+@compiled
+def earliest(order: Ints, pointer: Ints, arc: Ints, tail: Ints, head: Ints, length: Ints) -> Ints:
+    """Earliest time of every event when arc a takes `length[a]`; `order` is a topological order of the events."""
+    time = np.zeros(len(order), length.dtype)
+    for v in order:
+        for k in range(pointer[v], pointer[v + 1]):
+            a = arc[k]
+            if tail[a] == v and time[v] + length[a] > time[head[a]]:
+                time[head[a]] = time[v] + length[a]
+    return time
+
+
+@compiled
+def incidence(events: int, tail: Ints, head: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """List the arcs at every event, at both ends.
+
+    Returns pointer (events + 1,), arc (2m,), other end (2m,), and the two places (m, 2) of each arc: at its tail, at
+    its head.
+    """
+    pointer = np.zeros(events + 2, np.int64)
+    for a in range(len(tail)):
+        pointer[tail[a] + 2] += 1
+        pointer[head[a] + 2] += 1
+    for v in range(events):
+        pointer[v + 2] += pointer[v + 1]
+    arc = np.empty(2 * len(tail), np.int32)
+    other = np.empty(2 * len(tail), np.int32)
+    place = np.empty((len(tail), 2), np.int32)
+    for a in range(len(tail)):
+        k = pointer[tail[a] + 1]
+        pointer[tail[a] + 1] += 1
+        arc[k] = a
+        other[k] = head[a]
+        place[a, 0] = k
+        k = pointer[head[a] + 1]
+        pointer[head[a] + 1] += 1
+        arc[k] = a
+        other[k] = tail[a]
+        place[a, 1] = k
+    return pointer[:-1].copy(), arc, other, place
+
+
+@compiled
+def _push(keys: Ints, values: Ints, size: int, key: int, value: int) -> None:
+    i = size
+    while i > 0:
+        above = (i - 1) // 2
+        if keys[above] <= key:
+            break
+        keys[i] = keys[above]
+        values[i] = values[above]
+        i = above
+    keys[i] = key
+    values[i] = value
+
+
+@compiled
+def _pop(keys: Ints, values: Ints, size: int) -> None:
+    """Remove the least key of a heap of `size`; read it before the call."""
+    key = keys[size - 1]
+    value = values[size - 1]
+    size -= 1
+    i = 0
+    while True:
+        below = 2 * i + 1
+        if below >= size:
+            break
+        if below + 1 < size and keys[below + 1] < keys[below]:
+            below += 1
+        if keys[below] >= key:
+            break
+        keys[i] = keys[below]
+        values[i] = values[below]
+        i = below
+    keys[i] = key
+    values[i] = value
+
+
+@compiled
+def _price(
+    a: int, k: int, flow: int, place: Ints, bound: Ints, length: Ints, flow_at: Ints, first: int
+) -> None:
+    """Refresh both bounds of arc `a` after a change of flow; `k` is its level for more flow.
+
+    Slack of the residual arc that leaves v at place y is `time[other[y]] - time[v] - bound[y]`.
+    """
+    bound[place[a, 0]] = length[k]
+    if flow > flow_at[k]:
+        bound[place[a, 1]] = -length[k]
+    elif k > first:
+        bound[place[a, 1]] = -length[k - 1]
+    else:
+        bound[place[a, 1]] = -2 * INFINITE
+
+
+@compiled
+def advance(
+    network: tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, int, int],
+    time: Ints,
+    flow: Ints,
+    price: int,
+    record_from: int,
+    stop: int,
+    keep_times: Ints,
+    keep_flows: Ints,
+    keep_prices: Ints,
+) -> tuple[Ints, Ints, int, int, int]:
+    """Raise the price of a second from `price` until the last event happens at `stop`, or cannot happen sooner.
+
+    Primal-dual: one sweep from the source over residual arcs, nearest first, finds by how much the completion can fall
+    before a path with no slack opens; then every such path is filled, walking back from the target along strictly
+    earlier settled events (each has a predecessor, so the walk hardly ever meets a dead end).
+
+    `network` is (tail, head, first level, last level, pointer, arc, other, place, length, flow_at, source, target).
+    `time` (events,) and `flow` (arcs,) are the state, changed in place: optimal for `price` on entry. Whenever
+    `keep_times` (checkpoints, events) is full, every second checkpoint is dropped and the spacing doubled.
+
+    Returns completions (descending) and prices of the breakpoints at prices >= `record_from` (the price reached before
+    the completion falls further; the last is INFINITE if `stop` was not met), the price, checkpoints kept, sweeps.
+    """
+    tail, head, first, last, pointer, arc, other, place, length, flow_at, source, target = network
+    events = len(time)
+    arcs = len(tail)
+    level = np.empty(arcs, np.int32)
+    bound = np.empty(2 * arcs, np.int64)
+    for a in range(arcs):
+        k = first[a]
+        while k < last[a] and flow_at[k + 1] <= flow[a]:
+            k += 1
+        level[a] = k
+        _price(a, k, flow[a], place, bound, length, flow_at, first[a])
+    seen = np.zeros(events, np.int64)  # the last sweep that settled it
+    rank = np.empty(events, np.int32)
+    shift = np.empty(events, np.int64)
+    queue = np.empty(events + 1, np.int32)
+    turn = np.empty(events, np.int32)
+    path = np.empty(events, np.int32)
+    keys = np.empty(2 * arcs + 1, np.int64)
+    values = np.empty(2 * arcs + 1, np.int32)
+    completions = np.empty(1024, np.int64)
+    prices = np.empty(1024, np.int64)
+    completion = time[target] - time[source]
+    points = 0
+    sweeps = 0
+    kept = 0
+    spacing = 1
+    while True:
+        if len(keep_prices) > 0 and sweeps % spacing == 0:
+            if kept == len(keep_prices):
+                for i in range(kept // 2):
+                    keep_times[i] = keep_times[2 * i]
+                    keep_flows[i] = keep_flows[2 * i]
+                    keep_prices[i] = keep_prices[2 * i]
+                kept //= 2
+                spacing *= 2
+            if sweeps % spacing == 0:
+                keep_times[kept] = time
+                keep_flows[kept] = flow
+                keep_prices[kept] = price
+                kept += 1
+        sweeps += 1
+        # Settle events by distance from the source: the slack that the completion must lose before a path reaches
+        # them. Events at one distance are one level. Within a level there is no branch to mispredict: most time is
+        # spent here, and it halves it.
+        queue[0] = source
+        seen[source] = sweeps
+        start = 0
+        settled = 1
+        waiting = 0
+        step = np.int64(0)
+        while True:
+            front = start
+            while front < settled:
+                u = queue[front]
+                rank[u] = front
+                turn[u] = pointer[u]
+                front += 1
+                now = time[u]
+                for y in range(pointer[u], pointer[u + 1]):
+                    w = other[y]
+                    before = seen[w]
+                    hit = (now + bound[y] == time[w]) & (before != sweeps)
+                    queue[settled] = w
+                    settled += hit
+                    seen[w] = sweeps if hit else before
+            if seen[target] == sweeps:
+                break
+            for i in range(start, settled):
+                u = queue[i]
+                for y in range(pointer[u], pointer[u + 1]):
+                    w = other[y]
+                    if seen[w] != sweeps:
+                        d = step + time[w] - time[u] - bound[y]
+                        if d < INFINITE:
+                            _push(keys, values, waiting, d, w)
+                            waiting += 1
+                shift[i] = step
+            start = settled
+            while seen[values[0]] == sweeps:
+                _pop(keys, values, waiting)
+                waiting -= 1
+            step = keys[0]
+            seen[values[0]] = sweeps
+            queue[settled] = values[0]
+            settled += 1
+            _pop(keys, values, waiting)
+            waiting -= 1
+        rank[target] = events
+        if step > 0 and price >= record_from:
+            if points + 1 >= len(prices):
+                completions = np.concatenate((completions, np.empty_like(completions)))
+                prices = np.concatenate((prices, np.empty_like(prices)))
+            completions[points] = completion
+            prices[points] = price
+            points += 1
+        # Everything beyond the settled events happens earlier by the step, or these happen later: the same.
+        stopped = completion - step <= stop
+        if stopped:
+            step = completion - stop
+        for i in range(start):
+            time[queue[i]] += max(step - shift[i], 0)
+        completion -= step
+        if stopped:
+            return completions[:points], prices[:points], price, kept, sweeps
+        # Fill every path without slack that follows the settled order.
+        v = target
+        depth = 0
+        while True:
+            if v == source:
+                most = INFINITE
+                cut = 0
+                for i in range(depth):
+                    y = path[i]
+                    a = arc[y]
+                    k = level[a]
+                    if place[a, 1] == y:
+                        room = flow_at[k + 1] - flow[a] if k < last[a] else INFINITE
+                    elif flow[a] > flow_at[k]:
+                        room = flow[a] - flow_at[k]
+                    else:
+                        room = flow_at[k] - flow_at[k - 1]
+                    if room < most:
+                        most = room
+                        cut = i
+                if most >= INFINITE:
+                    completions[points] = completion
+                    prices[points] = INFINITE
+                    return completions[: points + 1], prices[: points + 1], price, kept, sweeps
+                price += most
+                for i in range(depth):
+                    y = path[i]
+                    a = arc[y]
+                    k = level[a]
+                    if place[a, 1] == y:
+                        flow[a] += most
+                        if k < last[a] and flow[a] == flow_at[k + 1]:
+                            k += 1
+                    else:
+                        if flow[a] == flow_at[k]:
+                            k -= 1
+                        flow[a] -= most
+                    level[a] = k
+                    _price(a, k, flow[a], place, bound, length, flow_at, first[a])
+                depth = cut
+                y = path[cut]
+                v = head[arc[y]] if place[arc[y], 1] == y else tail[arc[y]]
+            found = False
+            y = turn[v]
+            while y < pointer[v + 1]:
+                u = other[y]
+                if seen[u] == sweeps and rank[u] < rank[v]:
+                    a = arc[y]
+                    back = place[a, 0] if place[a, 1] == y else place[a, 1]
+                    if time[v] - time[u] == bound[back]:
+                        found = True
+                        break
+                y += 1
+            turn[v] = y
+            if found:
+                path[depth] = y
+                depth += 1
+                v = other[y]
+            elif v == target:
+                break
+            else:
+                depth -= 1
+                y = path[depth]
+                v = head[arc[y]] if place[arc[y], 1] == y else tail[arc[y]]
+                turn[v] += 1

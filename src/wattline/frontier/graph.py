@@ -1,0 +1,303 @@
+"""The exact, complete time-energy frontier of a DAG of frontiers, on their convex hulls.
+
+The price of a second is the flow value of one minimum-cost flow; as it grows the completion time falls, and every change
+of the critical cut is a breakpoint (Kelley 1961, Fulkerson 1961). No time quantum, no curve fitting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wattline.errors import GoalError, InputError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Hull = tuple[ArrayLike, ArrayLike]
+
+TIME_BITS = 56  # the longest path at the slowest settings takes about 2**56 ticks: rounding is 1e-14 of it at most
+PRICE_BITS = 60  # the sum of the steepest slopes of all nodes takes about 2**60 ticks
+CHECKPOINT_BYTES = 1 << 27  # memory for solver states kept to answer `schedule` without solving again
+CHECKPOINTS = 32  # at most; a schedule then costs about 1/32 of the solve
+
+
+@dataclass(frozen=True)
+class Dag:
+    """Computations and their precedences.
+
+    Parameters
+    ----------
+    nodes : (n,) integers
+        Class of each node: its place in the list of hulls or option tables.
+    edges : (m, 2) integers
+        `(a, b)`: node b starts when node a has ended, or later.
+    """
+
+    nodes: Ints
+    edges: Ints
+    order: Ints = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        from wattline.frontier import _flow
+
+        nodes = _integers("nodes", self.nodes, 1)
+        edges = _integers("edges", self.edges, 2) if np.size(self.edges) else np.zeros((0, 2), np.int64)
+        if len(nodes) == 0:
+            raise InputError("a graph needs at least one node, but nodes is empty")
+        if edges.shape[1] != 2:
+            raise InputError(f"edges must be pairs (from, to), but their shape is {edges.shape}")
+        if nodes.min() < 0:
+            raise InputError(f"classes must be 0 or more, but node {nodes.argmin()} has {nodes.min()}")
+        outside = np.flatnonzero(((edges < 0) | (edges >= len(nodes))).any(axis=1))
+        if len(outside):
+            a, b = edges[outside[0]]
+            raise InputError(f"edge {outside[0]} ({a}, {b}) must join nodes 0 to {len(nodes) - 1}")
+        if len(edges):
+            edges = np.unique(edges, axis=0)
+        order, done = _flow.topological_order(len(nodes), edges)
+        if done < len(nodes):
+            cycle = _cycle(edges, order[:done], len(nodes))
+            shown = " -> ".join(str(v) for v in cycle[:8]) + (" -> ..." if len(cycle) > 8 else "")
+            raise InputError(f"precedences must not form a cycle, but node {cycle[0]} is on one: {shown}")
+        for name, value in (("nodes", nodes), ("edges", edges), ("order", order)):
+            value.flags.writeable = False
+            object.__setattr__(self, name, value)
+
+
+class Schedule(NamedTuple):
+    """When every node starts and how long it takes, both (n,) in seconds; energy above waiting in joules."""
+
+    start: Floats
+    duration: Floats
+    energy: float
+
+
+@dataclass(frozen=True)
+class GraphFrontier:
+    """Every breakpoint of the least energy above waiting against completion time; straight lines between them.
+
+    Attributes
+    ----------
+    time, energy : (n,) arrays
+        Completion times in seconds, ascending; energies above waiting in joules, descending.
+    price : (n,) array
+        Watts saved per second of delay on the way from the point before to this one, descending; the first is infinite.
+    waiting_power : float
+        Watts drawn by all devices together while they wait.
+    solve_s : float
+        Seconds that the solve took.
+    method : str
+        "direct", or "affine" when extended from fewer repetitions (see `solve_family`).
+    sweeps : int
+        Steps that the solver took.
+    """
+
+    time: Floats
+    energy: Floats
+    price: Floats
+    waiting_power: float
+    solve_s: float
+    method: str
+    sweeps: int
+    _network: Callable[[], _Network] = field(repr=False, compare=False)
+
+    def energy_at(self, time: float) -> float:
+        """Least energy above waiting, joules, to complete by `time` seconds.
+
+        Beyond the slowest breakpoint the work completes there and waits.
+        """
+        self._check(time)
+        return float(np.interp(time, self.time, self.energy))
+
+    def total(self, time: float) -> float:
+        """Least total energy in joules, waiting included, over an iteration of `time` seconds."""
+        return self.energy_at(time) + self.waiting_power * time
+
+    def schedule(self, time: float) -> Schedule:
+        """One exact optimum at a completion time in seconds, between breakpoints too."""
+        self._check(time)
+        return self._network().schedule(min(max(time, self.time[0]), self.time[-1]))
+
+    def durations(self, time: float) -> Floats:
+        """Duration of every node, (n,) seconds, in one exact optimum at a completion time in seconds."""
+        return self.schedule(time).duration
+
+    def _check(self, time: float) -> None:
+        fastest = self.time[0]
+        if not time >= fastest * (1 - 1e-12):
+            raise GoalError(f"completion in {time:.6g} s cannot be met: the fastest possible is {fastest:.9g} s")
+
+
+def solve(
+    dag: Dag, hulls: Sequence[Hull], waiting_power: float, start_price: float | None = None
+) -> GraphFrontier:
+    """Return the complete frontier of `dag` when node i follows hull `dag.nodes[i]`.
+
+    Parameters
+    ----------
+    dag : Dag
+    hulls : sequence of (time, energy)
+        Convex hull per class: seconds ascending, joules above waiting descending.
+    waiting_power : float
+        Watts drawn by all devices together while they wait; the frontier starts at the time of least total energy,
+        because nothing slower is worth choosing.
+    start_price : float, optional
+        Watts; start where slowing down saves this much instead. 0 gives every time up to the slowest, for a pipeline
+        that is held up by another.
+    """
+    if not (np.isfinite(waiting_power) and waiting_power >= 0):
+        raise InputError(f"waiting_power must be finite and at least 0 W, but got {waiting_power}")
+    start_price = waiting_power if start_price is None else start_price
+    began = perf_counter()
+    network = _Network(dag, _checked(hulls, dag))
+    time, energy, price, sweeps = network.solve(start_price)
+    return GraphFrontier(
+        time, energy, price, waiting_power, perf_counter() - began, "direct", sweeps, lambda: network
+    )
+
+
+class _Network:
+    """The scaled network of a DAG and the solver states kept along its frontier."""
+
+    def __init__(self, dag: Dag, hulls: list[tuple[Floats, Floats]]) -> None:
+        from wattline.frontier import _flow
+
+        self.nodes, self.hulls = dag.nodes, hulls
+        tail, head, kind, events, source, target = _flow.contract(dag.nodes, dag.edges)
+        pointer, arc, other, place = _flow.incidence(events, tail, head)
+        order, _ = _flow.topological_order(events, np.stack((tail, head), axis=1))
+        slowest = np.array([0.0] + [t[-1] for t, _ in hulls])[kind]
+        early = _flow.earliest(order, pointer, arc, tail, head, slowest)
+        # Events are renumbered by time: what is close in time is close in memory.
+        rank = np.empty(events, np.int64)
+        rank[order] = np.arange(events)
+        number = np.empty(events, np.int64)
+        number[np.lexsort((rank, early))] = np.arange(events)
+        tail, head = number[tail], number[head]
+        source, target = int(number[source]), int(number[target])
+        pointer, arc, other, place = _flow.incidence(events, tail, head)
+
+        steepest = [np.max(-np.diff(e) / np.diff(t), initial=0.0) for t, e in hulls]
+        self.tick = 2.0 ** (np.ceil(np.log2(max(early.max(), 1e-300))) - TIME_BITS)
+        self.watt = 2.0 ** (np.ceil(np.log2(max(np.sum(np.array(steepest)[self.nodes]), 1e-300))) - PRICE_BITS)
+        first, length, flow_at = self._levels()
+        ints = np.int64
+        self.arrays = (
+            tail.astype(np.int32), head.astype(np.int32), first[kind], first[kind + 1] - 1, pointer, arc, other, place,
+            length, flow_at, ints(source), ints(target),
+        )  # fmt: skip
+        self.kind = kind
+        self.time = _flow.earliest(np.arange(events), pointer, arc, tail, head, length[first[kind]])
+        self.flow = np.zeros(len(tail), np.int64)
+        self.kept: tuple[Any, Any, Any] | None = None
+
+    def _levels(self) -> tuple[Ints, Ints, Ints]:
+        """Level tables of every class, in ticks; class 0 is the bare precedence."""
+        lengths, flows = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)]
+        for t, e in self.hulls:
+            ticks = np.rint(t / self.tick).astype(np.int64)
+            slope = np.rint(-np.diff(e) / np.diff(t) / self.watt).astype(np.int64)
+            slope = np.minimum.accumulate(slope)  # rounding may undo convexity by a tick
+            flow = np.r_[slope, 0][::-1]
+            # A level between equal flows (collinear vertices, or flat to a rounding) serves none.
+            useful = np.r_[flow[1:] > flow[:-1], True]
+            lengths.append(ticks[::-1][useful])
+            flows.append(flow[useful])
+        first = np.r_[0, np.cumsum([len(x) for x in lengths])].astype(np.int64)
+        return first, np.concatenate(lengths), np.concatenate(flows)
+
+    def solve(self, start_price: float) -> tuple[Floats, Floats, Floats, int]:
+        from wattline.frontier import _flow
+
+        state = 8 * (len(self.time) + len(self.flow))
+        count = int(np.clip(CHECKPOINT_BYTES // state, 2, CHECKPOINTS)) & ~1
+        keep = np.empty((count, len(self.time)), np.int64), np.empty((count, len(self.flow)), np.int64)
+        prices = np.empty(count, np.int64)
+        begin = int(np.rint(start_price / self.watt))
+        done, price, _, kept, sweeps = _flow.advance(
+            self.arrays, self.time.copy(), self.flow.copy(), 0, begin, -1, keep[0], keep[1], prices
+        )
+        self.kept = keep[0][:kept], keep[1][:kept], prices[:kept]
+        time = done * self.tick
+        first = self._at(done[0])
+        fall = np.diff(done).astype(float) * self.tick
+        energy = first.energy + np.r_[0.0, np.cumsum(-fall * (price[:-1] * self.watt))]
+        watts = np.r_[price[:-1] * self.watt, np.inf]
+        return time[::-1].copy(), energy[::-1].copy(), watts[::-1].copy(), int(sweeps)
+
+    def schedule(self, time: float) -> Schedule:
+        return self._at(int(np.rint(time / self.tick)))
+
+    def _at(self, done: int) -> Schedule:
+        from wattline.frontier import _flow
+
+        assert self.kept is not None
+        times, flows, prices = self.kept
+        source, target = self.arrays[-2:]
+        k = int(np.flatnonzero(times[:, target] - times[:, source] >= done)[-1])
+        event = times[k].copy()
+        none = np.empty((0, len(event)), np.int64), np.empty((0, len(self.flow)), np.int64)
+        _flow.advance(
+            self.arrays, event, flows[k].copy(), prices[k], np.int64(1) << 62, done, none[0], none[1], np.empty(0, np.int64)
+        )  # fmt: skip
+        event -= event[self.arrays[-2]]
+        n = len(self.nodes)
+        start = event[self.arrays[0][:n]] * self.tick
+        room = event[self.arrays[1][:n]] * self.tick - start
+        duration = np.empty(n)
+        energy = 0.0
+        for c, (t, e) in enumerate(self.hulls):
+            mine = self.nodes == c
+            duration[mine] = np.clip(room[mine], t[0], t[-1])
+            energy += float(np.interp(duration[mine], t, e).sum())
+        return Schedule(start, duration, energy)
+
+
+def _integers(name: str, value: ArrayLike, dimensions: int) -> Ints:
+    array = np.asarray(value)
+    if array.ndim != dimensions or (array.size and array.dtype.kind not in "iu"):
+        raise InputError(f"{name} must be integers of {dimensions} dimension(s), but got {array.dtype} {array.shape}")
+    return array.astype(np.int64)
+
+
+def _cycle(edges: Ints, done: Ints, count: int) -> list[int]:
+    """One cycle among the nodes that no topological order reaches, as a list of nodes in order."""
+    left = np.ones(count, bool)
+    left[done] = False
+    inside = edges[left[edges[:, 0]] & left[edges[:, 1]]]
+    before = dict(zip(inside[:, 1].tolist(), inside[:, 0].tolist(), strict=True))
+    node = next(iter(before))
+    walk: list[int] = []
+    seen: dict[int, int] = {}
+    while node not in seen:
+        seen[node] = len(walk)
+        walk.append(node)
+        node = before[node]
+    return walk[seen[node] :][::-1]
+
+
+def _checked(hulls: Sequence[Hull], dag: Dag) -> list[tuple[Floats, Floats]]:
+    if dag.nodes.max() >= len(hulls):
+        raise InputError(
+            f"every class needs a hull, but node {dag.nodes.argmax()} has class {dag.nodes.max()} and hulls are given for "
+            f"0 to {len(hulls) - 1}"
+        )
+    checked = []
+    for c, hull in enumerate(hulls):
+        time, energy = (np.atleast_1d(np.asarray(x, dtype=float)) for x in hull)
+        if time.ndim != 1 or time.shape != energy.shape or len(time) == 0:
+            raise InputError(f"a hull is two equally long rows, but class {c} has {time.shape} and {energy.shape}")
+        if not (np.isfinite(time).all() and np.isfinite(energy).all() and time[0] >= 0):
+            raise InputError(f"a hull needs finite energies and finite times of 0 s or more, but class {c} has others")
+        if (np.diff(time) <= 0).any() or (np.diff(energy) >= 0).any():
+            raise InputError(f"a hull's times must rise and its energies fall, but those of class {c} do not")
+        slope = np.diff(energy) / np.diff(time)
+        if (np.diff(slope) < -1e-9 * np.abs(slope[1:])).any():
+            raise InputError(f"a hull must be convex, but class {c} is not; take the lower convex hull first")
+        checked.append((time, energy))
+    return checked

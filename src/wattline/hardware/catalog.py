@@ -1,0 +1,101 @@
+"""The catalog: chips, nodes, racks and sites by name, each a TOML file of facts with sources.
+
+>>> chip("H100").name, node("dgx-h100").name
+('h100-sxm', 'hgx-h100')
+
+A name ending in ``.toml`` is a file of the user's own. It may state ``base = "h100-sxm"`` and then
+only what differs. Nothing is read before it is asked for, and a shipped file is read once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ..errors import InputError, nearest
+from .facts import KINDS, Sheet, load, read
+
+_DATA: Final = Path(__file__).parent / "data"
+
+
+def chip(name: str) -> Sheet:
+    """Return the chip called `name`, an alias of it, or the one in the file `name`."""
+    return _find("chip", name)
+
+
+def node(name: str) -> Sheet:
+    """Return the node (a server and its adapters) called `name`, or the one in a file."""
+    return _find("node", name)
+
+
+def rack(name: str) -> Sheet:
+    """Return the rack called `name`, or the one in a file."""
+    return _find("rack", name)
+
+
+def site(name: str) -> Sheet:
+    """Return the site (its PUE and network) called `name`, or the one in a file."""
+    return _find("site", name)
+
+
+def default_node(chip: Sheet) -> Sheet:
+    """Return the node a chip usually sits in: the catalog's ``node`` tag of the chip."""
+    if "node" not in chip.tags:
+        known = nearest(chip.name, names("node"))
+        raise InputError(f"chip {chip.name} names no node to sit in; state a node, {known}")
+    return node(chip.tags["node"])
+
+
+@functools.cache
+def names(kind: str) -> tuple[str, ...]:
+    """Return the names of all shipped sheets of `kind` ("chip", "node", "rack", "site"), sorted."""
+    if kind not in KINDS:
+        raise InputError(f"hardware kind {kind!r} is not known; {nearest(kind, KINDS)}")
+    return tuple(sorted(path.stem for path in (_DATA / f"{kind}s").glob("*.toml")))
+
+
+@functools.cache
+def aliases(kind: str) -> Mapping[str, str]:
+    """Return alias -> name for all shipped sheets of `kind`; reads every file of the kind."""
+    return {
+        alias.strip(): name
+        for name in names(kind)
+        for alias in _shipped(kind, name).tags.get("aliases", "").split(",")
+        if alias.strip()
+    }
+
+
+def _find(kind: str, name: str, beside: Path | None = None, seen: tuple[Path, ...] = ()) -> Sheet:
+    if name.endswith(".toml"):
+        return _file(kind, (beside or Path()) / Path(name).expanduser(), seen)
+    word = name.strip().lower().replace("_", "-").replace(" ", "-")
+    if word not in names(kind):
+        known = aliases(kind)
+        if word not in known:
+            hint = nearest(word, [*names(kind), *known] if _close(word, kind) else names(kind))
+            raise InputError(f"{kind} {name!r} is not in the catalog; {hint}")
+        word = known[word]
+    return _shipped(kind, word)
+
+
+def _close(word: str, kind: str) -> bool:
+    """Say whether some name or alias is close enough to be offered instead."""
+    return nearest(word, [*names(kind), *aliases(kind)]).startswith("did you mean")
+
+
+@functools.cache
+def _shipped(kind: str, name: str) -> Sheet:
+    return load(kind, _DATA / f"{kind}s" / f"{name}.toml")
+
+
+def _file(kind: str, path: Path, seen: tuple[Path, ...]) -> Sheet:
+    """Read a user's own file on top of the sheet its ``base`` names, if any."""
+    path = path.resolve()
+    if path in seen:
+        raise InputError(f"{path}: base leads back to the file itself; name a sheet of the catalog")
+    base = read(path).get("base")
+    if base is not None and not isinstance(base, str):
+        raise InputError(f"{path}: base must be the name of a {kind}, got {base!r}")
+    return load(kind, path, base=_find(kind, base, path.parent, (*seen, path)) if base else None)

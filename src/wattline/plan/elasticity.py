@@ -1,0 +1,39 @@
+"""What one percent less of any hardware constant would save: d ln E / d ln parameter.
+
+The caller says how to evaluate a changed cluster; this walks every constant of chip and node that
+can move the energy, one at a time, by one percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from ..hardware.cluster import Cluster
+from ..hardware.facts import Sheet
+
+STEP: Final = 0.01
+# Counts, limits of what can be set, and facts that decide what fits rather than what it costs.
+_FIXED: Final = ("clock.", "compute.units", "area.", "memory.hbm.capacity", "memory.l2.capacity", "power.limit_min")
+_FIXED_NODE: Final = ("chips", "nic.count", "nvlink.domain", "host.idle")
+
+
+def hardware(cluster: Cluster, change: Callable[[Cluster], float]) -> dict[str, float]:
+    """Return parameter -> elasticity for the constants of chip and node, the large ones first.
+
+    `change(cluster)` returns the relative change of energy under a changed cluster.
+    """
+    out = {}
+    for sheet in (cluster.chip, cluster.node):
+        for key in sheet:
+            if _moves(sheet, key):
+                changed = replace(cluster, **{sheet.kind: sheet.scaled(key, 1.0 + STEP)})
+                out[f"{sheet.kind}.{key}"] = change(changed) / STEP
+    used = {name: value for name, value in out.items() if abs(value) > 1e-9}
+    return dict(sorted(used.items(), key=lambda item: -abs(item[1])))
+
+
+def _moves(sheet: Sheet, key: str) -> bool:
+    fixed = _FIXED if sheet.kind == "chip" else _FIXED_NODE
+    return sheet[key] != 0 and not key.startswith(fixed)

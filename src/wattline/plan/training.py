@@ -1,0 +1,445 @@
+"""Training: the frontiers of every stage's computations become the frontier of the whole job.
+
+    operators of one microbatch --source--> points per (chunk, instruction), one per clock
+      --schedule--> graph of an iteration --exact solve--> frontier of the pipeline
+      + gradient exchange and optimizer --x iterations, hosts, network, cooling--> the job's frontier
+
+The goal picks a point; the point unrolls into a clock per stage, instruction and microbatch. What is
+reported is that realised plan, with its gap to the exact bound beside it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import ScenarioError
+from ..frontier.algebra import Frontier, total
+from ..frontier.graph import Dag, GraphFrontier, longest_path, round_discrete, solve, start_times
+from ..hardware.cluster import Cluster
+from ..source.base import Array, Device, Points, Source
+from ..workload.memory import check_training
+from ..workload.model import Model
+from ..workload.operator import Operator
+from ..workload.parallel import Parallel
+from ..workload.train import model_flops, stage_operators
+from . import elasticity
+from .answer import Answer, Goal, Outcome, Rates
+from .goal import Choice, choose
+from .overhead import Overhead
+from .schedule import Graph, graph, schedule
+
+_PER_ITERATION = ("gradients", "optimizer", "parameters")
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What to train and how. Fractions in [0, 1]; `mfu` None where the model of the step decides."""
+
+    model: Model
+    parallel: Parallel
+    tokens: float
+    sequence: int
+    global_batch: int
+    microbatch: int
+    precision: str = "bf16"
+    schedule: str = "1f1b"
+    recompute: str = "selective"
+    flash: bool = True
+    overlap: float = 0.0
+    mfu: float | None = None
+    goodput: float = 1.0
+
+    @property
+    def microbatches(self) -> int:
+        """Microbatches per replica and iteration."""
+        replica = self.parallel.data * self.microbatch
+        if self.global_batch % replica:
+            near = max(1, round(self.global_batch / replica)) * replica
+            raise ScenarioError(
+                f"train.global_batch = {self.global_batch} is not a multiple of data x microbatch = "
+                f"{self.parallel.data} x {self.microbatch} = {replica}; try {near}"
+            )
+        return self.global_batch // replica
+
+    @property
+    def iterations(self) -> float:
+        """Optimizer steps in all."""
+        return self.tokens / (self.global_batch * self.sequence)
+
+    @property
+    def flops(self) -> float:
+        """Model FLOPs of one iteration on all devices, recomputation not counted."""
+        return model_flops(self.model, self.sequence) * self.global_batch * self.sequence
+
+
+@dataclass(frozen=True)
+class Work:
+    """An iteration counted out: the graph, the operators of each of its kinds, and the step after it.
+
+    `kinds`: kind of the graph -> index into `operators`; `steps`: stage -> index into `operators`.
+    """
+
+    graph: Graph
+    dag: Dag
+    operators: tuple[tuple[Operator, ...], ...]
+    kinds: tuple[int, ...]
+    steps: tuple[int, ...]
+
+
+def count_work(job: TrainingJob) -> Work:
+    """Return the operators of every stage and instruction of one iteration, equal ones once."""
+    parallel = job.parallel
+    nodes = graph(schedule(job.schedule, parallel.pipeline, job.microbatches, parallel.virtual))
+    index: dict[tuple[Operator, ...], int] = {}
+
+    def entry(stage: int, instructions: Sequence[str], share: float = 1.0) -> int:
+        operators = tuple(op for what in instructions for op in _operators(job, stage, what))
+        if share != 1.0:
+            operators = tuple(replace(op, repeat=op.repeat * share) for op in operators)
+        return index.setdefault(operators, len(index))
+
+    # A stage's work is spread evenly over its model chunks.
+    kinds = tuple(entry(chunk % parallel.pipeline, (what,), 1.0 / parallel.virtual) for chunk, what in nodes.kinds)
+    steps = tuple(entry(stage, _PER_ITERATION) for stage in range(parallel.pipeline))
+    return Work(nodes, Dag(nodes.kind, nodes.edges), tuple(index), kinds, steps)
+
+
+def _operators(job: TrainingJob, stage: int, instruction: str) -> tuple[Operator, ...]:
+    return stage_operators(
+        job.model, job.parallel, job.sequence, job.microbatch, job.precision, job.recompute, stage, instruction,
+        flash=job.flash, overlap=job.overlap,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Time and energy of every distinct piece of work at every clock, as hulls and as options."""
+
+    points: tuple[Points, ...]
+    frontiers: tuple[Frontier, ...]
+
+    @staticmethod
+    def of(work: Work, device: Device, source: Source) -> Costs:
+        points = tuple(source.points(operators, device) for operators in work.operators)
+        return Costs(points, tuple(p.frontier() for p in points))
+
+    @property
+    def waiting_power(self) -> float:
+        return self.points[0].waiting_power
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A realised plan: for each node of the graph and each stage's step, which clock (index)."""
+
+    nodes: np.ndarray[Any, np.dtype[np.int64]]
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One iteration run under given settings: seconds, joules of all chips, joules by component."""
+
+    time: float
+    energy: float
+    parts: Mapping[str, float]
+
+
+def run(work: Work, points: Sequence[Points], settings: Settings, groups: int, stall: float) -> Iteration:
+    """Return the iteration that `settings` give: longest path, then the slowest step, then the stall.
+
+    `groups`: devices that do the same as each pipeline device (tensor x context x data).
+    """
+    kinds = np.asarray(work.kinds)[work.graph.kind]
+    duration, busy = np.empty(len(kinds)), 0.0
+    parts: dict[str, float] = defaultdict(float)
+    for entry in np.unique(kinds):
+        mine = kinds == entry
+        chosen = settings.nodes[mine]
+        p = points[int(entry)]
+        duration[mine] = p.time[chosen]
+        busy += float(p.time[chosen].sum())
+        uses = np.bincount(chosen, minlength=len(p.time))
+        for name, joules in p.parts.items():
+            parts[name] += float(uses @ joules)
+    step = 0.0
+    for entry, at in zip(work.steps, settings.steps, strict=True):
+        p = points[entry]
+        step, busy = max(step, float(p.time[at])), busy + float(p.time[at])
+        for name, joules in p.parts.items():
+            parts[name] += float(joules[at])
+    time = longest_path(work.dag, duration) + step + stall
+    parts["waiting"] += points[0].waiting_power * (work.graph.devices * time - busy)
+    parts = {name: groups * joules for name, joules in parts.items()}
+    return Iteration(time, sum(parts.values()), parts)
+
+
+def plan_training(
+    job: TrainingJob,
+    cluster: Cluster,
+    source: Source,
+    goal: Goal,
+    rates: Rates = Rates(),
+    *,
+    power_limit: float | None = None,
+    detail: bool = True,
+    title: str = "",
+    assumptions: tuple[str, ...] = (),
+) -> Answer:
+    """Return the plan of a training job under a goal. Energies are the facility's, times wall time."""
+    check_training(
+        job.model, job.parallel, cluster.chip["memory.hbm.capacity"], sequence=job.sequence,
+        microbatch=job.microbatch, recompute=job.recompute, flash=job.flash, microbatches=job.microbatches,
+    )  # fmt: skip
+    work = count_work(job)
+    device = Device(cluster.chip, cluster.node)
+    costs = Costs.of(work, device, source)
+    over = Overhead.of(cluster)
+    groups = cluster.devices // job.parallel.pipeline
+    top = int(np.argmax(costs.points[0].clock))
+    fastest = Settings(np.full(len(work.graph.kind), top), (top,) * len(work.steps))
+    stall = _stall(job, cluster, run(work, costs.points, fastest, groups, 0.0).time)
+    baseline = run(work, costs.points, fastest, groups, stall)
+
+    pipeline = _pipeline(work, costs, over, groups, limited=power_limit is not None or goal.kind == "power")
+    whole = total([_as_frontier(pipeline), _steps(work, costs).hull(), _wait(stall, pipeline.waiting_power)])
+    scale = job.iterations / job.goodput
+    time = whole.time * scale
+    energy = over.total(groups * (whole.energy + whole.waiting_power * whole.time), whole.time) * scale
+    base_time = baseline.time * scale
+    choice = choose(time, energy, base_time, goal, rates, power_limit)
+    settings, bound = _realise(work, costs, pipeline, whole, choice.time / scale, stall)
+    chosen = run(work, costs.points, settings, groups, stall)
+    outcomes = [_outcome(i, job, cluster, over, rates) for i in (chosen, baseline)]
+    bound_energy = over.total(groups * bound[1], bound[0]) * scale
+    spread = _spread(work, costs, settings)
+    return Answer(
+        kind="training",
+        title=title or f"{job.model.name} on {cluster.devices} x {cluster.chip.name}",
+        work="the whole job",
+        time_s=time,
+        energy_j=energy,
+        power_w=energy / time,
+        chosen=replace(outcomes[0], knobs=_knobs(work, costs, settings)),
+        baseline=replace(outcomes[1], knobs=({"scope": "all", "clock_hz": float(costs.points[0].clock[top])},)),
+        goal=choice.text,
+        elasticity=_elasticity(job, work, cluster, source, costs, settings, fastest, choice, stall) if detail else {},
+        provenance=_weakest(costs.points),
+        sources=tuple(sorted({p.source for p in costs.points if p.source})),
+        uncertainty=over.uncertainty(spread[0], chosen.energy, chosen.time),
+        time_uncertainty=spread[1],
+        assumptions=assumptions + _notes(job, costs, stall, baseline),
+        facts=_facts(job, cluster),
+        certificate={
+            "bound_j": bound_energy,
+            "gap": outcomes[0].energy_j / bound_energy - 1.0,
+            "breakpoints": float(len(pipeline.time)),
+            "solve_s": pipeline.solve_s,
+        },
+        timeline=_timeline(work, costs, settings) if detail else (),
+    )
+
+
+def _stall(job: TrainingJob, cluster: Cluster, modelled: float) -> float:
+    """Return the seconds per iteration that a stated MFU adds to the modelled step at maximum clocks."""
+    if job.mfu is None:
+        return 0.0
+    peak = cluster.chip[f"compute.rate.{job.precision}"] * cluster.devices
+    stated = job.flops / (job.mfu * peak)
+    if stated < modelled:
+        raise ScenarioError(
+            f"train.mfu = {job.mfu:.3g} is more than the model of the step reaches at maximum clocks, "
+            f"{job.flops / (modelled * peak):.3g}; leave train.mfu out or state less"
+        )
+    return stated - modelled
+
+
+def _pipeline(work: Work, costs: Costs, over: Overhead, groups: int, *, limited: bool) -> GraphFrontier:
+    hulls = [costs.frontiers[entry].hull() for entry in work.kinds]
+    waiting = costs.waiting_power * work.graph.devices
+    # Slower than least facility energy is of no use, unless a power limit asks for it. A second
+    # costs the waiting chips and, per group, its share of everything that stands around them.
+    price = 0.0 if limited else waiting + over.standing / groups
+    return solve(work.dag, [(h.time, h.energy) for h in hulls], waiting, start_price=price)
+
+
+def _as_frontier(g: GraphFrontier) -> Frontier:
+    """Wrap the solved graph as one piece of work of the waist."""
+    return Frontier.of(g.time, g.energy, waiting_power=g.waiting_power, knobs=[{"graph": i} for i in range(len(g.time))]).hull()
+
+
+def _wait(seconds: float, power: float) -> Frontier:
+    return Frontier.of([seconds], [0.0], waiting_power=power).hull() if seconds else total([])
+
+
+def _steps(work: Work, costs: Costs) -> Frontier:
+    """Every stage's gradient exchange and optimizer side by side: all wait for the slowest."""
+    out: Frontier = total([])
+    for entry in sorted(set(work.steps)):
+        out = out & costs.frontiers[entry].copies(work.steps.count(entry))
+    return out
+
+
+def _realise(
+    work: Work, costs: Costs, pipeline: GraphFrontier, whole: Frontier, time: float, stall: float
+) -> tuple[Settings, tuple[float, float]]:
+    """Round the exact optimum at `time` to one clock per computation; return it and the bound's (time, joules)."""
+    point = whole.by(max(time, float(whole.time[0])))
+    in_graph = sum(c.time for c in point.plan if "graph" in c.knobs)
+    slack = point.time - in_graph - stall
+    steps = tuple(_by(costs.frontiers[entry], slack) for entry in work.steps)
+    used = max(float(costs.points[e].time[i]) for e, i in zip(work.steps, steps, strict=True))
+    options = [(costs.frontiers[e].time, costs.frontiers[e].energy) for e in work.kinds]
+    rounded = round_discrete(pipeline, options, in_graph + max(0.0, slack - used))
+    origin = [costs.frontiers[e].indices for e in work.kinds]
+    nodes = np.array([origin[k][o] for k, o in zip(work.graph.kind, rounded.option, strict=True)])
+    return Settings(nodes, steps), (point.time, point.total)
+
+
+def _by(frontier: Frontier, deadline: float) -> int:
+    """Return the clock index of the best single setting by a deadline, or of the fastest."""
+    return frontier.by(max(deadline, float(frontier.time[0]))).plan[0].index
+
+
+# ---- telling it ----------------------------------------------------------------------------------
+
+
+def _outcome(i: Iteration, job: TrainingJob, cluster: Cluster, over: Overhead, rates: Rates) -> Outcome:
+    scale = job.iterations / job.goodput
+    time, parts = i.time * scale, over.breakdown(i.parts, i.time)
+    energy = sum(parts.values()) * scale
+    figures = {
+        "iteration_s": i.time,
+        "iteration_energy_j": energy / scale,
+        "chip_energy_j": i.energy * scale,
+        "chip_power_w": i.energy / (i.time * cluster.devices),
+        "tokens_per_s": job.tokens / time,
+        "energy_per_token_j": energy / job.tokens,
+        "mfu": job.flops / (i.time * cluster.devices * cluster.chip[f"compute.rate.{job.precision}"]),
+        **rates.figures(energy),
+    }
+    return Outcome(time, energy, energy / time, {k: v * scale for k, v in parts.items()}, figures=figures)
+
+
+def _knobs(work: Work, costs: Costs, settings: Settings) -> tuple[Mapping[str, Any], ...]:
+    """Return one knob per (chunk, instruction, clock), with the microbatches it holds for."""
+    clock = costs.points[0].clock
+    out: list[Mapping[str, Any]] = []
+    for k, (chunk, what) in enumerate(work.graph.kinds):
+        mine = work.graph.kind == k
+        device = int(work.graph.device[mine][0])
+        for at in np.unique(settings.nodes[mine])[::-1]:
+            batches = np.sort(work.graph.microbatch[mine & (settings.nodes == at)])
+            out.append({
+                "stage": device, "chunk": chunk, "instruction": what, "clock_hz": float(clock[at]),
+                "microbatches": batches.tolist(),
+            })  # fmt: skip
+    for stage, at in enumerate(settings.steps):
+        out.append({"stage": stage, "instruction": "step", "clock_hz": float(clock[at])})
+    return tuple(out)
+
+
+def _timeline(work: Work, costs: Costs, settings: Settings) -> tuple[Mapping[str, Any], ...]:
+    """Return who runs when, at what clock."""
+    kinds = np.asarray(work.kinds)[work.graph.kind]
+    duration = np.array([costs.points[e].time[i] for e, i in zip(kinds, settings.nodes, strict=True)])
+    start = start_times(work.dag, duration)
+    clock = costs.points[0].clock[settings.nodes]
+    names = [work.graph.kinds[k][1] for k in work.graph.kind]
+    rows = zip(work.graph.device, work.graph.microbatch, names, start, duration, clock, strict=True)
+    return tuple(
+        {"stage": int(d), "microbatch": int(m), "instruction": n, "start_s": float(s), "time_s": float(t), "clock_hz": float(c)}
+        for d, m, n, s, t, c in rows
+    )
+
+
+def _weakest(points: Sequence[Points]) -> str:
+    order = ("modelled", "calibrated", "measured")
+    return min((p.provenance for p in points), key=order.index)
+
+
+def _spread(work: Work, costs: Costs, settings: Settings) -> tuple[float, float]:
+    """Return the relative uncertainty of chip energy and of time; errors of one source do not average out."""
+    kinds = np.asarray(work.kinds)[work.graph.kind]
+    energy = np.array([costs.points[e].energy[i] for e, i in zip(kinds, settings.nodes, strict=True)])
+    time = np.array([costs.points[e].time[i] for e, i in zip(kinds, settings.nodes, strict=True)])
+    u_energy = np.array([costs.points[e].uncertainty for e in kinds])
+    u_time = np.array([costs.points[e].time_uncertainty for e in kinds])
+    return float(energy @ u_energy / energy.sum()), float(time @ u_time / time.sum())
+
+
+def _notes(job: TrainingJob, costs: Costs, stall: float, baseline: Iteration) -> tuple[str, ...]:
+    out = []
+    if stall:
+        out.append(
+            f"train.mfu = {job.mfu:.3g} is an input: {stall / baseline.time:.0%} of each iteration at maximum clocks is "
+            "time beyond the modelled step, in which chips draw their waiting power"
+        )
+    if job.goodput < 1:
+        out.append(f"train.goodput = {job.goodput:.3g}: lost work is done again at the same power")
+    if any(p.extrapolated for p in costs.points):
+        out.append("extrapolated: some operator shapes lie outside the range the source was fitted on")
+    return tuple(out)
+
+
+def _facts(job: TrainingJob, cluster: Cluster) -> dict[str, str]:
+    p = job.parallel
+    return {
+        "model": job.model.name,
+        "chips": f"{cluster.devices} x {cluster.chip.title}",
+        "node": cluster.node.title,
+        "parallelism": f"tensor {p.tensor} x pipeline {p.pipeline} x data {p.data} x context {p.context}, expert {p.expert}",
+        "schedule": f"{job.schedule}, {job.microbatches} microbatches of {job.microbatch} x {job.sequence} tokens",
+        "iterations": f"{job.iterations:,.0f}",
+    }
+
+
+# ---- elasticities --------------------------------------------------------------------------------
+
+
+def _elasticity(
+    job: TrainingJob, work: Work, cluster: Cluster, source: Source, costs: Costs, settings: Settings,
+    fastest: Settings, choice: Choice, stall: float,
+) -> dict[str, float]:  # fmt: skip
+    """Return d ln E / d ln parameter at the goal, by the envelope theorem.
+
+    At an optimum the settings need not move: to first order the energy changes by what the same
+    settings now cost, plus the price of a second times how much later they end than the goal allows
+    (a slowdown limit moves with the baseline, a deadline does not).
+    """
+    clocks = costs.points[0].clock
+    groups = cluster.devices // job.parallel.pipeline
+    relative = choice.time / choice.base_time if choice.relative else 0.0
+
+    def lagrangian(changed: Cluster, points: Sequence[Points], extra: float) -> float:
+        over = Overhead.of(changed)
+        now = run(work, points, settings, groups, extra)
+        late = now.time
+        if relative:
+            late -= relative * run(work, points, fastest, groups, extra).time
+        return over.total(now.energy, now.time) + choice.price * late
+
+    here = run(work, costs.points, settings, groups, stall)
+    energy = Overhead.of(cluster).total(here.energy, here.time)
+    base = lagrangian(cluster, costs.points, stall)
+
+    def again(changed: Cluster) -> float:
+        device = Device(changed.chip, changed.node)
+        points = [source.points(operators, device, clocks) for operators in work.operators]
+        return (lagrangian(changed, points, stall) - base) / energy
+
+    out = elasticity.hardware(cluster, again)
+    out["site.pue"] = 1.0
+    out["train.tokens"] = 1.0
+    out["train.goodput"] = -1.0
+    if job.mfu is not None:
+        # Time per iteration at maximum clocks is inverse to the stated MFU; all of it is stall.
+        step = elasticity.STEP
+        shorter = stall - (1 - 1 / (1 + step)) * run(work, costs.points, fastest, groups, stall).time
+        out["train.mfu"] = (lagrangian(cluster, costs.points, shorter) - base) / energy / step
+    return out

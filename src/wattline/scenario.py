@@ -1,0 +1,355 @@
+"""One TOML file in, one answer out: the only place where all layers are put together.
+
+`load` reads and checks a file, `with_` replaces values at any layer, `solve` composes model, hardware
+and goal into a plan. Commands and the web page call these and hold no logic of their own.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from . import schema
+from .errors import InputError, ScenarioError, WattlineError, nearest
+from .hardware import catalog as hardware
+from .hardware.facts import Sheet, keys
+from .plan.answer import Answer, Goal, Rates
+from .plan.place import Place
+from .source.base import Device, Source
+from .units import show
+from .workload import catalog as models
+from .workload.config import from_config
+from .workload.model import Model
+from .workload.parallel import Parallel
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A checked scenario: what was stated, by dotted key, SI inside.
+
+    Attributes
+    ----------
+    values : dotted key -> value in SI, only what was stated.
+    chip, node : changes to the chip's and node's facts, as stated (text with units).
+    folder : where relative paths start.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    text: Mapping[str, Any] = field(default_factory=dict)
+    chip: Mapping[str, Any] = field(default_factory=dict)
+    node: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path = Path()
+
+    def __getitem__(self, key: str) -> Any:
+        """Return a value, or its default, or raise if it has neither."""
+        rule = schema.lookup(key)
+        value = self.values.get(key, rule.default)
+        if value is None:
+            raise ScenarioError(f"{key} must be given: {rule.text.lower()}")
+        return value
+
+    def get(self, key: str) -> Any:
+        """Return a value, or its default, or None."""
+        return self.values.get(key, schema.lookup(key).default)
+
+    def has(self, section: str) -> bool:
+        """True if any key of the section is stated."""
+        return any(key.startswith(section + ".") for key in self.values)
+
+    def with_(self, changes: Mapping[str, Any]) -> Scenario:
+        """Return a copy with values replaced: dotted key -> text as on the command line, or a value."""
+        out = self
+        for key, value in changes.items():
+            out = out._with_one(key.strip(), _literal(value))
+        return out
+
+    def _with_one(self, key: str, value: Any) -> Scenario:
+        section, _, name = key.partition(".")
+        if section in ("chip", "node"):
+            _check_fact(section, name)
+            changed = {**getattr(self, section), name: value}
+            return replace(self, **{section: changed}, text={**self.text, key: value})
+        if not name:
+            raise ScenarioError(f"a key has the form section.name, got {key!r}; e.g. hardware.chip")
+        values = {**self.values, key: schema.lookup(key).read(value)}
+        rivals = {"model.name": "model.config", "model.config": "model.name"}
+        if key in rivals:
+            values.pop(rivals[key], None)
+        if section == "goal":  # a scenario has one goal; the new one takes its place
+            values = {k: v for k, v in values.items() if not k.startswith("goal.") or k == key}
+        return replace(self, values=values, text={**self.text, key: value})
+
+
+def load(path: str | Path) -> Scenario:
+    """Read a scenario from a TOML file."""
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"scenario {path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"scenario {path}: not valid TOML: {error}") from None
+    return parse(data, name=path.stem, folder=path.parent)
+
+
+def parse(data: Mapping[str, Any], *, name: str = "scenario", folder: Path = Path()) -> Scenario:
+    """Check parsed TOML and return the scenario."""
+    out = Scenario(name, {}, folder=folder)
+    for section, body in data.items():
+        if section not in schema.SECTIONS:
+            raise ScenarioError(f"unknown section [{section}]; {nearest(section, schema.SECTIONS)}")
+        if not isinstance(body, Mapping):
+            raise ScenarioError(f"{section} must be a section like [{section}], got {body!r}")
+        goals = [key for key in body if section == "goal"]
+        if len(goals) > 1:
+            raise ScenarioError(f"[goal] takes one key, got {', '.join(goals)}; other limits go to [site] and [serve]")
+        for key, value in _flat(body):
+            out = out._with_one(f"{section}.{key}", value)
+    if out.has("train") and out.has("serve"):
+        raise ScenarioError("a scenario has [train] or [serve], not both; write one file for each")
+    return out
+
+
+def _flat(body: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    out: list[tuple[str, Any]] = []
+    for key, value in body.items():
+        out += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
+    return out
+
+
+def _literal(value: Any) -> Any:
+    """Read a command-line value: true, false, a plain number, or text as it is."""
+    if not isinstance(value, str):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    try:
+        return int(value)
+    except ValueError:
+        return value.strip().strip('"')
+
+
+def _check_fact(section: str, name: str) -> None:
+    known = keys(section)
+    if name not in known:
+        raise ScenarioError(f"unknown key {section}.{name}; {nearest(name, known)}")
+
+
+# ---- composing -----------------------------------------------------------------------------------
+
+
+def model_of(scenario: Scenario) -> Model:
+    """Return the scenario's model, from the catalog or a config.json."""
+    config = scenario.get("model.config")
+    if config is not None:
+        return from_config(_path(scenario, config))
+    name = scenario.get("model.name")
+    if name is None:
+        raise ScenarioError('the scenario names no model; add [model] name = "llama-3.1-8b" or config = "path/to/config.json"')
+    return models.model(name)
+
+
+def _path(scenario: Scenario, text: str) -> Path:
+    path = Path(text).expanduser()
+    return path if path.is_absolute() else scenario.folder / path
+
+
+def device_of(scenario: Scenario) -> Device:
+    """Return the scenario's chip in its node, with all replaced facts in place."""
+    name = scenario["hardware.chip"]
+    chip = hardware.chip(str(_path(scenario, name)) if name.endswith(".toml") else name)
+    stated = scenario.get("hardware.node")
+    if stated is None:
+        node = hardware.node(hardware.default_node(chip))
+    else:
+        node = hardware.node(str(_path(scenario, stated)) if stated.endswith(".toml") else stated)
+    return Device(_changed(chip, scenario.chip), _changed(node, scenario.node))
+
+
+def _changed(sheet: Sheet, changes: Mapping[str, Any]) -> Sheet:
+    return hardware.checked(sheet.with_(changes, source="set in the scenario")) if changes else sheet
+
+
+def place_of(scenario: Scenario, device: Device) -> Place:
+    """Return where the work runs: how many chips, what stands around them, what the site adds."""
+    per_node = scenario.get("hardware.chips_per_node") or int(device.node["chips"])
+    if per_node > device.node["chips"]:
+        raise ScenarioError(
+            f"hardware.chips_per_node = {per_node} but node {device.node.name} has {device.node['chips']:.0f}; "
+            f"try {device.node['chips']:.0f}, or another hardware.node"
+        )
+    return Place(device, nodes=scenario["hardware.nodes"], chips_per_node=per_node, pue=scenario["site.pue"])
+
+
+def goal_of(scenario: Scenario) -> Goal:
+    """Return the goal; with none stated, least energy at no slowdown (training) or within the latency limits."""
+    stated = [(k, v) for k, v in scenario.values.items() if k.startswith("goal.")]
+    if not stated:
+        return Goal("latency") if scenario.has("serve") else Goal("max_slowdown", 0.0)
+    key, value = stated[0]
+    if value is False:
+        raise ScenarioError(f"{key} = false asks for nothing; leave it out, or state another goal")
+    return Goal(key.partition(".")[2], float(value))
+
+
+def rates_of(scenario: Scenario) -> Rates:
+    """Return price and carbon intensity, each only where the scenario gives it."""
+    return Rates(scenario.get("site.price"), scenario.get("site.carbon"))
+
+
+def parallel_of(scenario: Scenario, place: Place) -> Parallel:
+    """Return the layout over devices."""
+    domain = int(min(place.device.node.get("nvlink.domain", place.chips_per_node), place.devices))
+    if scenario.has("serve"):
+        return Parallel(
+            tensor=scenario["serve.tensor"],
+            expert=scenario["serve.expert"],
+            data=scenario["serve.data"],
+            node=max(domain, 1),
+            section="serve",
+        )
+    tensor, pipeline, context = (scenario[f"train.{k}"] for k in ("tensor", "pipeline", "context"))
+    data = scenario.get("train.data") or max(1, place.devices // (tensor * pipeline * context))
+    return Parallel(
+        tensor=tensor,
+        pipeline=pipeline,
+        data=data,
+        context=context,
+        expert=scenario["train.expert"],
+        sequence=scenario["train.sequence_parallel"] and tensor > 1,
+        virtual=scenario["train.virtual"],
+        zero=scenario["train.zero"],
+        node=max(domain, 1),
+        section="train",
+    )
+
+
+def default_source() -> Source:
+    """Return the source used where the caller names none: the calibrated analytic model."""
+    from .source.roofline import Roofline
+
+    return Roofline()
+
+
+def solve(scenario: Scenario, *, source: Source | None = None, detail: bool = True) -> Answer:
+    """Return the answer to a scenario. `detail=False` leaves out elasticities and the timeline (sweeps)."""
+    if scenario.has("serve"):
+        return _solve_serving(scenario, source or default_source(), detail)
+    if scenario.has("train"):
+        return _solve_training(scenario, source or default_source(), detail)
+    raise ScenarioError("the scenario says no work; add a [train] or a [serve] section")
+
+
+def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:
+    from .plan.training import TrainingJob, plan_training
+
+    model, device = model_of(scenario), device_of(scenario)
+    place = place_of(scenario, device)
+    job = TrainingJob(
+        model=model,
+        parallel=parallel_of(scenario, place).check(model, place.devices),
+        tokens=scenario["train.tokens"],
+        sequence=scenario["train.sequence"],
+        global_batch=scenario["train.global_batch"],
+        microbatch=scenario["train.microbatch"],
+        precision=scenario["train.precision"],
+        schedule=scenario["train.schedule"] if scenario["train.virtual"] == 1 else "interleaved",
+        recompute=scenario["train.recompute"],
+        flash=scenario["train.flash"],
+        overlap=scenario["train.overlap"],
+        mfu=scenario.get("train.mfu"),
+        goodput=scenario["train.goodput"],
+    )
+    return plan_training(
+        job,
+        place,
+        source,
+        goal_of(scenario),
+        rates_of(scenario),
+        power_limit=scenario.get("site.power_limit"),
+        detail=detail,
+        title=_title(model, place),
+        assumptions=_assumptions(scenario, device),
+    )
+
+
+def _solve_serving(scenario: Scenario, source: Source, detail: bool) -> Answer:
+    from .plan.serving import ServingJob, plan_serving
+    from .workload.traffic import mean_request
+
+    model, device = model_of(scenario), device_of(scenario)
+    place = place_of(scenario, device)
+    trace = scenario.get("serve.requests")
+    request = mean_request(_path(scenario, trace)) if trace else None
+    job = ServingJob(
+        model=model,
+        parallel=parallel_of(scenario, place).check(model, place.devices),
+        rate=scenario.get("serve.rate") or (request.rate if request else None),
+        prompt=request.prompt if request else scenario["serve.prompt"],
+        output=request.output if request else scenario["serve.output"],
+        ttft=scenario.get("serve.ttft"),
+        tpot=scenario.get("serve.tpot"),
+        percentile=scenario["serve.percentile"],
+        precision=scenario.get("serve.precision"),
+        kv_precision=scenario.get("serve.kv_precision"),
+        max_batch=scenario["serve.max_batch"],
+        chunk=scenario["serve.chunk"],
+        memory=scenario["serve.memory"],
+    )
+    return plan_serving(
+        job,
+        place,
+        source,
+        goal_of(scenario),
+        rates_of(scenario),
+        power_limit=scenario.get("site.power_limit"),
+        detail=detail,
+        title=_title(model, place),
+        assumptions=_assumptions(scenario, device),
+    )
+
+
+def _title(model: Model, place: Place) -> str:
+    return f"{model.name} on {place.devices} x {place.device.chip.title}"
+
+
+def _assumptions(scenario: Scenario, device: Device) -> tuple[str, ...]:
+    """Say every default that the answer rests on."""
+    section = "serve" if scenario.has("serve") else "train"
+    out = []
+    for rule in schema.KEYS.values():
+        if rule.section in (section, "site") and rule.default is not None and rule.path not in scenario.values:
+            value = rule.default
+            shown = show(value, rule.kind) if isinstance(value, float) and rule.kind != "text" else value
+            out.append(f"{rule.path} = {shown} (default)")
+    if scenario.get("hardware.node") is None:
+        out.append(f"hardware.node = {device.node.name} (the usual node of {device.chip.name})")
+    return tuple(out)
+
+
+# ---- what-if -------------------------------------------------------------------------------------
+
+
+def summary(scenario: Scenario, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the chosen point of one changed scenario as a flat row; an `error` column where it has none."""
+    row: dict[str, Any] = dict(changes)
+    try:
+        answer = solve(scenario.with_(changes), detail=False)
+    except WattlineError as error:
+        return {**row, "error": str(error)}
+    chosen = answer.chosen
+    return {
+        **row,
+        "time_s": chosen.time_s,
+        "energy_j": chosen.energy_j,
+        "average_power_w": chosen.average_power_w,
+        **chosen.figures,
+        "saving_energy": answer.savings["energy"],
+        "saving_time": answer.savings["time"],
+        "baseline_time_s": answer.baseline.time_s,
+        "baseline_energy_j": answer.baseline.energy_j,
+    }

@@ -1,0 +1,138 @@
+"""The keys a scenario may have: section, name, what kind of value, its default and a sentence.
+
+One table, read by the loader, by the messages and by the docs. A value that the user leaves out takes
+the default shown here, and the answer lists every default it used as an assumption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .errors import ScenarioError, nearest
+from .units import parse
+
+PRECISIONS: Final = ("fp32", "tf32", "bf16", "fp16", "fp8", "fp4")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: `kind` is "text", "whole", "flag", "choice" or the SI unit of a quantity ("" for a fraction)."""
+
+    section: str
+    name: str
+    kind: str
+    default: Any
+    text: str
+    choices: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = float("inf")
+
+    @property
+    def path(self) -> str:
+        return f"{self.section}.{self.name}"
+
+    def read(self, value: object) -> Any:
+        """Return `value` in SI, or raise a sentence that names the key, the value and what would work."""
+        if self.kind in ("text", "choice"):
+            return self._text(value)
+        if self.kind == "flag":
+            if isinstance(value, bool):
+                return value
+            raise ScenarioError(f"{self.path} must be true or false, got {value!r}")
+        if self.kind == "whole":
+            number = parse(value, "", key=self.path) if isinstance(value, str) else value
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or number != int(number):
+                raise ScenarioError(f"{self.path} must be a whole number, got {value!r}")
+            return self._bounded(int(number), value)
+        return self._bounded(parse(value, self.kind, key=self.path), value)  # type: ignore[arg-type]
+
+    def _text(self, value: object) -> str:
+        if not isinstance(value, str) or not value:
+            raise ScenarioError(f"{self.path} must be a text in quotes, got {value!r}")
+        if self.choices and value not in self.choices:
+            raise ScenarioError(f"{self.path} = {value!r} is not known; {nearest(value, self.choices)}")
+        return value
+
+    def _bounded(self, number: Any, value: object) -> Any:
+        if not self.low <= number <= self.high:
+            limits = f"at least {self.low:g}" if self.high == float("inf") else f"between {self.low:g} and {self.high:g}"
+            raise ScenarioError(f"{self.path} must be {limits} {self.kind if self.kind != 'whole' else ''}".rstrip() + f", got {value!r}")
+        return number
+
+
+def _table() -> tuple[Key, ...]:
+    def key(path: str, kind: str, default: Any, text: str, **more: Any) -> Key:
+        section, name = path.split(".")
+        return Key(section, name, kind, default, text, **more)
+
+    tiny = 1e-12
+    return (
+        key("model.name", "text", None, "A model of the catalog, e.g. llama-3.1-70b"),
+        key("model.config", "text", None, "Path to a Hugging Face config.json, relative to the scenario file"),
+        key("hardware.chip", "text", None, "A chip of the catalog, or a path to a chip TOML file"),
+        key("hardware.node", "text", None, "A node of the catalog; the chip's usual node where left out"),
+        key("hardware.nodes", "whole", 1, "Nodes used", low=1),
+        key("hardware.chips_per_node", "whole", None, "Chips used in each node; all of the node's where left out", low=1),
+        key("train.tokens", "token", None, "Tokens to train on", low=1),
+        key("train.sequence", "whole", 4096, "Tokens per sequence", low=1),
+        key("train.global_batch", "whole", None, "Sequences per optimizer step", low=1),
+        key("train.microbatch", "whole", 1, "Sequences per microbatch and replica", low=1),
+        key("train.precision", "choice", "bf16", "Arithmetic of the matrix products", choices=PRECISIONS),
+        key("train.tensor", "whole", 1, "Tensor-parallel devices", low=1),
+        key("train.pipeline", "whole", 1, "Pipeline stages", low=1),
+        key("train.data", "whole", None, "Data-parallel replicas; all that the devices allow where left out", low=1),
+        key("train.context", "whole", 1, "Context-parallel devices", low=1),
+        key("train.expert", "whole", 1, "Expert-parallel devices", low=1),
+        key("train.virtual", "whole", 1, "Model chunks per stage (interleaved schedule)", low=1),
+        key("train.sequence_parallel", "flag", True, "Split norms and residuals over the tensor-parallel devices"),
+        key("train.schedule", "choice", "1f1b", "Pipeline schedule", choices=("gpipe", "1f1b", "interleaved", "zb-h1", "dualpipe")),
+        key("train.recompute", "choice", "selective", "Activations computed again in the backward pass", choices=("none", "selective", "full")),
+        key("train.flash", "flag", True, "Fused attention (no score matrix in memory)"),
+        key("train.zero", "whole", 1, "ZeRO stage: what the data-parallel replicas share out", high=3),
+        key("train.overlap", "", 0.8, "Share of the data-parallel collectives hidden behind computation", high=1),
+        key("train.mfu", "", None, "Model FLOP utilisation to assume at maximum clocks, where it is known; stretches the step", low=0.01, high=1),
+        key("train.goodput", "", 1.0, "Share of the wall time that makes progress (failures, restarts, checkpoints)", low=0.01, high=1),
+        key("serve.requests", "text", None, "CSV of requests: arrival_s, prompt_tokens, output_tokens (plain or .gz)"),
+        key("serve.rate", "Hz", None, "Requests per second that the replica must carry; as many as it can where left out", low=tiny),
+        key("serve.prompt", "whole", 1024, "Mean prompt tokens of a request", low=1),
+        key("serve.output", "whole", 256, "Mean output tokens of a request", low=1),
+        key("serve.ttft", "s", None, "Longest time to the first token", low=tiny),
+        key("serve.tpot", "s", None, "Longest time per output token", low=tiny),
+        key("serve.percentile", "whole", 99, "Percentile at which the latency limits hold", low=1, high=100),
+        key("serve.tensor", "whole", 1, "Tensor-parallel devices of the replica", low=1),
+        key("serve.expert", "whole", 1, "Expert-parallel devices of the replica", low=1),
+        key("serve.data", "whole", 1, "Data-parallel attention groups of the replica", low=1),
+        key("serve.precision", "choice", None, "Precision of the weights; the model's own where left out", choices=PRECISIONS),
+        key("serve.kv_precision", "choice", None, "Precision of the KV cache; as the activations where left out", choices=PRECISIONS),
+        key("serve.max_batch", "whole", 512, "Most requests decoded together", low=1),
+        key("serve.chunk", "whole", 8192, "Most tokens in one step (chunked prefill)", low=1),
+        key("serve.memory", "", 0.9, "Share of the device memory that the server may use", low=0.05, high=1),
+        key("site.pue", "", 1.0, "Facility power over IT power", low=1, high=5),
+        key("site.price", "USD/J", None, "Price of electricity"),
+        key("site.carbon", "g/J", None, "Carbon intensity of electricity"),
+        key("site.power_limit", "W", None, "Most average power the job may draw, facility included", low=tiny),
+        key("goal.max_slowdown", "", None, "Least energy at no more than this slowdown against maximum clocks"),
+        key("goal.deadline", "s", None, "Least energy by this time", low=tiny),
+        key("goal.power", "W", None, "Fastest within this average facility power", low=tiny),
+        key("goal.energy", "J", None, "Fastest within this facility energy", low=tiny),
+        key("goal.carbon", "g", None, "Fastest within this carbon", low=tiny),
+        key("goal.cost", "USD", None, "Fastest within this electricity cost", low=tiny),
+        key("goal.least_energy", "flag", None, "Least energy whatever the time"),
+    )  # fmt: skip
+
+
+KEYS: Final[Mapping[str, Key]] = {key.path: key for key in _table()}
+SECTIONS: Final = ("model", "hardware", "chip", "node", "train", "serve", "site", "goal")
+
+
+def lookup(path: str) -> Key:
+    """Return the key at a dotted path, or raise naming the nearest valid one."""
+    if path in KEYS:
+        return KEYS[path]
+    section, _, name = path.partition(".")
+    if section not in SECTIONS:
+        raise ScenarioError(f"unknown section [{section}]; {nearest(section, SECTIONS)}")
+    inside = [k.name for k in KEYS.values() if k.section == section]
+    raise ScenarioError(f"unknown key {path}; {nearest(name, inside)}")

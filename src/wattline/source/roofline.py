@@ -1,0 +1,108 @@
+"""The analytic source: operators on a chip known by its facts, no measurement needed.
+
+Each operator becomes busy seconds and switched joules per resource (`shapes`); the clock, its
+voltage and the power limit then decide time and energy (`work`). All operators of one kind are
+evaluated at once, at every clock at once.
+
+For searches over many configurations skip the operators and call the functions of `shapes` with
+arrays of shapes, then `work.cost`: one array operation per operator slot, all configurations at once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from ..hardware.facts import Sheet
+from ..workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
+from . import shapes
+from .base import Array, Device, Points
+from .collective import collective
+from .silicon import Silicon
+from .uncertain import adjust, uncertainty
+from .work import Work, cost
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Time and energy from the chip's facts. `residual`: apply the learned, bounded correction."""
+
+    residual: bool = True
+
+    def points(self, operators: Sequence[Operator], device: Device, clocks: Array | None = None) -> Points:
+        """Return time and energy of `operators` in order on `device` at each clock (Hz)."""
+        chip = Silicon.of(device.chip)
+        grid = chip.clocks() if clocks is None else np.asarray(clocks, dtype=np.float64)
+        if not operators:
+            return Points(grid, np.zeros_like(grid), {"waiting": np.zeros_like(grid)}, chip.waiting)
+        works = self.works(operators, chip, device.node)
+        answer = cost(works, chip, grid)
+        spread = uncertainty(chip, works)
+        return Points(
+            clock=grid,
+            time=answer.time,
+            parts=answer.parts,
+            waiting_power=chip.waiting,
+            provenance="calibrated" if spread.known else "modelled",
+            source=spread.source,
+            uncertainty=spread.energy,
+            time_uncertainty=spread.time,
+            extrapolated=any(w.outside for w in works),
+        )
+
+    def works(self, operators: Sequence[Operator], chip: Silicon, node: Sheet | None = None) -> list[Work]:
+        """Return the operators as works of shape (operators, 1), grouped by kind and precisions."""
+        groups: dict[tuple[object, ...], list[Operator]] = defaultdict(list)
+        for operator in operators:
+            groups[_signature(operator)].append(operator)
+        works = [_build(group, chip, node) for group in groups.values()]
+        return [adjust(w, chip) for w in works] if self.residual else works
+
+
+def _signature(operator: Operator) -> tuple[object, ...]:
+    """Return what operators must share to be evaluated as arrays."""
+    names = {
+        Gemm: ("a", "b", "c"),
+        GroupedGemm: ("a", "b", "c"),
+        Attention: ("causal", "shared_kv", "kv", "phase"),
+        Elementwise: (),
+        Collective: ("op", "span"),
+    }
+    for kind, fields in names.items():
+        if isinstance(operator, kind):
+            return (kind, operator.precision, *[getattr(operator, f) for f in fields])
+    known = ", ".join(k.__name__ for k in names)
+    raise InputError(f"operator {operator.name!r} is a {type(operator).__name__}; known kinds: {known}")
+
+
+def _columns(group: Sequence[Operator], *names: str) -> dict[str, Array]:
+    return {n: np.array([[getattr(o, n)] for o in group], dtype=np.float64) for n in names}
+
+
+def _build(group: Sequence[Operator], chip: Silicon, node: Sheet | None) -> Work:
+    """Return the work of operators of one signature, arrays (operators, 1)."""
+    first = group[0]
+    if isinstance(first, Gemm):
+        stored = {"a": first.a, "b": first.b, "c": first.c, "precision": first.precision}
+        return shapes.gemm(chip, **_columns(group, "m", "n", "k", "batch", "repeat"), **stored)
+    if isinstance(first, GroupedGemm):
+        stored = {"a": first.a, "b": first.b, "c": first.c, "precision": first.precision}
+        columns = _columns(group, "rows", "active", "n", "k", "skew", "repeat")
+        return shapes.grouped_gemm(chip, **columns, **stored)
+    if isinstance(first, Attention):
+        columns = _columns(
+            group, "batch", "query", "context", "heads", "kv_heads", "head_dim", "value_dim", "window", "repeat"
+        )
+        return shapes.attention(
+            chip, **columns, causal=first.causal, shared_kv=first.shared_kv, kv=first.kv,
+            phase=first.phase, precision=first.precision,
+        )  # fmt: skip
+    if isinstance(first, Collective):
+        columns = _columns(group, "size", "ranks", "overlap", "repeat")
+        return collective(chip, node, first.op, span=first.span, **columns)
+    columns = _columns(group, "read", "write", "ops", "kernels", "repeat")
+    return shapes.elementwise(chip, **columns)

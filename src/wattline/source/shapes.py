@@ -1,0 +1,259 @@
+"""How shape decides speed: operators cut into tiles, dealt over compute units, fed by memories.
+
+Every function here takes arrays of shapes and returns `Work`: tile and wave quantisation, split-K
+for thin products, occupancy-limited bandwidth, padded rows of packed query heads, softmax beside the
+matrix units. Each rule is monotone: a larger shape never takes less time or energy.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from ..errors import InputError
+from ..workload.operator import BYTES
+from .base import Array
+from .residual import log2
+from .silicon import Silicon
+from .work import Work, work
+
+# Tiles (rows, columns, ways K is split) that matrix libraries choose from: the CTA shapes of CUTLASS
+# 3 profiles for Ampere to Blackwell (NVIDIA/cutlass media/docs/efficient_gemm.md), thinned.
+TILES: Final = ((64, 64, 1), (64, 64, 4), (64, 64, 16), (64, 256, 1), (128, 128, 1), (128, 128, 4), (128, 256, 1))
+
+# Stored bytes of formats that carry scale factors: a byte per 16 values in NVFP4 (NVIDIA), per 32 in
+# OCP MX v1.0; four bytes per 128 in block-scaled fp8 (DeepSeek-V3 report, section 3.3).
+SCALED: Final = {"fp4": 0.5 + 1 / 16, "nvfp4": 0.5 + 1 / 16, "mxfp4": 0.5 + 1 / 32, "fp8_block": 1.0 + 4 / 128}
+
+
+def width(precision: str) -> float:
+    """Return bytes per stored value, scale factors included.
+
+    >>> width("bf16"), width("nvfp4")
+    (2.0, 0.5625)
+    """
+    if precision in SCALED:
+        return SCALED[precision]
+    if precision in BYTES:
+        return BYTES[precision]
+    raise InputError(f"precision {precision!r} is not known; known: {', '.join(sorted({*BYTES, *SCALED}))}")
+
+
+def gemm(
+    chip: Silicon, m: Array, n: Array, k: Array, *, batch: Array | float = 1.0,
+    a: str = "bf16", b: str = "bf16", c: str = "bf16", precision: str = "bf16", repeat: Array | float = 1.0,
+) -> Work:  # fmt: skip
+    """Return the work of C[m, n] = A[m, k] B[k, n], `batch` times in one launch."""
+    m, n, k, batch = (np.asarray(x, dtype=np.float64) for x in (m, n, k, batch))
+    s = chip.shape
+    feed = max(width(a), width(b))
+    best: dict[str, Array] | None = None
+    least = np.asarray(np.inf)
+    compulsory = batch * (m * k * width(a) + k * n * width(b) + m * n * width(c))
+    reread = _reread(chip, m, n, k, batch, feed)
+    for rows, columns, split in TILES:
+        tiles = batch * np.ceil(m / rows) * np.ceil(n / columns) * split
+        depth = np.ceil(k / split / 64.0) * 64.0
+        rate = chip.rate_of(precision) / chip.units * _tile_efficiency(s, rows, columns)
+        each = 2.0 * rows * columns * depth / rate + s["gemm.tile_ramp"]
+        core = np.ceil(tiles / chip.units) * each
+        partial = 8.0 * batch * m * n * split if split > 1 else 0.0 * m
+        traffic = tiles * (rows + columns) * depth * feed + partial
+        l2 = traffic / (chip.l2_bandwidth * s["gemm.l2_efficiency"])
+        flow = np.minimum(s["dram.efficiency"] * chip.hbm_bandwidth, tiles * s["dram.per_tile"])
+        dram = (compulsory + reread) / np.maximum(flow, 1.0)
+        ramp = s["gemm.ramp"] + (s["gemm.split_ramp"] if split > 1 else 0.0)
+        total = np.maximum(np.maximum(core, l2), dram) + ramp
+        found = {"core": core, "l2": l2, "dram": dram, "ramp": ramp + 0.0 * core, "traffic": traffic, "lit": np.minimum(tiles / chip.units, 1.0)}
+        better = total < least
+        least = np.where(better, total, least)
+        best = found if best is None else {x: np.where(better, found[x], best[x]) for x in found}
+    assert best is not None
+    flops = 2.0 * batch * m * n * k
+    return work(
+        precision, core=best["core"], l2=best["l2"], dram=best["dram"], ramp=best["ramp"],
+        fixed=chip.launch, lit=best["lit"], e_core=flops * chip.energy_of(precision),
+        e_l2=best["traffic"] * chip.l2_energy, e_dram=(compulsory + reread) * chip.hbm_energy, repeat=repeat,
+        net="gemm", hints=(
+            log2(batch * m), log2(n), log2(k), log2(feed) + 0.0 * m, log2(1e6 * least),
+            log2(best["core"] / best["dram"]), log2(best["l2"] / best["dram"]),
+        ),
+    )  # fmt: skip
+
+
+def _tile_efficiency(s: dict[str, float] | object, rows: float, columns: float) -> float:
+    """Return the share of the matrix rate a tile sustains: its edges cost like a margin around it."""
+    table: dict[str, float] = s  # type: ignore[assignment]
+    area = rows * columns
+    return table["gemm.efficiency"] * area / (area + table["gemm.tile_margin"])
+
+
+def _reread(chip: Silicon, m: Array, n: Array, k: Array, batch: Array, feed: float) -> Array:
+    """Return main-memory bytes read again because the operands outgrow the last cache level."""
+    # One wave of tiles computes a square of C; its rows of A and columns of B pass once.
+    side = np.sqrt(chip.units * 128.0 * 256.0)
+    passes = batch * m * n * k * feed * (1.0 / np.maximum(side, m) + 1.0 / np.maximum(side, n))
+    once = batch * (m * k + k * n) * feed
+    inputs = (m * k + k * n) * feed
+    spill = inputs / (inputs + chip.l2_capacity)
+    return np.asarray(chip.shape["gemm.reread"] * spill * np.maximum(passes - once, 0.0))
+
+
+def grouped_gemm(
+    chip: Silicon, rows: Array, active: Array, n: Array, k: Array, *, skew: Array | float = 1.0,
+    a: str = "bf16", b: str = "bf16", c: str = "bf16", precision: str = "bf16", repeat: Array | float = 1.0,
+) -> Work:  # fmt: skip
+    """Return the work of `rows` rows dealt over `active` experts, each with its own [k, n] weights."""
+    rows, active, n, k, skew = (np.asarray(x, dtype=np.float64) for x in (rows, active, n, k, skew))
+    s = chip.shape
+    feed = max(width(a), width(b))
+    mean = rows / np.maximum(active, 1e-9)
+    nbytes = active * n * k * width(b) + rows * (k * width(a) + n * width(c))
+    least, best = np.asarray(np.inf), None
+    for high, wide in ((16.0, 64.0), (64.0, 128.0), (128.0, 128.0)):
+        # A block of rows per started tile: whole tiles plus on average half a one per expert.
+        blocks = active * np.maximum(1.0, mean / high + 0.5)
+        tiles = blocks * np.ceil(n / wide)
+        rate = chip.rate_of(precision) / chip.units * s["moe.efficiency"]
+        rate = rate * high * wide / (high * wide + s["moe.tile_margin"])
+        each = 2.0 * high * wide * np.ceil(k / 64.0) * 64.0 / rate + s["moe.tile_ramp"]
+        core = np.maximum(tiles / chip.units, 1.0) * each * skew ** s["moe.skew"]
+        traffic = tiles * (high + wide) * k * feed
+        l2 = traffic / (chip.l2_bandwidth * s["gemm.l2_efficiency"])
+        flow = np.minimum(s["moe.dram_efficiency"] * chip.hbm_bandwidth, tiles * s["moe.dram_per_tile"])
+        dram = nbytes / np.maximum(flow, 1.0)
+        total = np.maximum(np.maximum(core, l2), dram)
+        found = {"core": core, "l2": l2, "dram": dram, "traffic": traffic, "lit": np.minimum(tiles / chip.units, 1.0)}
+        better = total < least
+        least = np.where(better, total, least)
+        best = found if best is None else {x: np.where(better, found[x], best[x]) for x in found}
+    assert best is not None
+    return work(
+        precision, core=best["core"], l2=best["l2"], dram=best["dram"], ramp=s["moe.ramp"], fixed=chip.launch, lit=best["lit"],
+        e_core=2.0 * rows * n * k * chip.energy_of(precision) * s["moe.energy"],
+        e_l2=best["traffic"] * chip.l2_energy, e_dram=nbytes * chip.hbm_energy, repeat=repeat,
+        net="moe", hints=(
+            log2(rows), log2(active), log2(n * k), log2(np.minimum(n, k)), log2(feed) + 0.0 * rows,
+            log2(skew), log2(best["core"] / best["dram"]),
+        ),
+    )  # fmt: skip
+
+
+def pairs_of(query: Array, context: Array, window: Array, causal: bool) -> Array:
+    """Return query-key pairs per head and sequence after the mask (window 0: none)."""
+    w = np.where(window > 0, np.minimum(window, context), context)
+    if not causal:
+        return np.asarray(query * w)
+    first = context - query
+    ramp = np.clip(w - first, 0.0, query)
+    seen = ramp * first + ramp * (ramp + 1) / 2 + (query - ramp) * w
+    return np.asarray(np.where(first + 1 >= w, query * w, seen))
+
+
+def attention(
+    chip: Silicon, batch: Array, query: Array, context: Array, heads: Array, kv_heads: Array,
+    head_dim: Array, value_dim: Array, *, window: Array | float = 0.0, causal: bool = True,
+    shared_kv: bool = False, kv: str = "bf16", phase: str = "prefill", precision: str = "bf16",
+    repeat: Array | float = 1.0,
+) -> Work:  # fmt: skip
+    """Return the work of fused attention over a batch of equal sequences."""
+    given = (batch, query, context, heads, kv_heads, head_dim, value_dim, window)
+    batch, query, context, heads, kv_heads, head_dim, value_dim, window = (
+        np.asarray(x, dtype=np.float64) for x in given
+    )
+    pairs = pairs_of(query, context, window, causal)
+    seen = np.where(window > 0, np.minimum(context, window + query), context)
+    dims = head_dim + value_dim
+    stored = head_dim if shared_kv else dims
+    nbytes = batch * (kv_heads * seen * stored * width(kv) + query * heads * dims * 2.0)
+    flops = 2.0 * batch * heads * pairs * dims
+    model = _decode if phase == "decode" else _prefill
+    core, l2, dram, ramp, traffic = model(
+        chip, precision, kv, batch, query, seen, pairs, heads, kv_heads, dims, nbytes
+    )
+    # Backward of a fused kernel: five products for two, at lower occupancy (Dao, FlashAttention-2).
+    grow = 2.5 if phase == "backward" else 1.0
+    slow = chip.shape["attention.backward"] if phase == "backward" else 1.0
+    return work(
+        precision, core=core * grow * slow, l2=l2 * grow, dram=dram * grow, ramp=ramp, fixed=chip.launch,
+        e_core=grow * flops * chip.energy_of(precision) * chip.shape["attention.energy"],
+        e_l2=grow * traffic * chip.l2_energy, e_dram=grow * nbytes * chip.hbm_energy, repeat=repeat,
+        net="decode" if phase == "decode" else "prefill", hints=(
+            log2(batch), log2(query), log2(seen), log2(heads), log2(kv_heads), log2(dims),
+            log2(width(kv)) + 0.0 * pairs, log2(pairs / query), log2(core / dram),
+        ),
+    )  # fmt: skip
+
+
+_Parts = tuple[Array, Array, Array, Array, Array]
+
+
+def _prefill(
+    chip: Silicon, precision: str, kv: str, batch: Array, query: Array, seen: Array, pairs: Array,
+    heads: Array, kv_heads: Array, dims: Array, nbytes: Array,
+) -> _Parts:  # fmt: skip
+    """Blocks of 128 queries per head, dealt over the units; softmax beside the matrix products."""
+    s = chip.shape
+    block = np.where(query > 64, 128.0, 64.0)
+    blocks = np.ceil(query / block)
+    items = batch * heads * blocks
+    per_row = pairs / query + 64.0  # the diagonal block is computed whole
+    keys = np.ceil(per_row / 64.0) * 64.0
+    rate = chip.rate_of(precision) / chip.units
+    product = 2.0 * block * keys * dims / (rate * s["attention.efficiency"])
+    # Exponentials: 16 per cycle and unit (CUDA C programming guide, arithmetic throughput table).
+    exponent = block * keys / (16.0 * chip.clock_ref) * s["attention.softmax"]
+    extra = 1.0 + (s["attention.convert"] if width(kv) < 2.0 else 0.0)
+    each = (product + exponent) * extra + s["attention.tile_ramp"]
+    core = np.maximum(items / chip.units, 1.0) * each
+    # The longest row of blocks ends last: half a block row on average.
+    core = (core + 0.5 * each) * np.where(dims > 512, s["attention.wide"], 1.0)
+    traffic = items * keys * dims * width(kv) + batch * query * heads * dims * 2.0
+    l2 = traffic / (chip.l2_bandwidth * s["gemm.l2_efficiency"])
+    dram = nbytes / (s["dram.efficiency"] * chip.hbm_bandwidth)
+    return core, l2, dram, s["attention.ramp"] + 0.0 * core, traffic
+
+
+def _decode(
+    chip: Silicon, precision: str, kv: str, batch: Array, query: Array, seen: Array, pairs: Array,
+    heads: Array, kv_heads: Array, dims: Array, nbytes: Array,
+) -> _Parts:  # fmt: skip
+    """Query heads that share keys packed into one tile; keys split until the units are full."""
+    s = chip.shape
+    rows = np.ceil(query * heads / kv_heads / 64.0) * 64.0
+    groups = batch * kv_heads
+    keys = np.ceil(seen / 64.0) * 64.0
+    rate = chip.rate_of(precision) / chip.units * s["decode.efficiency"]
+    split = np.clip(np.floor(2.0 * chip.units / groups), 1.0, np.ceil(keys / 128.0))
+    items = groups * split
+    each = 2.0 * rows * keys / split * dims / rate + s["decode.tile_ramp"]
+    each = each * (1.0 + (s["decode.convert"] if width(kv) < 2.0 else 0.0))
+    core = np.maximum(items / chip.units, 1.0) * each * np.where(dims > 512, s["decode.wide"], 1.0)
+    flow = np.minimum(s["decode.dram_efficiency"] * chip.hbm_bandwidth, items * s["decode.dram_per_tile"])
+    if width(kv) < 2.0:
+        flow = flow * s["decode.narrow"]
+    dram = nbytes / np.maximum(flow, 1.0)
+    traffic = nbytes + 8.0 * batch * heads * dims * np.where(split > 1, split, 0.0)
+    l2 = traffic / (chip.l2_bandwidth * s["gemm.l2_efficiency"])
+    ramp = s["decode.ramp"] + s["decode.split_ramp"] * (split > 1)
+    return core, l2, dram, ramp + 0.0 * core, traffic
+
+
+def elementwise(
+    chip: Silicon, read: Array, write: Array, *, ops: Array | float = 0.0, kernels: Array | float = 1.0,
+    precision: str = "fp32", repeat: Array | float = 1.0,
+) -> Work:  # fmt: skip
+    """Return the work of kernels bound by memory; `ops` run on the vector units."""
+    read, write, ops, kernels = (np.asarray(x, dtype=np.float64) for x in (read, write, ops, kernels))
+    s = chip.shape
+    nbytes = read + write
+    # Little's law: bytes in flight grow with the size of the kernel until the bandwidth is full.
+    dram = nbytes / (s["dram.efficiency"] * chip.hbm_bandwidth)
+    core = ops / (chip.rate_of("fp32") * s["vector.efficiency"])
+    l2 = nbytes / (chip.l2_bandwidth * s["gemm.l2_efficiency"])
+    return work(
+        "fp32", core=core, l2=l2, dram=dram, ramp=kernels * s["vector.ramp"], fixed=kernels * chip.launch,
+        e_core=ops * chip.energy_of("fp32"), e_l2=nbytes * chip.l2_energy,
+        e_dram=nbytes * chip.hbm_energy, repeat=repeat,
+    )  # fmt: skip

@@ -1,0 +1,160 @@
+"""A chip as flat numbers ready for array arithmetic: its sheet of facts plus fitted shape constants.
+
+Facts a person may want to change (bandwidths, energies per bit, the power limit) come from the
+chip's sheet alone. How much of a rate a kernel of some shape reaches is not a fact of the chip but
+of today's kernels; those constants come from ``data/calibration.toml``, chosen by architecture.
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError, nearest
+from ..hardware.facts import Sheet
+from .base import Array
+from .voltage import LEAKAGE_POWER, voltage
+
+# Where a precision has no rate or energy of its own in a sheet it runs as one of these.
+_SAME = {"fp16": ("bf16",), "bf16": ("fp16",), "int8": ("fp8",), "fp8": ("int8",), "tf32": ("fp32",)}
+
+
+@functools.cache
+def calibration() -> Mapping[str, Any]:
+    """Return the fitted constants of ``data/calibration.toml``."""
+    path = resources.files("wattline.source") / "data" / "calibration.toml"
+    return tomllib.loads(path.read_text("utf-8"))
+
+
+def shape_constants(architecture: str) -> dict[str, float]:
+    """Return efficiency constants by dotted name: those of `architecture` over the common ones."""
+    table = calibration()["shape"]
+    merged: dict[str, float] = {}
+    for name in ("common", architecture):
+        for group, constants in table.get(name, {}).items():
+            merged |= {f"{group}.{key}": float(entry[0]) for key, entry in constants.items()}
+    return merged
+
+
+@dataclass(frozen=True)
+class Silicon:
+    """One chip. Rates at `clock_ref` (Hz); energies at the voltage of that clock.
+
+    Attributes
+    ----------
+    rate, energy : precision -> FLOP/s, J/FLOP.
+    shape : efficiency constants, see ``data/calibration.toml``.
+    """
+
+    name: str
+    units: float
+    clock_min: float
+    clock_max: float
+    clock_step: float
+    clock_ref: float
+    volt_min: float
+    volt_max: float
+    knee: float
+    rate: Mapping[str, float]
+    energy: Mapping[str, float]
+    hbm_bandwidth: float
+    hbm_energy: float
+    l2_capacity: float
+    l2_bandwidth: float
+    l2_energy: float
+    limit: float
+    waiting: float
+    leakage: float
+    clock_tree: float
+    launch: float
+    link: Mapping[str, float] = field(default_factory=dict)
+    shape: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, sheet: Sheet) -> Silicon:
+        """Read a chip's sheet."""
+        ref = sheet["clock.reference"]
+        return cls(
+            name=sheet.name,
+            units=sheet["compute.units"],
+            clock_min=sheet["clock.min"],
+            clock_max=sheet["clock.max"],
+            clock_step=sheet.get("clock.step", 15e6),
+            clock_ref=ref,
+            volt_min=sheet["voltage.min"],
+            volt_max=sheet["voltage.max"],
+            knee=sheet["voltage.knee"],
+            rate=_by_precision(sheet, "compute.rate."),
+            energy=_by_precision(sheet, "compute.energy."),
+            hbm_bandwidth=sheet["memory.hbm.bandwidth"],
+            hbm_energy=sheet["memory.hbm.energy"],
+            l2_capacity=sheet["memory.l2.capacity"],
+            # Where unstated: 64 B per cycle and unit, as in NVIDIA's A100 whitepaper (5120 B/clk).
+            l2_bandwidth=sheet.get("memory.l2.bandwidth", 48.0 * sheet["compute.units"] * ref),
+            l2_energy=sheet["memory.l2.energy"],
+            limit=sheet["power.limit"],
+            waiting=sheet["power.waiting"],
+            leakage=sheet["power.leakage"],
+            clock_tree=sheet["power.clock_tree"],
+            launch=sheet["overhead.launch"],
+            link={k: sheet[k] for k in sheet if k.startswith("link.")},
+            shape=shape_constants(architecture(sheet)),
+        )
+
+    def volts(self, clock: Array) -> Array:
+        """Return core voltage (V) at `clock` (Hz)."""
+        return voltage(clock, self.volt_min, self.volt_max, self.knee, self.clock_max)
+
+    def swing(self, clock: Array) -> Array:
+        """Return (V / V_ref)^2, what a switched energy is multiplied by at `clock`."""
+        return (self.volts(clock) / self.volts(np.asarray(self.clock_ref))) ** 2
+
+    def standing(self, clock: Array) -> tuple[Array, Array]:
+        """Return leakage and clock-tree power (W) at `clock` while kernels run."""
+        square = self.swing(clock)
+        leakage = self.leakage * square ** (LEAKAGE_POWER / 2)
+        return leakage, self.clock_tree * square * (clock / self.clock_ref)
+
+    def rate_of(self, precision: str) -> float:
+        """Return the matrix rate (FLOP/s) at the reference clock."""
+        return _lookup(self.rate, precision, self.name, "compute.rate")
+
+    def energy_of(self, precision: str) -> float:
+        """Return the switched energy (J/FLOP) at the reference voltage."""
+        if precision in self.energy or any(p in self.energy for p in _SAME.get(precision, ())):
+            return _lookup(self.energy, precision, self.name, "compute.energy")
+        # Energy per operation scales no faster than the rate is won: assume the power of bf16.
+        base = _lookup(self.energy, "bf16", self.name, "compute.energy")
+        return base * self.rate_of("bf16") / self.rate_of(precision)
+
+    def clocks(self) -> Array:
+        """Return every lockable clock (Hz), ascending, the top one included."""
+        grid = np.arange(self.clock_max, self.clock_min - 1.0, -self.clock_step)
+        return grid[::-1].astype(np.float64)
+
+
+def architecture(sheet: Sheet) -> str:
+    """Return the architecture of a chip, by its tag or else its name ("" where neither tells)."""
+    if "architecture" in sheet.tags:
+        return sheet.tags["architecture"].lower()
+    for name, prefixes in calibration()["architecture"].items():
+        if sheet.name.lower().startswith(tuple(prefixes)):
+            return str(name)
+    return ""
+
+
+def _by_precision(sheet: Sheet, prefix: str) -> dict[str, float]:
+    return {key.removeprefix(prefix): sheet[key] for key in sheet if key.startswith(prefix)}
+
+
+def _lookup(table: Mapping[str, float], precision: str, name: str, what: str) -> float:
+    for candidate in (precision, *_SAME.get(precision, ())):
+        if candidate in table:
+            return table[candidate]
+    raise InputError(f"chip {name} states no {what}.{precision}; {nearest(precision, table)}")

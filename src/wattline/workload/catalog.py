@@ -1,0 +1,102 @@
+"""The models Wattline knows by name: facts in data/models.toml, one table each."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from ..errors import InputError, nearest
+from .model import Latent, Layer, Model, Recurrent, Weights
+
+_LETTERS = {
+    "M": Layer("recurrent", "none"), "*": Layer("full", "none"), "-": Layer("none", "dense"), "E": Layer("none", "experts"),
+}  # fmt: skip
+# Keys that describe the pattern of layers, or the entry itself, and are no field of Model.
+_OWN = ("layers", "full_every", "dense_first", "experts_every", "hybrid", "ids", "like")
+
+
+def models() -> list[str]:
+    """Return the names of all models in the catalog, sorted."""
+    return sorted(_tables())
+
+
+@cache
+def model(name: str) -> Model:
+    """Return a model by its short name or Hugging Face id, upper or lower case.
+
+    >>> model("meta-llama/Llama-3.1-70B-Instruct").name
+    'llama-3.1-70b'
+    """
+    key = _names().get(name.lower()) or _names().get(name.lower().rpartition("/")[2])
+    if key is None:
+        raise InputError(f"model {name!r} is not in the catalog; {_hint(name)}")
+    return _build(key, _facts(key))
+
+
+def _hint(name: str) -> str:
+    short = name.lower().rpartition("/")[2]
+    hint = nearest(short, models(), 2)
+    if hint.startswith("known"):
+        hint = nearest(short, [n.rpartition("/")[2] for n in _names()], 2)
+    if hint.startswith("known"):
+        hint = f"known: {', '.join(models())}"
+    return f'{hint} (or give config = "path/to/config.json")'
+
+
+@cache
+def _tables() -> Mapping[str, Mapping[str, Any]]:
+    text = resources.files(__package__).joinpath("data/models.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+@cache
+def _names() -> dict[str, str]:
+    """Every name, in lower case -> key of its table."""
+    names: dict[str, str] = {}
+    for key, table in _tables().items():
+        for other in table.get("ids", ()):
+            names.setdefault(other.lower(), key)
+            names.setdefault(other.lower().rpartition("/")[2], key)
+    return names | {key.lower(): key for key in _tables()}
+
+
+def _facts(key: str) -> dict[str, Any]:
+    """The table of `key` with what it takes from the one it is like."""
+    table = dict(_tables()[key])
+    base = _facts(table["like"]) if "like" in table else {}
+    if "layers" in table:
+        base.pop("hybrid", None)
+    return base | table
+
+
+def _build(key: str, facts: dict[str, Any]) -> Model:
+    stated = {k: v for k, v in facts.items() if k not in _OWN}
+    stated["weights"] = _weights(facts.get("weights", {}))
+    stated.setdefault("kv_heads", facts["heads"])
+    if "latent" in facts:
+        stated["latent"] = Latent(**facts["latent"])
+    if "recurrent" in facts:
+        stated["recurrent"] = Recurrent(**facts["recurrent"])
+    return Model(name=key, pattern=_pattern(facts), **stated)
+
+
+def _weights(stated: str | Mapping[str, str]) -> Weights:
+    return Weights.all(stated) if isinstance(stated, str) else Weights(**stated)
+
+
+def _pattern(facts: Mapping[str, Any]) -> tuple[Layer, ...]:
+    if "hybrid" in facts:
+        return tuple(_LETTERS[letter] for letter in facts["hybrid"])
+    full = facts.get("full_every", 0 if facts.get("window") else 1)
+    every, first = facts.get("experts_every", 1), facts.get("dense_first", 0)
+    routed = bool(facts.get("experts"))
+    return tuple(
+        Layer(
+            "full" if full and (i + 1) % full == 0 else "window",
+            "experts" if routed and i >= first and (i + 1) % every == 0 else "dense",
+        )
+        for i in range(facts["layers"])
+    )

@@ -1,0 +1,529 @@
+"""What a device must hold, in bytes, and the smallest change that makes a job fit.
+
+Training activations follow Korthikanti et al. 2022 (arXiv 2205.05198, sections 4 and 5), written for
+any layer: with their GPT layers this is their table 2, value for value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+from ..errors import CapacityError, ScenarioError
+from .model import Layer, Model
+from .operator import BYTES
+from .parallel import Parallel
+
+# Share of a device's memory that a job may plan with: the rest is the driver's context, the
+# communication library's buffers and fragments of the allocator (vLLM plans with 0.9 as well).
+USABLE: Final = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """Bytes per parameter of each state of training. The default is mixed-precision Adam as in
+    Megatron-LM: 2 + 4 + 4 + 8 = 18 bytes (arXiv 2201.11990, section 2)."""
+
+    weight: float = 2.0
+    gradient: float = 4.0
+    master: float = 4.0
+    moments: float = 8.0
+
+
+ADAM: Final = Optimizer()
+# DeepSeek-V3 keeps both moments in bf16 (arXiv 2412.19437, section 3.3.3).
+ADAM_BF16_MOMENTS: Final = Optimizer(moments=4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes on one device."""
+
+    weights: float = 0.0
+    gradients: float = 0.0
+    optimizer: float = 0.0
+    activations: float = 0.0
+    cache: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Bytes in all."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.cache
+
+
+# ------------------------------------------------------------------ parameters on a device
+@lru_cache(maxsize=4096)
+def stage_parameters(model: Model, parallel: Parallel, stage: int) -> tuple[float, float]:
+    """Return (all but experts, experts): parameters one device of `stage` holds."""
+    p = parallel
+    dense = experts = 0.0
+    for layer, count in p.stage(model, stage):
+        dense += count * model.vectors(layer)
+        for matrix in model.matrices(layer, p.tensor, p.expert, p.expert_tensor):
+            if matrix.part == "experts":
+                experts += count * matrix.parameters
+            else:
+                dense += count * matrix.parameters
+    first, last = stage == 0, stage == p.pipeline - 1
+    if first:
+        dense += model.parts["embedding"] / p.tensor
+    if last:
+        # A tied head is the embedding itself, kept twice once the stages part.
+        alone = model.tied and first
+        dense += model.hidden + (0.0 if alone else model.vocab * model.hidden / p.tensor)
+    return dense, experts
+
+
+# ------------------------------------------------------------------ training
+def layer_activations(
+    model: Model,
+    parallel: Parallel,
+    layer: Layer,
+    sequence: int,
+    microbatch: int,
+    recompute: str = "none",
+    *,
+    flash: bool = True,
+    dropout: bool = False,
+) -> float:
+    """Bytes that one layer keeps from forward to backward of one microbatch on one device.
+
+    Activations are stored in 16 bits whatever the matrix products run in.
+    """
+    tokens = microbatch * sequence / parallel.context
+    t, own = parallel.tensor, parallel.tensor if parallel.sequence else 1
+    if recompute == "full":
+        return tokens * 2 * model.hidden / own
+    whole, split = _mixer_bytes(model, layer, dropout)
+    more_whole, more_split = _mlp_bytes(model, layer, parallel, dropout)
+    scores = 0.0
+    if layer.mixer in ("full", "window") and not flash and recompute == "none":
+        # Softmax output and its dropped-out copy, 2 bytes each, and a mask: 5 a s per token.
+        scores = (5.0 if dropout else 2.0) * model.heads * sequence / t
+    elif layer.mixer in ("full", "window") and flash:
+        scores = 4.0 * model.heads / t  # log-sum-exp of a fused kernel, fp32
+    return tokens * ((whole + more_whole) / own + (split + more_split) / t + scores)
+
+
+def _mixer_bytes(model: Model, layer: Layer, dropout: bool) -> tuple[float, float]:
+    """Bytes per token kept whole on each tensor rank, and those divided among them."""
+    h, mask = model.hidden, 1.0 if dropout else 0.0
+    if layer.mixer == "none":
+        return 0.0, 0.0
+    whole = 2 * h + 2 * h + mask * h  # input of the norm, of the projection; dropout mask
+    if layer.mixer == "recurrent":
+        assert model.recurrent is not None
+        r = model.recurrent
+        return whole, 2 * (4 * r.inner + 2 * r.groups * r.state)
+    split = 2 * model.heads * (model.qk_dim + model.v_dim)  # queries, input of the output projection
+    if model.latent:
+        ranks = model.latent.rank + model.latent.rope + model.latent.query_rank
+        return whole + 4 * ranks, split + 2 * model.heads * (model.qk_dim + model.v_dim)
+    return whole, split + 2 * model.kv_values
+
+
+def _mlp_bytes(model: Model, layer: Layer, parallel: Parallel, dropout: bool) -> tuple[float, float]:
+    h, mask = model.hidden, 1.0 if dropout else 0.0
+    if layer.mlp == "none":
+        return 0.0, 0.0
+    whole = 2 * h + 2 * h + mask * h
+    if model.parallel_block and model.norms == 1:
+        whole -= 4 * h  # shares norm and input with the mixer
+    inner = 2 * model.ffn_matrices  # bytes per inner value: gate and up (or up), and the product
+    if layer.mlp == "dense":
+        return whole, inner * model.ffn
+    # Routed copies: input and inner values of each of top_k experts. Devices of an expert group
+    # exchange as many rows as they send, so this is as for the tokens of one tensor rank.
+    routed = model.top_k * (4 * h + inner * model.expert_ffn)
+    return whole + 4 * model.experts, routed + inner * model.shared_ffn
+
+
+def in_flight(parallel: Parallel, stage: int, microbatches: int, schedule: str = "1f1b") -> float:
+    """Microbatches whose activations a stage holds at most, in units of its whole stage.
+
+    "gpipe" keeps all; "1f1b" one per stage still ahead; with `virtual` chunks a few chunks more
+    (Narayanan et al. 2021, section 2.2: at the first stage a factor 1 + (p - 1) / (p v)).
+    """
+    p, v = parallel.pipeline, parallel.virtual
+    if schedule == "gpipe":
+        return float(microbatches)
+    if v == 1:
+        return float(min(microbatches, p - stage))
+    return min(microbatches * v, (v - 1) * p + 2 * (p - stage - 1) + 1) / v
+
+
+def training_footprint(
+    model: Model,
+    parallel: Parallel,
+    sequence: int,
+    microbatch: int,
+    microbatches: int,
+    *,
+    recompute: str = "none",
+    stage: int = 0,
+    schedule: str = "1f1b",
+    flash: bool = True,
+    dropout: bool = False,
+    optimizer: Optimizer = ADAM,
+) -> Footprint:
+    """Bytes on one device of `stage`. `microbatches` per data rank and iteration."""
+    p, o = parallel, optimizer
+    dense, experts = stage_parameters(model, p, stage)
+
+    def held(width: float, sharded: bool) -> float:
+        if not sharded:
+            return width * (dense + experts)
+        return width * (dense / p.replicas + experts / p.expert_replicas)
+
+    kept = sum(
+        count * layer_activations(model, p, layer, sequence, microbatch, recompute, flash=flash, dropout=dropout)
+        for layer, count in p.stage(model, stage)
+    )
+    waiting = in_flight(p, stage, microbatches, schedule)
+    work = _recomputing(model, p, stage, sequence, microbatch, recompute, flash, dropout)
+    return Footprint(
+        weights=held(o.weight, p.zero == 3),
+        gradients=held(o.gradient, p.zero >= 2),
+        optimizer=held(o.master + o.moments, p.zero >= 1),
+        activations=kept * waiting + work + _ends(model, p, stage, sequence, microbatch, waiting, dropout),
+    )
+
+
+def _recomputing(
+    model: Model,
+    p: Parallel,
+    stage: int,
+    sequence: int,
+    microbatch: int,
+    recompute: str,
+    flash: bool,
+    dropout: bool,
+) -> float:
+    """Full recomputation has one layer's activations whole while it goes back through it."""
+    if recompute != "full":
+        return 0.0
+    return max(
+        (
+            layer_activations(model, p, layer, sequence, microbatch, "none", flash=flash, dropout=dropout)
+            for layer, _ in p.stage(model, stage)
+        ),
+        default=0.0,
+    )
+
+
+def _ends(
+    model: Model,
+    p: Parallel,
+    stage: int,
+    sequence: int,
+    microbatch: int,
+    waiting: float,
+    dropout: bool,
+) -> float:
+    """Embedding dropout mask of the first stage; norm, head input and fp32 logits of the last."""
+    tokens = microbatch * sequence / p.context
+    own = p.tensor if p.sequence else 1
+    total = 0.0
+    if stage == 0 and dropout:
+        total += waiting * tokens * model.hidden / own
+    if stage == p.pipeline - 1:
+        total += tokens * (4 * model.hidden / own + 4 * model.vocab / p.tensor)
+    return total
+
+
+# ------------------------------------------------------------------ serving
+def cache_bytes_per_token(model: Model, parallel: Parallel, kv: str | None = None) -> float:
+    """Bytes one more token adds to one device's cache while no window is full.
+
+    Key-value heads are divided among the tensor ranks down to one each; a latent cache is held
+    whole by every rank. `kv`: stored precision, the model's own where None.
+    """
+    return _per_layer(model, parallel, kv) * model.attention_layers / parallel.pipeline
+
+
+def _per_layer(model: Model, parallel: Parallel, kv: str | None) -> float:
+    width = BYTES[kv or model.kv]
+    if model.latent:
+        return model.kv_values * width
+    return max(model.kv_heads / parallel.tensor, 1) * (model.head_dim + model.value_dim) * width
+
+
+def sequence_bytes(model: Model, parallel: Parallel, context: float, kv: str | None = None) -> float:
+    """Bytes that one sequence of `context` tokens holds on one device: caches and states."""
+    each, total = _per_layer(model, parallel, kv) if model.attention_layers else 0.0, 0.0
+    for layer, count in model.groups:
+        if layer.mixer in ("full", "window"):
+            seen = min(context, model.window) if layer.mixer == "window" else context
+            total += count * each * seen
+        elif layer.mixer == "recurrent":
+            total += count * state_bytes(model, parallel.tensor)
+    return total / parallel.pipeline
+
+
+def state_bytes(model: Model, tensor: int = 1) -> float:
+    """Bytes of one recurrent layer's state per sequence and device: fp32 state, 16-bit taps."""
+    r = model.recurrent
+    if r is None:
+        return 0.0
+    channels = r.inner + (0 if r.dt_rank else 2 * r.groups * r.state)
+    return (4.0 * r.inner * r.state + 2.0 * r.conv * channels) / tensor
+
+
+def serving_weights(model: Model, parallel: Parallel, precision: str | None = None) -> float:
+    """Bytes of weights on one device (the fullest stage). `precision`: of all matrices, or as stored."""
+    return max(_stage_weights(model, parallel, precision, stage) for stage in range(parallel.pipeline))
+
+
+@lru_cache(maxsize=4096)
+def _stage_weights(model: Model, p: Parallel, precision: str | None, stage: int) -> float:
+    from .infer import weight_table
+
+    stored = weight_table(model, precision)
+    total = 0.0
+    for layer, count in p.stage(model, stage):
+        total += count * model.vectors(layer) * stored["norms"]
+        total += count * sum(
+            w.parameters * stored[w.part] for w in model.matrices(layer, p.tensor, p.expert, p.expert_tensor)
+        )
+    if stage == 0:
+        total += model.parts["embedding"] * stored["embedding"] / p.tensor
+    if stage == p.pipeline - 1 and not (model.tied and p.pipeline == 1):
+        total += model.vocab * model.hidden * stored["head"] / p.tensor
+    return total
+
+
+def serving_footprint(
+    model: Model,
+    parallel: Parallel,
+    batch: float,
+    context: float,
+    *,
+    precision: str | None = None,
+    kv: str | None = None,
+    step_tokens: float = 8192.0,
+) -> Footprint:
+    """Bytes on one device that serves `batch` sequences of `context` tokens on average.
+
+    `batch` counts the whole replica: with data-parallel attention each group holds its share.
+    `step_tokens` is the most tokens one step takes (activations and logits are sized for it).
+    """
+    return Footprint(
+        weights=serving_weights(model, parallel, precision),
+        activations=_workspace(model, parallel, step_tokens, batch),
+        cache=math.ceil(batch / parallel.data) * sequence_bytes(model, parallel, context, kv),
+    )
+
+
+def _workspace(model: Model, p: Parallel, tokens: float, batch: float) -> float:
+    """Live activations of one step: hidden twice, the widest inner value, logits in fp32."""
+    inner = max(
+        (
+            _inner(model, layer, p)
+            for layer, _ in model.groups
+        ),
+        default=0.0,
+    )  # fmt: skip
+    rows = min(batch / p.data, tokens)
+    return tokens * (4.0 * model.hidden + 2.0 * inner) + rows * 4.0 * model.vocab / p.tensor
+
+
+def _inner(model: Model, layer: Layer, p: Parallel) -> float:
+    widths = [
+        (w.n + w.k) * (model.top_k if w.part == "experts" else 1)
+        for w in model.matrices(layer, p.tensor, p.expert, p.expert_tensor)
+    ]
+    return max(widths, default=0.0)
+
+
+def max_batch(
+    model: Model,
+    parallel: Parallel,
+    capacity: float,
+    context: float,
+    *,
+    precision: str | None = None,
+    kv: str | None = None,
+    step_tokens: float = 8192.0,
+    usable: float = USABLE,
+) -> int:
+    """Return how many sequences of `context` tokens fit, for the whole replica; 0 if none.
+
+    `capacity`: bytes of one device's memory, of which the share `usable` is planned with.
+    """
+    fixed = serving_footprint(model, parallel, 0, context, precision=precision, kv=kv, step_tokens=step_tokens)
+    each = sequence_bytes(model, parallel, context, kv) + 4.0 * model.vocab / parallel.tensor
+    room = capacity * usable - fixed.total
+    return max(0, int(room // each)) * parallel.data if each > 0 else 0
+
+
+# ------------------------------------------------------------------ does it fit?
+def check_training(
+    model: Model,
+    parallel: Parallel,
+    sequence: int,
+    microbatch: int,
+    microbatches: int,
+    capacity: float,
+    *,
+    recompute: str = "none",
+    schedule: str = "1f1b",
+    flash: bool = True,
+    dropout: bool = False,
+    optimizer: Optimizer = ADAM,
+    usable: float = USABLE,
+) -> Footprint:
+    """Return the footprint of the fullest stage, or raise CapacityError with what would fit.
+
+    `capacity`: bytes of one device's memory, of which the share `usable` is planned with.
+    """
+
+    def need(p: Parallel, batch: int, again: str) -> Footprint:
+        stages = range(p.pipeline)
+        return max(
+            (
+                training_footprint(
+                    model, p, sequence, batch, microbatches, recompute=again, stage=s, schedule=schedule, flash=flash,
+                    dropout=dropout, optimizer=optimizer,
+                )
+                for s in stages
+            ),
+            key=lambda f: f.total,
+        )  # fmt: skip
+
+    found = need(parallel, microbatch, recompute)
+    if found.total <= capacity * usable:
+        return found
+    for words, p, batch, again in _training_changes(model, parallel, microbatch, recompute):
+        if need(p, batch, again).total <= capacity * usable:
+            raise CapacityError(_message(model, found, capacity, usable, words))
+    raise CapacityError(_message(model, found, capacity, usable, ""))
+
+
+def _training_changes(
+    model: Model, parallel: Parallel, microbatch: int, recompute: str
+) -> Iterator[tuple[str, Parallel, int, str]]:
+    """Smaller changes first: keep fewer activations, shard state, then spread the model wider."""
+    s = parallel.section
+    again = {"none": ("selective", "full"), "selective": ("full",)}.get(recompute, ())
+    smaller = [b for b in (microbatch // 2, 1) if 1 <= b < microbatch]
+    for b in dict.fromkeys(smaller):
+        yield f"{s}.microbatch = {b}", parallel, b, recompute
+    for mode in again:
+        yield f'{s}.recompute = "{mode}"', parallel, microbatch, mode
+    if parallel.replicas > 1:
+        for zero in range(parallel.zero + 1, 4):
+            yield f"{s}.zero = {zero}", replace(parallel, zero=zero), microbatch, recompute
+    for mode, note in ((recompute, ""), ("full", f' and {s}.recompute = "full"')):
+        for p, words in _wider(model, parallel):
+            yield words + note, p, 1 if note else microbatch, mode
+
+
+def _wider(model: Model, parallel: Parallel) -> Iterator[tuple[Parallel, str]]:
+    s = parallel.section
+    tensors = [t for t in (2, 4, 8, 16) if t >= parallel.tensor]
+    stages = [n for n in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64) if n >= parallel.pipeline]
+    stages = sorted({parallel.pipeline, *stages})
+    pairs = [(t, n) for n in stages for t in sorted({parallel.tensor, *tensors})]
+    for t, n in sorted(pairs, key=lambda pair: pair[0] * pair[1]):
+        if (t, n) == (parallel.tensor, parallel.pipeline):
+            continue
+        try:
+            p = _reshape(parallel, tensor=t, pipeline=n).check(model)
+        except ScenarioError:
+            continue
+        changed = [
+            (k, v, w) for k, v, w in (("tensor", t, parallel.tensor), ("pipeline", n, parallel.pipeline)) if v != w
+        ]
+        yield p, " and ".join(f"{s}.{k} = {v}" for k, v, _ in changed)
+
+
+def _reshape(parallel: Parallel, **changes: int) -> Parallel:
+    """The same layout with other degrees, the derived ones chosen anew."""
+    return replace(parallel, expert_tensor=0, layers_per_stage=(), **changes)  # type: ignore[arg-type]
+
+
+def check_serving(
+    model: Model,
+    parallel: Parallel,
+    capacity: float,
+    context: float,
+    batch: float = 1.0,
+    *,
+    precision: str | None = None,
+    kv: str | None = None,
+    step_tokens: float = 8192.0,
+    usable: float = USABLE,
+) -> Footprint:
+    """Return the footprint of `batch` sequences of `context` tokens, or raise CapacityError.
+
+    `capacity`: bytes of one device's memory, of which the share `usable` is planned with.
+    """
+
+    def need(p: Parallel, size: float, weights: str | None, cache: str | None) -> Footprint:
+        return serving_footprint(model, p, size, context, precision=weights, kv=cache, step_tokens=step_tokens)
+
+    found = need(parallel, batch, precision, kv)
+    room = capacity * usable
+    if found.total <= room:
+        return found
+    s = parallel.section
+    fewer = max_batch(
+        model,
+        parallel,
+        capacity,
+        context,
+        precision=precision,
+        kv=kv,
+        step_tokens=step_tokens,
+        usable=usable,
+    )
+    if fewer >= 1:
+        raise CapacityError(_message(model, found, capacity, usable, f"{s}.batch = {fewer}"))
+    for p, words in _serving_changes(model, parallel):
+        if need(p, min(batch, p.data), precision, kv).total <= room:
+            raise CapacityError(_message(model, found, capacity, usable, words))
+    for weights in ("fp8", "fp4"):
+        if need(parallel, 1, weights, kv).total <= room:
+            raise CapacityError(_message(model, found, capacity, usable, f'{s}.precision = "{weights}"'))
+    raise CapacityError(_message(model, found, capacity, usable, ""))
+
+
+def _serving_changes(model: Model, parallel: Parallel) -> Iterator[tuple[Parallel, str]]:
+    s = parallel.section
+    sizes = [n for n in (2, 4, 8, 16, 32, 64)]
+    for n in sizes:
+        options = [{"tensor": n}, {"expert": n, "data": n}] if model.moe else [{"tensor": n}]
+        for change in options:
+            if any(getattr(parallel, key) > value for key, value in change.items()):
+                continue
+            try:
+                yield (
+                    _reshape(parallel, **change).check(model),
+                    " and ".join(f"{s}.{k} = {v}" for k, v in change.items()),
+                )
+            except ScenarioError:
+                continue
+    for n in (2, 4, 8, 16):
+        try:
+            yield (
+                _reshape(parallel, pipeline=n, tensor=max(8, parallel.tensor)).check(model),
+                f"{s}.tensor = {max(8, parallel.tensor)} and {s}.pipeline = {n}",
+            )
+        except ScenarioError:
+            continue
+
+
+def _message(model: Model, found: Footprint, capacity: float, usable: float, words: str) -> str:
+    parts = {
+        "weights": found.weights, "gradients": found.gradients, "optimizer": found.optimizer,
+        "activations": found.activations, "cache": found.cache,
+    }  # fmt: skip
+    largest = max(parts, key=lambda key: parts[key])
+    hint = f"try {words}" if words else "no change of parallelism found that fits; try a device with more memory"
+    return (
+        f"{model.name} does not fit: needs {found.total / 1e9:.1f} GB on each device ({largest} "
+        f"{parts[largest] / 1e9:.1f} GB), has {capacity * usable / 1e9:.1f} GB usable of {capacity / 1e9:.1f} GB; {hint}"
+    )

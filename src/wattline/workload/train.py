@@ -1,0 +1,298 @@
+"""Training as operators: what one device does for one microbatch, per pipeline stage and instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from ..errors import ScenarioError, nearest
+from .memory import ADAM, Optimizer, stage_parameters
+from .model import Matrix, Model
+from .operator import Collective, Elementwise, Operator
+from .parallel import Parallel
+from .pieces import Piece, Setup, layer_pieces, linear, norm, tensor_collective, touch
+
+INSTRUCTIONS: Final = (
+    "forward", "backward", "backward_input", "backward_weight", "gradients", "optimizer", "parameters",
+)  # fmt: skip
+RECOMPUTE: Final = ("none", "selective", "full")
+PRECISIONS: Final = ("bf16", "fp16", "fp8", "tf32", "fp32")
+
+
+def stage_operators(
+    model: Model,
+    parallel: Parallel,
+    sequence: int,
+    microbatch: int,
+    precision: str = "bf16",
+    recompute: str = "none",
+    stage: int = 0,
+    instruction: str = "forward",
+    *,
+    flash: bool = True,
+    dropout: bool = False,
+    optimizer: Optimizer = ADAM,
+    overlap: float = 0.0,
+) -> tuple[Operator, ...]:
+    """Return what one device of `stage` does in one `instruction`, equal operators merged.
+
+    Parameters
+    ----------
+    sequence, microbatch : tokens per sequence and sequences per microbatch (per data rank).
+    precision : of the matrix products; recompute : "none", "selective" (attention core only) or
+        "full" (every layer's forward pass again), as in Korthikanti et al. 2022 (arXiv 2205.05198).
+    instruction : "forward", "backward" (or its halves "backward_input", "backward_weight") for one
+        microbatch; once per iteration "gradients" (their reduction over the data ranks),
+        "optimizer", "parameters" (their gathering under ZeRO 1 and 2).
+    flash : fused attention; without it scores go through memory. dropout : as GPT-3 was trained.
+    overlap : share of the data-parallel communication that can hide behind computation.
+    """
+    _check(sequence, microbatch, precision, recompute, instruction, parallel)
+    return _operators(
+        model,
+        parallel,
+        sequence,
+        microbatch,
+        precision,
+        recompute,
+        stage,
+        instruction,
+        flash,
+        dropout,
+        optimizer,
+        overlap,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _operators(
+    model: Model, parallel: Parallel, sequence: int, microbatch: int, precision: str, recompute: str, stage: int,
+    instruction: str, flash: bool, dropout: bool, optimizer: Optimizer, overlap: float,
+) -> tuple[Operator, ...]:  # fmt: skip
+    parallel.check(model)
+    if instruction in ("gradients", "optimizer", "parameters"):
+        return _per_iteration(model, parallel, stage, instruction, optimizer, overlap)
+    x = Setup(
+        model=model, parallel=parallel, sequence=sequence, microbatch=microbatch, precision=precision, flash=flash,
+        dropout=dropout,
+    )  # fmt: skip
+    if instruction == "forward":
+        return merge(_forward(x, stage, overlap))
+    return merge(_backward(x, stage, instruction, recompute, overlap))
+
+
+def merge(operators: Iterable[Operator]) -> tuple[Operator, ...]:
+    """Merge operators that are the same but for `repeat`, keeping the order of first appearance."""
+    total: dict[Operator, float] = {}
+    for op in operators:
+        key = op if op.repeat == 1.0 else replace(op, repeat=1.0)
+        total[key] = total.get(key, 0.0) + op.repeat
+    return tuple(op if n == 1.0 else replace(op, repeat=n) for op, n in total.items())
+
+
+def _forward(x: Setup, stage: int, overlap: float) -> list[Operator]:
+    done: list[Operator] = [*_gathered(x, stage, overlap)]
+    for part in _parts(x, stage):
+        done += _many((op for piece in part.pieces for op in piece.forward), part.times)
+    return done + _sends(x, stage, forward=True)
+
+
+def _backward(x: Setup, stage: int, instruction: str, recompute: str, overlap: float) -> list[Operator]:
+    done: list[Operator] = []
+    if instruction != "backward_weight":
+        done += _gathered(x, stage, overlap)
+    for part in reversed(_parts(x, stage)):
+        back = part.pieces[::-1]
+        if instruction != "backward_weight":
+            done += _many((op for piece in _again(part, recompute) for op in piece.forward), part.times)
+            done += _many((op for piece in back for op in piece.input), part.times)
+        if instruction != "backward_input":
+            done += _many((op for piece in back for op in piece.weight), part.times)
+    if instruction != "backward_weight":
+        done += _sends(x, stage, forward=False)
+    if instruction != "backward_input" and x.parallel.zero == 3:
+        done += _data(x.model, x.parallel, stage, "reduce_scatter", ADAM.gradient, "zero", overlap)
+    return done
+
+
+class _Part(NamedTuple):
+    """Pieces that come `times` over; those of a layer may be recomputed."""
+
+    pieces: tuple[Piece, ...]
+    times: int
+    layer: bool
+
+
+def _again(part: _Part, recompute: str) -> Sequence[Piece]:
+    if recompute == "none" or not part.layer:
+        return ()
+    return part.pieces if recompute == "full" else [p for p in part.pieces if p.core]
+
+
+def _many(operators: Iterable[Operator], count: float) -> list[Operator]:
+    return [replace(op, repeat=op.repeat * count) if count != 1 else op for op in operators]
+
+
+def _parts(x: Setup, stage: int) -> list[_Part]:
+    """The embedding, each kind of layer with its count, and the head, in forward order."""
+    parts = [_Part(layer_pieces(x, layer), count, True) for layer, count in x.parallel.stage(x.model, stage)]
+    if stage == 0:
+        parts.insert(0, _Part(_embedding(x), 1, False))
+    if stage == x.parallel.pipeline - 1:
+        parts.append(_Part(_head(x), 1, False))
+    return parts
+
+
+def _embedding(x: Setup) -> tuple[Piece, ...]:
+    w, values = x.width, x.tokens * x.model.hidden
+    tables = 2 if x.model.positions else 1
+    look = touch("embedding", values, tables * w, w)
+    # The gradient of a row is read, added to and written in fp32.
+    back = touch("embedding_backward", values, w + 4, 4.0)
+    parts = [Piece((look,), (), (back,))]
+    if x.parallel.tensor > 1:
+        op = "reduce_scatter" if x.parallel.sequence else "all_reduce"
+        grad = (tensor_collective(x, "all_gather"),) if x.parallel.sequence else ()
+        parts.append(Piece((tensor_collective(x, op),), grad))
+    return tuple(parts)
+
+
+def _head(x: Setup) -> tuple[Piece, ...]:
+    m, p = x.model, x.parallel
+    matrix = Matrix("head", "head", m.hidden, m.vocab / p.tensor, "column")
+    logits = x.tokens * matrix.n
+    enter: tuple[Piece, ...] = ()
+    if p.tensor > 1:
+        if p.sequence:
+            enter = (Piece((tensor_collective(x, "all_gather"),), (tensor_collective(x, "reduce_scatter"),)),)
+        else:
+            enter = (Piece(input=(tensor_collective(x, "all_reduce"),)),)
+    # Logits to fp32, their maximum, exponentials in place, their sum; one pass back.
+    loss = Piece(
+        (touch("cross_entropy", logits, x.width + 12, 8.0, 6, kernels=4),),
+        (touch("cross_entropy_backward", logits, 4.0, x.width, 2),),
+    )
+    return norm(x, m.hidden, x.own_tokens), *enter, *linear(x, matrix, x.tokens, low=False), loss
+
+
+def _sends(x: Setup, stage: int, forward: bool) -> list[Operator]:
+    """Activations to the next stage, or their gradients to the one before, once per chunk."""
+    p = x.parallel
+    if p.pipeline == 1:
+        return []
+    last = stage == (p.pipeline - 1 if forward else 0)
+    times = p.virtual - (1 if last else 0)
+    if times == 0:
+        return []
+    # The tensor ranks each send their slice (scatter-gather, Narayanan et al. 2021, section 4.1).
+    size = x.tokens * x.model.hidden * x.width / p.tensor
+    send = Collective(
+        name="pipeline_send",
+        precision=x.act,
+        op="send",
+        size=size,
+        ranks=2,
+        span=p.span("pipeline"),
+        repeat=float(times),
+    )
+    return [send]
+
+
+# ------------------------------------------------------------------ once per iteration
+def _gathered(x: Setup, stage: int, overlap: float) -> list[Operator]:
+    """Under ZeRO 3 the weights are gathered before each use."""
+    if x.parallel.zero < 3:
+        return []
+    return _data(x.model, x.parallel, stage, "all_gather", x.width, "zero", overlap)
+
+
+def _data(
+    model: Model, parallel: Parallel, stage: int, op: str, width: float, name: str, overlap: float
+) -> list[Operator]:
+    """A collective over the ranks that hold the same weights, `width` bytes per parameter."""
+    dense, experts = stage_parameters(model, parallel, stage)
+    return [
+        Collective(
+            name=f"{name}_{op}",
+            op=op,
+            size=count * width,
+            ranks=ranks,
+            span=parallel.span("data"),
+            overlap=overlap,
+        )
+        for count, ranks in ((dense, parallel.replicas), (experts, parallel.expert_replicas))
+        if ranks > 1 and count > 0
+    ]
+
+
+def _per_iteration(
+    model: Model,
+    parallel: Parallel,
+    stage: int,
+    instruction: str,
+    optimizer: Optimizer,
+    overlap: float,
+) -> tuple[Operator, ...]:
+    zero = parallel.zero
+    if instruction == "parameters":
+        return (
+            tuple(_data(model, parallel, stage, "all_gather", optimizer.weight, "data", overlap))
+            if zero in (1, 2)
+            else ()
+        )
+    if instruction == "optimizer":
+        return (_update(model, parallel, stage, optimizer),)
+    if zero == 3:
+        return ()  # reduced after every microbatch
+    op = "all_reduce" if zero == 0 else "reduce_scatter"
+    tied: list[Operator] = []
+    if model.tied and parallel.pipeline > 1 and stage in (0, parallel.pipeline - 1):
+        size = model.vocab * model.hidden / parallel.tensor * optimizer.gradient
+        tied = [
+            Collective(
+                name="tied_all_reduce",
+                op="all_reduce",
+                size=size,
+                ranks=2,
+                span=parallel.span("pipeline"),
+            )
+        ]
+    return (*_data(model, parallel, stage, op, optimizer.gradient, "data", overlap), *tied)
+
+
+def _update(model: Model, parallel: Parallel, stage: int, o: Optimizer) -> Elementwise:
+    """Adam on the device's share: gradients zeroed, their norm taken, state read and written."""
+    dense, experts = stage_parameters(model, parallel, stage)
+    held = dense + experts
+    if parallel.zero:
+        held = dense / parallel.replicas + experts / parallel.expert_replicas
+    state = o.master + o.moments
+    return Elementwise(
+        name="optimizer", precision="fp32", read=held * (2 * o.gradient + state),
+        write=held * (state + o.weight + o.gradient), ops=14 * held, kernels=4.0,
+    )  # fmt: skip
+
+
+def _check(
+    sequence: int,
+    microbatch: int,
+    precision: str,
+    recompute: str,
+    instruction: str,
+    parallel: Parallel,
+) -> None:
+    s = parallel.section
+    for key, value in (("sequence", sequence), ("microbatch", microbatch)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ScenarioError(f"{s}.{key} = {value!r} must be a whole number of at least 1")
+    for key, word, known in (
+        ("precision", precision, PRECISIONS), ("recompute", recompute, RECOMPUTE), ("instruction", instruction, INSTRUCTIONS),
+    ):  # fmt: skip
+        if word not in known:
+            raise ScenarioError(f"{s}.{key} = {word!r} is not known; {nearest(str(word), known)}")
+    if sequence % parallel.context:
+        good = [d for d in range(1, sequence + 1) if sequence % d == 0]
+        near = min(good, key=lambda d: abs(d - parallel.context))
+        raise ScenarioError(f"{s}.context = {parallel.context} does not divide sequence = {sequence}; try {near}")

@@ -1,0 +1,1 @@
+"""Tests of Wattline; they mirror the source tree."""
