@@ -15,13 +15,13 @@ from typing import Any
 from . import schema
 from .errors import InputError, ScenarioError, WattlineError, nearest
 from .hardware import catalog as hardware
-from .hardware.facts import Sheet, keys
+from .hardware.cluster import Cluster
+from .hardware.facts import Sheet, keys, sheet
 from .plan.answer import Answer, Goal, Rates
-from .plan.place import Place
-from .source.base import Device, Source
+from .source.base import Source
 from .units import show
 from .workload import catalog as models
-from .workload.config import from_config
+from .workload.config import read as read_config
 from .workload.model import Model
 from .workload.parallel import Parallel
 
@@ -146,7 +146,7 @@ def model_of(scenario: Scenario) -> Model:
     """Return the scenario's model, from the catalog or a config.json."""
     config = scenario.get("model.config")
     if config is not None:
-        return from_config(_path(scenario, config))
+        return read_config(_path(scenario, config))
     name = scenario.get("model.name")
     if name is None:
         raise ScenarioError('the scenario names no model; add [model] name = "llama-3.1-8b" or config = "path/to/config.json"')
@@ -158,31 +158,34 @@ def _path(scenario: Scenario, text: str) -> Path:
     return path if path.is_absolute() else scenario.folder / path
 
 
-def device_of(scenario: Scenario) -> Device:
-    """Return the scenario's chip in its node, with all replaced facts in place."""
-    name = scenario["hardware.chip"]
-    chip = hardware.chip(str(_path(scenario, name)) if name.endswith(".toml") else name)
+def cluster_of(scenario: Scenario) -> Cluster:
+    """Return the chips, their nodes and the site, with all replaced facts in place."""
+    chip = _sheet(scenario, "chip", scenario["hardware.chip"])
     stated = scenario.get("hardware.node")
-    if stated is None:
-        node = hardware.node(hardware.default_node(chip))
-    else:
-        node = hardware.node(str(_path(scenario, stated)) if stated.endswith(".toml") else stated)
-    return Device(_changed(chip, scenario.chip), _changed(node, scenario.node))
+    node = _sheet(scenario, "node", stated) if stated else _changed(hardware.default_node(chip), scenario.node)
+    fits = int(node["chips"])
+    used = scenario.get("hardware.chips_per_node") or fits
+    if used > fits:
+        raise ScenarioError(
+            f"hardware.chips_per_node = {used} but node {node.name} has {fits}; try {fits}, or another hardware.node"
+        )
+    return Cluster(chip, node, scenario["hardware.nodes"], used=used, site=_site(scenario))
+
+
+def _sheet(scenario: Scenario, kind: str, name: str) -> Sheet:
+    find = {"chip": hardware.chip, "node": hardware.node}[kind]
+    sheet = find(str(_path(scenario, name)) if name.endswith(".toml") else name)
+    return _changed(sheet, getattr(scenario, kind))
 
 
 def _changed(sheet: Sheet, changes: Mapping[str, Any]) -> Sheet:
-    return hardware.checked(sheet.with_(changes, source="set in the scenario")) if changes else sheet
+    return sheet.with_(changes, source="set in the scenario") if changes else sheet
 
 
-def place_of(scenario: Scenario, device: Device) -> Place:
-    """Return where the work runs: how many chips, what stands around them, what the site adds."""
-    per_node = scenario.get("hardware.chips_per_node") or int(device.node["chips"])
-    if per_node > device.node["chips"]:
-        raise ScenarioError(
-            f"hardware.chips_per_node = {per_node} but node {device.node.name} has {device.node['chips']:.0f}; "
-            f"try {device.node['chips']:.0f}, or another hardware.node"
-        )
-    return Place(device, nodes=scenario["hardware.nodes"], chips_per_node=per_node, pue=scenario["site.pue"])
+def _site(scenario: Scenario) -> Sheet:
+    """Return a site of the stated efficiency; nothing else of it is invented."""
+    pue = (str(scenario["site.pue"]), "the scenario")
+    return sheet("site", {"name": "site", "title": "Site", "pue": list(pue)})
 
 
 def goal_of(scenario: Scenario) -> Goal:
@@ -201,19 +204,18 @@ def rates_of(scenario: Scenario) -> Rates:
     return Rates(scenario.get("site.price"), scenario.get("site.carbon"))
 
 
-def parallel_of(scenario: Scenario, place: Place) -> Parallel:
+def parallel_of(scenario: Scenario, cluster: Cluster) -> Parallel:
     """Return the layout over devices."""
-    domain = int(min(place.device.node.get("nvlink.domain", place.chips_per_node), place.devices))
     if scenario.has("serve"):
         return Parallel(
             tensor=scenario["serve.tensor"],
             expert=scenario["serve.expert"],
             data=scenario["serve.data"],
-            node=max(domain, 1),
+            node=cluster.domain,
             section="serve",
         )
     tensor, pipeline, context = (scenario[f"train.{k}"] for k in ("tensor", "pipeline", "context"))
-    data = scenario.get("train.data") or max(1, place.devices // (tensor * pipeline * context))
+    data = scenario.get("train.data") or max(1, cluster.devices // (tensor * pipeline * context))
     return Parallel(
         tensor=tensor,
         pipeline=pipeline,
@@ -223,7 +225,7 @@ def parallel_of(scenario: Scenario, place: Place) -> Parallel:
         sequence=scenario["train.sequence_parallel"] and tensor > 1,
         virtual=scenario["train.virtual"],
         zero=scenario["train.zero"],
-        node=max(domain, 1),
+        node=cluster.domain,
         section="train",
     )
 
@@ -247,11 +249,10 @@ def solve(scenario: Scenario, *, source: Source | None = None, detail: bool = Tr
 def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:
     from .plan.training import TrainingJob, plan_training
 
-    model, device = model_of(scenario), device_of(scenario)
-    place = place_of(scenario, device)
+    model, cluster = model_of(scenario), cluster_of(scenario)
     job = TrainingJob(
         model=model,
-        parallel=parallel_of(scenario, place).check(model, place.devices),
+        parallel=parallel_of(scenario, cluster).check(model, cluster.devices),
         tokens=scenario["train.tokens"],
         sequence=scenario["train.sequence"],
         global_batch=scenario["train.global_batch"],
@@ -266,14 +267,14 @@ def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:
     )
     return plan_training(
         job,
-        place,
+        cluster,
         source,
         goal_of(scenario),
         rates_of(scenario),
         power_limit=scenario.get("site.power_limit"),
         detail=detail,
-        title=_title(model, place),
-        assumptions=_assumptions(scenario, device),
+        title=_title(model, cluster),
+        assumptions=_assumptions(scenario, cluster),
     )
 
 
@@ -281,13 +282,12 @@ def _solve_serving(scenario: Scenario, source: Source, detail: bool) -> Answer:
     from .plan.serving import ServingJob, plan_serving
     from .workload.traffic import mean_request
 
-    model, device = model_of(scenario), device_of(scenario)
-    place = place_of(scenario, device)
+    model, cluster = model_of(scenario), cluster_of(scenario)
     trace = scenario.get("serve.requests")
     request = mean_request(_path(scenario, trace)) if trace else None
     job = ServingJob(
         model=model,
-        parallel=parallel_of(scenario, place).check(model, place.devices),
+        parallel=parallel_of(scenario, cluster).check(model, cluster.devices),
         rate=scenario.get("serve.rate") or (request.rate if request else None),
         prompt=request.prompt if request else scenario["serve.prompt"],
         output=request.output if request else scenario["serve.output"],
@@ -302,22 +302,22 @@ def _solve_serving(scenario: Scenario, source: Source, detail: bool) -> Answer:
     )
     return plan_serving(
         job,
-        place,
+        cluster,
         source,
         goal_of(scenario),
         rates_of(scenario),
         power_limit=scenario.get("site.power_limit"),
         detail=detail,
-        title=_title(model, place),
-        assumptions=_assumptions(scenario, device),
+        title=_title(model, cluster),
+        assumptions=_assumptions(scenario, cluster),
     )
 
 
-def _title(model: Model, place: Place) -> str:
-    return f"{model.name} on {place.devices} x {place.device.chip.title}"
+def _title(model: Model, cluster: Cluster) -> str:
+    return f"{model.name} on {cluster.devices} x {cluster.chip.title}"
 
 
-def _assumptions(scenario: Scenario, device: Device) -> tuple[str, ...]:
+def _assumptions(scenario: Scenario, cluster: Cluster) -> tuple[str, ...]:
     """Say every default that the answer rests on."""
     section = "serve" if scenario.has("serve") else "train"
     out = []
@@ -327,7 +327,7 @@ def _assumptions(scenario: Scenario, device: Device) -> tuple[str, ...]:
             shown = show(value, rule.kind) if isinstance(value, float) and rule.kind != "text" else value
             out.append(f"{rule.path} = {shown} (default)")
     if scenario.get("hardware.node") is None:
-        out.append(f"hardware.node = {device.node.name} (the usual node of {device.chip.name})")
+        out.append(f"hardware.node = {cluster.node.name} (the usual node of {cluster.chip.name})")
     return tuple(out)
 
 

@@ -59,7 +59,7 @@ def test_every_chip_is_checked_against_its_datasheet() -> None:
         ("l4", 1024),
         ("a40", 1024),
         ("v100", 1024),
-    ],  # fmt: skip
+    ],
 )
 def test_the_peak_rate_is_units_times_clock(name: str, operations: int) -> None:
     """16-bit peak = units x operations per cycle (the makers' whitepapers) x reference clock."""

@@ -21,6 +21,7 @@ kinds of work is not a convex combination of their barriers), so law 6 holds the
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -563,14 +564,17 @@ def hull_index(time: Array, energy: Array) -> Index:
 def _spaced(rising: Array, points: int) -> Index:
     """Choose `points` indices of a rising array, first and last included, with the least largest step."""
 
+    values = rising.tolist()
+    end = len(values) - 1
+
     def walk(step: float) -> list[int]:
         kept = [0]
-        while kept[-1] < rising.size - 1 and len(kept) <= points:
-            reach = int(np.searchsorted(rising, rising[kept[-1]] + step, side="right"))
-            kept.append(min(max(reach, kept[-1] + 1), rising.size - 1))
+        while kept[-1] < end and len(kept) <= points:
+            reach = bisect.bisect_right(values, values[kept[-1]] + step)
+            kept.append(min(max(reach, kept[-1] + 1), end))
         return kept
 
-    low, high = 0.0, float(rising[-1] - rising[0])
+    low, high = 0.0, values[-1] - values[0]
     for _ in range(60):
         middle = 0.5 * (low + high)
         if len(walk(middle)) <= points:

@@ -24,8 +24,10 @@ class Cluster:
 
     Attributes
     ----------
-    chip, node : sheets; each node is full (node["chips"] chips).
+    chip, node : sheets.
     nodes : how many nodes, at least 1.
+    used : chips used in each node, all of them (node["chips"]) where None. A node used in part is charged
+        its share of the host, adapters and switches: the other chips are somebody else's.
     rack : None leaves rack overhead and rack limits out.
     site : None means equipment alone: nothing for cooling and power distribution.
     """
@@ -35,6 +37,7 @@ class Cluster:
     nodes: int = 1
     rack: Sheet | None = None
     site: Sheet | None = None
+    used: int | None = None
 
     def __post_init__(self) -> None:
         wanted = (("chip", self.chip), ("node", self.node), ("rack", self.rack), ("site", self.site))
@@ -43,6 +46,8 @@ class Cluster:
                 raise InputError(f"a {kind} sheet is due, got the {sheet.kind} {sheet.name}")
         if self.nodes < 1 or self.nodes != int(self.nodes):
             raise InputError(f"nodes must be a whole number of 1 or more, got {self.nodes!r}")
+        if self.used is not None and not 1 <= self.used <= self.node["chips"]:
+            raise InputError(f"chips used in a node must be 1 to {self.node['chips']:.0f} in {self.node.name}, got {self.used}")
 
     @property
     def devices(self) -> int:
@@ -51,8 +56,13 @@ class Cluster:
 
     @property
     def chips_per_node(self) -> int:
-        """Chips in one node."""
-        return int(self.node["chips"])
+        """Chips used in one node."""
+        return int(self.node["chips"]) if self.used is None else self.used
+
+    @property
+    def _share(self) -> float:
+        """Share of each node that is used."""
+        return self.chips_per_node / self.node["chips"]
 
     @property
     def racks(self) -> int:
@@ -72,12 +82,12 @@ class Cluster:
     @property
     def host_power(self) -> float:
         """Host power of all nodes under a job, W: processors, boards, memory, disks."""
-        return self.nodes * self.node["host.power"]
+        return self.nodes * self._share * self.node["host.power"]
 
     @property
     def network_power(self) -> float:
         """Standing power of all adapters, switches and rack equipment, W."""
-        switch = self.node["nic.count"] * self.node.get("nic.switch", 0.0)
+        switch = self._share * self.node["nic.count"] * self.node.get("nic.switch", 0.0)
         switch += self.site.get("switch.power", 0.0) if self.site else 0.0
         overhead = self.rack.get("overhead.power", 0.0) if self.rack else 0.0
         return self.nodes * (self._nics + switch) + self.racks * overhead
@@ -85,11 +95,11 @@ class Cluster:
     @property
     def _nics(self) -> float:
         """Adapters of one node, W."""
-        return self.node["nic.count"] * self.node["nic.power"]
+        return self._share * self.node["nic.count"] * self.node["nic.power"]
 
     def node_power(self, chip_power: float) -> float:
         """Return what one node draws, W, with each of its chips at `chip_power` W on average."""
-        load = self.chips_per_node * chip_power + self.node["host.power"] + self._nics
+        load = self.chips_per_node * chip_power + self._share * self.node["host.power"] + self._nics
         return load * (1.0 + self.node["fan.fraction"])
 
     def parts(self, chip_power: float) -> dict[str, float]:

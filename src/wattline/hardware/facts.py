@@ -133,6 +133,11 @@ class Sheet:
         _check_order(self.kind, self.name, facts)
         return replace(self, facts=facts)
 
+    def scaled(self, key: str, factor: float) -> Sheet:
+        """Return a copy with one fact multiplied, bounds unchecked: for derivatives."""
+        fact = self.facts[key]
+        return replace(self, facts={**self.facts, key: replace(fact, value=fact.value * factor)})
+
 
 def read(path: Path) -> dict[str, Any]:
     """Read a TOML file as it stands; a file that cannot be read or parsed is an InputError."""

@@ -9,8 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..hardware.cluster import Cluster
+from .answer import Array
+
+Quantity = TypeVar("Quantity", float, Array)
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,9 @@ class Overhead:
         factor = (cluster.facility_power(1.0) - alone) / cluster.devices
         return Overhead(cluster, factor, alone / factor)
 
-    def total[T](self, chip_energy: T, time: T) -> T:
+    def total(self, chip_energy: Quantity, time: Quantity) -> Quantity:
         """Return facility joules of `chip_energy` joules of all chips over `time` seconds (arrays too)."""
-        return self.factor * (chip_energy + self.standing * time)  # type: ignore[operator, no-any-return]
+        return self.factor * (chip_energy + self.standing * time)
 
     def breakdown(self, chip_parts: Mapping[str, float], time: float) -> dict[str, float]:
         """Return facility joules by component: the chips' own parts, then host, network, fan, cooling."""

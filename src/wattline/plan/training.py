@@ -19,14 +19,16 @@ import numpy as np
 
 from ..errors import ScenarioError
 from ..frontier.algebra import Frontier, total
-from ..frontier.graph import Dag, GraphFrontier, longest_path, round_discrete, solve, start_times
+from ..frontier.graph import Dag, GraphFrontier, solve
+from ..frontier.path import longest_path, start_times
 from ..hardware.cluster import Cluster
 from ..source.base import Array, Device, Points, Source
-from ..workload.memory import check_training
+from ..workload.fits import check_training
 from ..workload.model import Model
 from ..workload.operator import Operator
 from ..workload.parallel import Parallel
-from ..workload.train import model_flops, stage_operators
+from ..workload.flops import model_flops
+from ..workload.train import stage_operators
 from . import elasticity
 from .answer import Answer, Goal, Outcome, Rates
 from .goal import Choice, choose
@@ -73,8 +75,8 @@ class TrainingJob:
 
     @property
     def flops(self) -> float:
-        """Model FLOPs of one iteration on all devices, recomputation not counted."""
-        return model_flops(self.model, self.sequence) * self.global_batch * self.sequence
+        """Model FLOPs of one iteration on all devices as MFU counts them: no recomputation, no causal saving."""
+        return model_flops(self.model, self.global_batch * self.sequence, self.sequence, causal=False)
 
 
 @dataclass(frozen=True)
@@ -193,8 +195,8 @@ def plan_training(
 ) -> Answer:
     """Return the plan of a training job under a goal. Energies are the facility's, times wall time."""
     check_training(
-        job.model, job.parallel, cluster.chip["memory.hbm.capacity"], sequence=job.sequence,
-        microbatch=job.microbatch, recompute=job.recompute, flash=job.flash, microbatches=job.microbatches,
+        job.model, job.parallel, job.sequence, job.microbatch, job.microbatches, cluster.chip["memory.hbm.capacity"],
+        recompute=job.recompute, flash=job.flash, schedule=job.schedule,
     )  # fmt: skip
     work = count_work(job)
     device = Device(cluster.chip, cluster.node)
@@ -295,10 +297,15 @@ def _realise(
     steps = tuple(_by(costs.frontiers[entry], slack) for entry in work.steps)
     used = max(float(costs.points[e].time[i]) for e, i in zip(work.steps, steps, strict=True))
     options = [(costs.frontiers[e].time, costs.frontiers[e].energy) for e in work.kinds]
-    rounded = round_discrete(pipeline, options, in_graph + max(0.0, slack - used))
+    option = round_down(pipeline, options, work, in_graph + max(0.0, slack - used))
     origin = [costs.frontiers[e].indices for e in work.kinds]
-    nodes = np.array([origin[k][o] for k, o in zip(work.graph.kind, rounded.option, strict=True)])
+    nodes = np.array([origin[k][o] for k, o in zip(work.graph.kind, option, strict=True)])
     return Settings(nodes, steps), (point.time, point.total)
+
+
+def round_down(pipeline, options, work, time):
+    d = pipeline.durations(max(time, pipeline.time[0]))
+    return [int(np.searchsorted(options[k][0], x * (1 + 1e-12), side="right")) - 1 for k, x in zip(work.graph.kind, d)]
 
 
 def _by(frontier: Frontier, deadline: float) -> int:

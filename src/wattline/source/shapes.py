@@ -7,6 +7,7 @@ matrix units. Each rule is monotone: a larger shape never takes less time or ene
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -65,7 +66,12 @@ def gemm(
         dram = (compulsory + reread) / np.maximum(flow, 1.0)
         ramp = s["gemm.ramp"] + (s["gemm.split_ramp"] if split > 1 else 0.0)
         total = np.maximum(np.maximum(core, l2), dram) + ramp
-        found = {"core": core, "l2": l2, "dram": dram, "ramp": ramp + 0.0 * core, "traffic": traffic, "lit": np.minimum(tiles / chip.units, 1.0)}
+        lit = np.minimum(tiles / chip.units, 1.0)
+        padded = 2.0 * tiles * rows * columns * depth
+        found = {
+            "core": core, "l2": l2, "dram": dram, "ramp": ramp + 0.0 * core, "traffic": traffic,
+            "lit": lit, "padded": padded,
+        }  # fmt: skip
         better = total < least
         least = np.where(better, total, least)
         best = found if best is None else {x: np.where(better, found[x], best[x]) for x in found}
@@ -73,7 +79,7 @@ def gemm(
     flops = 2.0 * batch * m * n * k
     return work(
         precision, core=best["core"], l2=best["l2"], dram=best["dram"], ramp=best["ramp"],
-        fixed=chip.launch, lit=best["lit"], e_core=flops * chip.energy_of(precision),
+        fixed=chip.launch, lit=best["lit"], e_core=_toggled(s, flops, best["padded"]) * chip.energy_of(precision),
         e_l2=best["traffic"] * chip.l2_energy, e_dram=(compulsory + reread) * chip.hbm_energy, repeat=repeat,
         net="gemm", hints=(
             log2(batch * m), log2(n), log2(k), log2(feed) + 0.0 * m, log2(1e6 * least),
@@ -82,11 +88,18 @@ def gemm(
     )  # fmt: skip
 
 
-def _tile_efficiency(s: dict[str, float] | object, rows: float, columns: float) -> float:
+def _tile_efficiency(s: Mapping[str, float], rows: float, columns: float) -> float:
     """Return the share of the matrix rate a tile sustains: its edges cost like a margin around it."""
-    table: dict[str, float] = s  # type: ignore[assignment]
     area = rows * columns
-    return table["gemm.efficiency"] * area / (area + table["gemm.tile_margin"])
+    return s["gemm.efficiency"] * area / (area + s["gemm.tile_margin"])
+
+
+def _toggled(s: Mapping[str, float], flops: Array, padded: Array) -> Array:
+    """Return operations that switch: the useful ones, and a share of those on padding.
+
+    Rows of padding are zeros, yet the other operand still streams through their multipliers.
+    """
+    return np.asarray(flops + s["gemm.padding"] * np.maximum(padded - flops, 0.0))
 
 
 def _reread(chip: Silicon, m: Array, n: Array, k: Array, batch: Array, feed: float) -> Array:
@@ -124,14 +137,17 @@ def grouped_gemm(
         flow = np.minimum(s["moe.dram_efficiency"] * chip.hbm_bandwidth, tiles * s["moe.dram_per_tile"])
         dram = nbytes / np.maximum(flow, 1.0)
         total = np.maximum(np.maximum(core, l2), dram)
-        found = {"core": core, "l2": l2, "dram": dram, "traffic": traffic, "lit": np.minimum(tiles / chip.units, 1.0)}
+        lit = np.minimum(tiles / chip.units, 1.0)
+        padded = 2.0 * tiles * high * wide * k
+        found = {"core": core, "l2": l2, "dram": dram, "traffic": traffic, "lit": lit, "padded": padded}
         better = total < least
         least = np.where(better, total, least)
         best = found if best is None else {x: np.where(better, found[x], best[x]) for x in found}
     assert best is not None
+    flops = 2.0 * rows * n * k
     return work(
         precision, core=best["core"], l2=best["l2"], dram=best["dram"], ramp=s["moe.ramp"], fixed=chip.launch, lit=best["lit"],
-        e_core=2.0 * rows * n * k * chip.energy_of(precision) * s["moe.energy"],
+        e_core=_toggled(s, flops, best["padded"]) * chip.energy_of(precision) * s["moe.energy"],
         e_l2=best["traffic"] * chip.l2_energy, e_dram=nbytes * chip.hbm_energy, repeat=repeat,
         net="moe", hints=(
             log2(rows), log2(active), log2(n * k), log2(np.minimum(n, k)), log2(feed) + 0.0 * rows,
@@ -169,7 +185,7 @@ def attention(
     nbytes = batch * (kv_heads * seen * stored * width(kv) + query * heads * dims * 2.0)
     flops = 2.0 * batch * heads * pairs * dims
     model = _decode if phase == "decode" else _prefill
-    core, l2, dram, ramp, traffic = model(
+    core, l2, dram, ramp, traffic, padded = model(
         chip, precision, kv, batch, query, seen, pairs, heads, kv_heads, dims, nbytes
     )
     # Backward of a fused kernel: five products for two, at lower occupancy (Dao, FlashAttention-2).
@@ -177,7 +193,9 @@ def attention(
     slow = chip.shape["attention.backward"] if phase == "backward" else 1.0
     return work(
         precision, core=core * grow * slow, l2=l2 * grow, dram=dram * grow, ramp=ramp, fixed=chip.launch,
-        e_core=grow * flops * chip.energy_of(precision) * chip.shape["attention.energy"],
+        lit=np.minimum(batch * kv_heads * np.ceil(seen / 128.0) / chip.units, 1.0),
+        e_core=grow * _toggled(chip.shape, flops, padded) * chip.energy_of(precision)
+        * chip.shape["attention.energy"],
         e_l2=grow * traffic * chip.l2_energy, e_dram=grow * nbytes * chip.hbm_energy, repeat=repeat,
         net="decode" if phase == "decode" else "prefill", hints=(
             log2(batch), log2(query), log2(seen), log2(heads), log2(kv_heads), log2(dims),
@@ -186,7 +204,7 @@ def attention(
     )  # fmt: skip
 
 
-_Parts = tuple[Array, Array, Array, Array, Array]
+_Parts = tuple[Array, Array, Array, Array, Array, Array]
 
 
 def _prefill(
@@ -212,7 +230,8 @@ def _prefill(
     traffic = items * keys * dims * width(kv) + batch * query * heads * dims * 2.0
     l2 = traffic / (chip.l2_bandwidth * s["gemm.l2_efficiency"])
     dram = nbytes / (s["dram.efficiency"] * chip.hbm_bandwidth)
-    return core, l2, dram, s["attention.ramp"] + 0.0 * core, traffic
+    padded = 2.0 * items * block * keys * dims
+    return core, l2, dram, s["attention.ramp"] + 0.0 * core, traffic, padded
 
 
 def _decode(
@@ -237,7 +256,8 @@ def _decode(
     traffic = nbytes + 8.0 * batch * heads * dims * np.where(split > 1, split, 0.0)
     l2 = traffic / (chip.l2_bandwidth * s["gemm.l2_efficiency"])
     ramp = s["decode.ramp"] + s["decode.split_ramp"] * (split > 1)
-    return core, l2, dram, ramp + 0.0 * core, traffic
+    padded = 2.0 * groups * rows * keys * dims
+    return core, l2, dram, ramp + 0.0 * core, traffic, padded
 
 
 def elementwise(

@@ -9,11 +9,8 @@ from importlib import resources
 from typing import Any
 
 from ..errors import InputError, nearest
-from .model import Latent, Layer, Model, Recurrent, Weights
+from .model import Latent, Layer, Model, Recurrent, Weights, hybrid
 
-_LETTERS = {
-    "M": Layer("recurrent", "none"), "*": Layer("full", "none"), "-": Layer("none", "dense"), "E": Layer("none", "experts"),
-}  # fmt: skip
 # Keys that describe the pattern of layers, or the entry itself, and are no field of Model.
 _OWN = ("layers", "full_every", "dense_first", "experts_every", "hybrid", "ids", "like")
 
@@ -89,7 +86,7 @@ def _weights(stated: str | Mapping[str, str]) -> Weights:
 
 def _pattern(facts: Mapping[str, Any]) -> tuple[Layer, ...]:
     if "hybrid" in facts:
-        return tuple(_LETTERS[letter] for letter in facts["hybrid"])
+        return hybrid(facts["hybrid"])
     full = facts.get("full_every", 0 if facts.get("window") else 1)
     every, first = facts.get("experts_every", 1), facts.get("dense_first", 0)
     routed = bool(facts.get("experts"))

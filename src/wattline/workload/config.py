@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import InputError
-from .model import Latent, Layer, Model, Recurrent
+from .model import Latent, Layer, Model, Recurrent, hybrid
 from .quantization import weights
 
 Config = Mapping[str, Any]
@@ -157,14 +157,11 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "jamba": {"attn_layer_period": 8, "attn_layer_offset": 4, "expert_layer_offset": 1},
 }  # fmt: skip
 
-# Values of `layer_types` (and letters of Nemotron-H patterns) -> mixer.
+# Values of `layer_types` -> mixer.
 _TYPES: Final = {
     "full_attention": "full", "attention": "full", "global": "full", "hybrid": "full",
     "sliding_attention": "window", "chunked_attention": "window", "local_attention": "window",
     "linear_attention": "recurrent", "mamba": "recurrent", "mamba2": "recurrent",
-}  # fmt: skip
-_LETTERS: Final = {
-    "M": Layer("recurrent", "none"), "*": Layer("full", "none"), "-": Layer("none", "dense"), "E": Layer("none", "experts"),
 }  # fmt: skip
 
 
@@ -398,12 +395,7 @@ def _recurrent(x: _Facts, hidden: int) -> Recurrent:
 def _pattern(x: _Facts) -> tuple[Layer, ...]:
     letters = x.raw("hybrid_override_pattern")
     if isinstance(letters, str):
-        unknown = set(letters) - set(_LETTERS)
-        if unknown:
-            raise InputError(
-                f"model {x.name!r}: hybrid_override_pattern has {sorted(unknown)[0]!r}; known: {' '.join(_LETTERS)}"
-            )
-        return tuple(_LETTERS[letter] for letter in letters)
+        return hybrid(letters)
     count = x.need("layers")
     mlp = "none" if x.kind in ("mamba", "mamba2", "falcon_mamba") else ""
     return tuple(Layer(_mixer(x, i, count), mlp or _mlp(x, i)) for i in range(count))

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from ..errors import InputError, ScenarioError, nearest
 from .memory import state_bytes
-from .model import PARTS, Layer, Matrix, Model, stored_bytes
+from .model import INNER, Layer, Matrix, Model
 from .operator import BYTES, Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
 from .parallel import Parallel
 from .pieces import scan, touch
@@ -20,7 +20,6 @@ from .pieces import scan, touch
 # What the layers of each kind have in common, however they combine.
 _ATTENTION, _RECURRENT = Layer("full", "none"), Layer("recurrent", "none")
 _DENSE, _EXPERTS = Layer("none", "dense"), Layer("none", "experts")
-_INNER = ("attention", "recurrent", "dense", "experts", "shared")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +51,6 @@ class Precision:
 
 
 AS_STORED = Precision()
-
-
-def weight_table(model: Model, precision: str | None) -> dict[str, float]:
-    """Return part -> bytes per parameter; `precision` replaces that of the matrices in the layers."""
-    return {part: stored_bytes(precision if precision and part in _INNER else model.weights.of(part)) for part in PARTS}
 
 
 def step_operators(
@@ -133,7 +127,7 @@ class _Step:
         )  # fmt: skip
 
     def stored(self, part: str) -> str:
-        return self.prec.weights if self.prec.weights and part in _INNER else self.m.weights.of(part)
+        return self.prec.weights if self.prec.weights and part in INNER else self.m.weights.of(part)
 
     def touch(self, name: str, values: float, read: float, write: float, ops: float, times: float = 1.0) -> Elementwise:
         return Elementwise(

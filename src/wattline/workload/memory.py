@@ -1,4 +1,4 @@
-"""What a device must hold, in bytes, and the smallest change that makes a job fit.
+"""What a device must hold, in bytes, to train or to serve a model.
 
 Training activations follow Korthikanti et al. 2022 (arXiv 2205.05198, sections 4 and 5), written for
 any layer: with their GPT layers this is their table 2, value for value.
@@ -7,13 +7,11 @@ any layer: with their GPT layers this is their table 2, value for value.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from ..errors import CapacityError, ScenarioError
-from .model import Layer, Model
+from .model import INNER, PARTS, Layer, Model, stored_bytes
 from .operator import BYTES
 from .parallel import Parallel
 
@@ -98,7 +96,7 @@ def layer_activations(
     if recompute == "full":
         return tokens * 2 * model.hidden / own
     whole, split = _mixer_bytes(model, layer, dropout)
-    more_whole, more_split = _mlp_bytes(model, layer, parallel, dropout)
+    more_whole, more_split = _mlp_bytes(model, layer, dropout)
     scores = 0.0
     if layer.mixer in ("full", "window") and not flash and recompute == "none":
         # Softmax output and its dropped-out copy, 2 bytes each, and a mask: 5 a s per token.
@@ -125,7 +123,7 @@ def _mixer_bytes(model: Model, layer: Layer, dropout: bool) -> tuple[float, floa
     return whole, split + 2 * model.kv_values
 
 
-def _mlp_bytes(model: Model, layer: Layer, parallel: Parallel, dropout: bool) -> tuple[float, float]:
+def _mlp_bytes(model: Model, layer: Layer, dropout: bool) -> tuple[float, float]:
     h, mask = model.hidden, 1.0 if dropout else 0.0
     if layer.mlp == "none":
         return 0.0, 0.0
@@ -235,6 +233,11 @@ def _ends(
 
 
 # ------------------------------------------------------------------ serving
+def weight_table(model: Model, precision: str | None) -> dict[str, float]:
+    """Return part -> bytes per parameter; `precision` replaces that of the matrices in the layers."""
+    return {part: stored_bytes(precision if precision and part in INNER else model.weights.of(part)) for part in PARTS}
+
+
 def cache_bytes_per_token(model: Model, parallel: Parallel, kv: str | None = None) -> float:
     """Bytes one more token adds to one device's cache while no window is full.
 
@@ -279,8 +282,6 @@ def serving_weights(model: Model, parallel: Parallel, precision: str | None = No
 
 @lru_cache(maxsize=4096)
 def _stage_weights(model: Model, p: Parallel, precision: str | None, stage: int) -> float:
-    from .infer import weight_table
-
     stored = weight_table(model, precision)
     total = 0.0
     for layer, count in p.stage(model, stage):
@@ -357,173 +358,3 @@ def max_batch(
     each = sequence_bytes(model, parallel, context, kv) + 4.0 * model.vocab / parallel.tensor
     room = capacity * usable - fixed.total
     return max(0, int(room // each)) * parallel.data if each > 0 else 0
-
-
-# ------------------------------------------------------------------ does it fit?
-def check_training(
-    model: Model,
-    parallel: Parallel,
-    sequence: int,
-    microbatch: int,
-    microbatches: int,
-    capacity: float,
-    *,
-    recompute: str = "none",
-    schedule: str = "1f1b",
-    flash: bool = True,
-    dropout: bool = False,
-    optimizer: Optimizer = ADAM,
-    usable: float = USABLE,
-) -> Footprint:
-    """Return the footprint of the fullest stage, or raise CapacityError with what would fit.
-
-    `capacity`: bytes of one device's memory, of which the share `usable` is planned with.
-    """
-
-    def need(p: Parallel, batch: int, again: str) -> Footprint:
-        stages = range(p.pipeline)
-        return max(
-            (
-                training_footprint(
-                    model, p, sequence, batch, microbatches, recompute=again, stage=s, schedule=schedule, flash=flash,
-                    dropout=dropout, optimizer=optimizer,
-                )
-                for s in stages
-            ),
-            key=lambda f: f.total,
-        )  # fmt: skip
-
-    found = need(parallel, microbatch, recompute)
-    if found.total <= capacity * usable:
-        return found
-    for words, p, batch, again in _training_changes(model, parallel, microbatch, recompute):
-        if need(p, batch, again).total <= capacity * usable:
-            raise CapacityError(_message(model, found, capacity, usable, words))
-    raise CapacityError(_message(model, found, capacity, usable, ""))
-
-
-def _training_changes(
-    model: Model, parallel: Parallel, microbatch: int, recompute: str
-) -> Iterator[tuple[str, Parallel, int, str]]:
-    """Smaller changes first: keep fewer activations, shard state, then spread the model wider."""
-    s = parallel.section
-    again = {"none": ("selective", "full"), "selective": ("full",)}.get(recompute, ())
-    smaller = [b for b in (microbatch // 2, 1) if 1 <= b < microbatch]
-    for b in dict.fromkeys(smaller):
-        yield f"{s}.microbatch = {b}", parallel, b, recompute
-    for mode in again:
-        yield f'{s}.recompute = "{mode}"', parallel, microbatch, mode
-    if parallel.replicas > 1:
-        for zero in range(parallel.zero + 1, 4):
-            yield f"{s}.zero = {zero}", replace(parallel, zero=zero), microbatch, recompute
-    for mode, note in ((recompute, ""), ("full", f' and {s}.recompute = "full"')):
-        for p, words in _wider(model, parallel):
-            yield words + note, p, 1 if note else microbatch, mode
-
-
-def _wider(model: Model, parallel: Parallel) -> Iterator[tuple[Parallel, str]]:
-    s = parallel.section
-    tensors = [t for t in (2, 4, 8, 16) if t >= parallel.tensor]
-    stages = [n for n in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64) if n >= parallel.pipeline]
-    stages = sorted({parallel.pipeline, *stages})
-    pairs = [(t, n) for n in stages for t in sorted({parallel.tensor, *tensors})]
-    for t, n in sorted(pairs, key=lambda pair: pair[0] * pair[1]):
-        if (t, n) == (parallel.tensor, parallel.pipeline):
-            continue
-        try:
-            p = _reshape(parallel, tensor=t, pipeline=n).check(model)
-        except ScenarioError:
-            continue
-        changed = [
-            (k, v, w) for k, v, w in (("tensor", t, parallel.tensor), ("pipeline", n, parallel.pipeline)) if v != w
-        ]
-        yield p, " and ".join(f"{s}.{k} = {v}" for k, v, _ in changed)
-
-
-def _reshape(parallel: Parallel, **changes: int) -> Parallel:
-    """The same layout with other degrees, the derived ones chosen anew."""
-    return replace(parallel, expert_tensor=0, layers_per_stage=(), **changes)  # type: ignore[arg-type]
-
-
-def check_serving(
-    model: Model,
-    parallel: Parallel,
-    capacity: float,
-    context: float,
-    batch: float = 1.0,
-    *,
-    precision: str | None = None,
-    kv: str | None = None,
-    step_tokens: float = 8192.0,
-    usable: float = USABLE,
-) -> Footprint:
-    """Return the footprint of `batch` sequences of `context` tokens, or raise CapacityError.
-
-    `capacity`: bytes of one device's memory, of which the share `usable` is planned with.
-    """
-
-    def need(p: Parallel, size: float, weights: str | None, cache: str | None) -> Footprint:
-        return serving_footprint(model, p, size, context, precision=weights, kv=cache, step_tokens=step_tokens)
-
-    found = need(parallel, batch, precision, kv)
-    room = capacity * usable
-    if found.total <= room:
-        return found
-    s = parallel.section
-    fewer = max_batch(
-        model,
-        parallel,
-        capacity,
-        context,
-        precision=precision,
-        kv=kv,
-        step_tokens=step_tokens,
-        usable=usable,
-    )
-    if fewer >= 1:
-        raise CapacityError(_message(model, found, capacity, usable, f"{s}.batch = {fewer}"))
-    for p, words in _serving_changes(model, parallel):
-        if need(p, min(batch, p.data), precision, kv).total <= room:
-            raise CapacityError(_message(model, found, capacity, usable, words))
-    for weights in ("fp8", "fp4"):
-        if need(parallel, 1, weights, kv).total <= room:
-            raise CapacityError(_message(model, found, capacity, usable, f'{s}.precision = "{weights}"'))
-    raise CapacityError(_message(model, found, capacity, usable, ""))
-
-
-def _serving_changes(model: Model, parallel: Parallel) -> Iterator[tuple[Parallel, str]]:
-    s = parallel.section
-    sizes = [n for n in (2, 4, 8, 16, 32, 64)]
-    for n in sizes:
-        options = [{"tensor": n}, {"expert": n, "data": n}] if model.moe else [{"tensor": n}]
-        for change in options:
-            if any(getattr(parallel, key) > value for key, value in change.items()):
-                continue
-            try:
-                yield (
-                    _reshape(parallel, **change).check(model),
-                    " and ".join(f"{s}.{k} = {v}" for k, v in change.items()),
-                )
-            except ScenarioError:
-                continue
-    for n in (2, 4, 8, 16):
-        try:
-            yield (
-                _reshape(parallel, pipeline=n, tensor=max(8, parallel.tensor)).check(model),
-                f"{s}.tensor = {max(8, parallel.tensor)} and {s}.pipeline = {n}",
-            )
-        except ScenarioError:
-            continue
-
-
-def _message(model: Model, found: Footprint, capacity: float, usable: float, words: str) -> str:
-    parts = {
-        "weights": found.weights, "gradients": found.gradients, "optimizer": found.optimizer,
-        "activations": found.activations, "cache": found.cache,
-    }  # fmt: skip
-    largest = max(parts, key=lambda key: parts[key])
-    hint = f"try {words}" if words else "no change of parallelism found that fits; try a device with more memory"
-    return (
-        f"{model.name} does not fit: needs {found.total / 1e9:.1f} GB on each device ({largest} "
-        f"{parts[largest] / 1e9:.1f} GB), has {capacity * usable / 1e9:.1f} GB usable of {capacity / 1e9:.1f} GB; {hint}"
-    )

@@ -22,6 +22,17 @@ PARTS: Final = (
     "attention", "recurrent", "dense", "experts", "shared", "router", "norms", "embedding", "head",
 )  # fmt: skip
 
+# Parts that quantisation of "the weights" changes: the matrices inside the layers.
+INNER: Final = ("attention", "recurrent", "dense", "experts", "shared")
+
+# Blocks of a hybrid pattern, one letter each (Nemotron-H, arXiv 2504.03624).
+LETTERS: Final[Mapping[str, tuple[str, str]]] = {
+    "M": ("recurrent", "none"),
+    "*": ("full", "none"),
+    "-": ("none", "dense"),
+    "E": ("none", "experts"),
+}
+
 # Bytes of shared scale factors per stored value: OCP MX v1.0 (one byte per 32 values); GPTQ/AWQ
 # with groups of 128 (an fp16 scale and a 4-bit zero point); DeepSeek-V3 fp8 (fp32 per 128 x 128).
 SCALE_BYTES: Final = {"fp4": 1 / 32, "int4": 2.5 / 128, "fp8": 4 / 128**2}
@@ -94,8 +105,7 @@ class Weights:
     def all(cls, precision: str, linear: str | None = None) -> Weights:
         """Every part in `precision`, the matrices inside the layers in `linear` if given."""
         inner = linear or precision
-        parts = ("attention", "recurrent", "dense", "experts", "shared")
-        return cls(**{f.name: inner if f.name in parts else precision for f in fields(cls)})
+        return cls(**{f.name: inner if f.name in INNER else precision for f in fields(cls)})
 
     def of(self, part: str) -> str:
         """Stored precision of one part."""
@@ -331,6 +341,14 @@ class Model:
     def weight_bytes(self) -> float:
         """Bytes of all weights as stored, scale factors included."""
         return sum(count * stored_bytes(self.weights.of(part)) for part, count in self.parts.items())
+
+
+def hybrid(letters: str) -> tuple[Layer, ...]:
+    """Read a pattern of blocks written in `LETTERS`."""
+    unknown = sorted(set(letters) - set(LETTERS))
+    if unknown:
+        raise InputError(f"layer pattern has {unknown[0]!r}; known: {' '.join(LETTERS)}")
+    return tuple(Layer(*LETTERS[letter]) for letter in letters)
 
 
 def count_layers(pattern: tuple[Layer, ...]) -> tuple[tuple[Layer, int], ...]:

@@ -102,15 +102,12 @@ def linear(x: Setup, matrix: Matrix, tokens: float, low: bool = True) -> tuple[P
     prec = x.precision if low else ("tf32" if x.act == "fp32" else x.act)
     stored = "fp8" if prec == "fp8" else x.act
     m, k, n, act = tokens, matrix.k, matrix.n, x.act
-    product = Piece(
-        forward=(Gemm(name=matrix.name, precision=prec, m=m, n=n, k=k, a=stored, b=stored, c=act),),
-        input=(Gemm(name=f"{matrix.name}_dgrad", precision=prec, m=m, n=k, k=n, a=stored, b=stored, c=act),),
-        weight=(
-            Gemm(
-                name=f"{matrix.name}_wgrad", precision=prec, m=k, n=n, k=m, a=stored, b=stored, c="fp32", accumulate=True,
-            ),
-        ),
-    )  # fmt: skip
+
+    def gemm(suffix: str, m: float, n: float, k: float, c: str = act, accumulate: bool = False) -> Gemm:
+        name = matrix.name + suffix
+        return Gemm(name=name, precision=prec, m=m, n=n, k=k, a=stored, b=stored, c=c, accumulate=accumulate)
+
+    product = Piece((gemm("", m, n, k),), (gemm("_dgrad", m, k, n),), (gemm("_wgrad", k, n, m, "fp32", True),))
     return _with_casts(x, product, m * k, m * n) if prec == "fp8" else (product,)
 
 

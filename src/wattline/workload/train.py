@@ -287,9 +287,9 @@ def _check(
     for key, value in (("sequence", sequence), ("microbatch", microbatch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ScenarioError(f"{s}.{key} = {value!r} must be a whole number of at least 1")
-    for key, word, known in (
-        ("precision", precision, PRECISIONS), ("recompute", recompute, RECOMPUTE), ("instruction", instruction, INSTRUCTIONS),
-    ):  # fmt: skip
+    words = {"precision": (precision, PRECISIONS), "recompute": (recompute, RECOMPUTE)}
+    words["instruction"] = (instruction, INSTRUCTIONS)
+    for key, (word, known) in words.items():
         if word not in known:
             raise ScenarioError(f"{s}.{key} = {word!r} is not known; {nearest(str(word), known)}")
     if sequence % parallel.context:
