@@ -138,9 +138,9 @@ def parse(text: object, unit: str, *, key: str = "") -> float:
     if not match[2] and want and want not in ("token", "request"):
         raise UnitError(f'{where}{text!r} has no unit; write it with one, e.g. "{text} {unit}"')
     try:
-        # A count takes a bare prefix: "15T" tokens, "2 M" requests.
-        if want in ("token", "request") and match[2] in _PREFIX:
-            return _finite(number * _PREFIX[match[2]], where)
+        # A count takes a bare prefix: "15T" tokens, "2 M" requests; and B, as the field says it, is 1e9.
+        if want in ("token", "request") and match[2] in (*_PREFIX, "B"):
+            return _finite(number * (1e9 if match[2] == "B" else _PREFIX[match[2]]), where)
         if want == "" and match[2] in _PREFIX:
             return _finite(number * _PREFIX[match[2]], where)
         got, factor = _unit(match[2])

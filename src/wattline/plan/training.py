@@ -126,8 +126,14 @@ class Costs:
     frontiers: tuple[Frontier, ...]
 
     @staticmethod
-    def of(work: Work, device: Device, source: Source) -> Costs:
-        points = tuple(source.points(operators, device) for operators in work.operators)
+    def of(work: Work, device: Device, source: Source, clocks: Array | None = None) -> Costs:
+        points = tuple(source.points(operators, device, clocks) for operators in work.operators)
+        return Costs(points, tuple(p.frontier() for p in points))
+
+    def stretched(self, factor: float) -> Costs:
+        if factor == 1.0:
+            return self
+        points = tuple(p.stretched(factor) for p in self.points)
         return Costs(points, tuple(p.frontier() for p in points))
 
     @property
@@ -152,8 +158,8 @@ class Iteration:
     parts: Mapping[str, float]
 
 
-def run(work: Work, points: Sequence[Points], settings: Settings, groups: int, stall: float) -> Iteration:
-    """Return the iteration that `settings` give: longest path, then the slowest step, then the stall.
+def run(work: Work, points: Sequence[Points], settings: Settings, groups: int) -> Iteration:
+    """Return the iteration that `settings` give: the longest path, then the slowest stage's step.
 
     `groups`: devices that do the same as each pipeline device (tensor x context x data).
     """
@@ -175,7 +181,7 @@ def run(work: Work, points: Sequence[Points], settings: Settings, groups: int, s
         step, busy = max(step, float(p.time[at])), busy + float(p.time[at])
         for name, joules in p.parts.items():
             parts[name] += float(joules[at])
-    time = longest_path(work.dag, duration) + step + stall
+    time = longest_path(work.dag, duration) + step
     parts["waiting"] += points[0].waiting_power * (work.graph.devices * time - busy)
     parts = {name: groups * joules for name, joules in parts.items()}
     return Iteration(time, sum(parts.values()), parts)
@@ -205,18 +211,19 @@ def plan_training(
     groups = cluster.devices // job.parallel.pipeline
     top = int(np.argmax(costs.points[0].clock))
     fastest = Settings(np.full(len(work.graph.kind), top), (top,) * len(work.steps))
-    stall = _stall(job, cluster, run(work, costs.points, fastest, groups, 0.0).time)
-    baseline = run(work, costs.points, fastest, groups, stall)
+    stretch = _stretch(job, cluster, run(work, costs.points, fastest, groups).time)
+    costs = costs.stretched(stretch)
+    baseline = run(work, costs.points, fastest, groups)
 
     pipeline = _pipeline(work, costs, over, groups, limited=power_limit is not None or goal.kind == "power")
-    whole = total([_as_frontier(pipeline), _steps(work, costs).hull(), _wait(stall, pipeline.waiting_power)])
+    whole = total([_as_frontier(pipeline), _steps(work, costs).hull()])
     scale = job.iterations / job.goodput
     time = whole.time * scale
     energy = over.total(groups * (whole.energy + whole.waiting_power * whole.time), whole.time) * scale
     base_time = baseline.time * scale
     choice = choose(time, energy, base_time, goal, rates, power_limit)
-    settings, bound = _realise(work, costs, pipeline, whole, choice.time / scale, stall)
-    chosen = run(work, costs.points, settings, groups, stall)
+    settings, bound = _realise(work, costs, pipeline, whole, choice.time / scale)
+    chosen = run(work, costs.points, settings, groups)
     outcomes = [_outcome(i, job, cluster, over, rates) for i in (chosen, baseline)]
     bound_energy = over.total(groups * bound[1], bound[0]) * scale
     spread = _spread(work, costs, settings)
@@ -230,12 +237,12 @@ def plan_training(
         chosen=replace(outcomes[0], knobs=_knobs(work, costs, settings)),
         baseline=replace(outcomes[1], knobs=({"scope": "all", "clock_hz": float(costs.points[0].clock[top])},)),
         goal=choice.text,
-        elasticity=_elasticity(job, work, cluster, source, costs, settings, fastest, choice, stall) if detail else {},
+        elasticity=_elasticity(job, work, cluster, source, costs, settings, fastest, choice, stretch) if detail else {},
         provenance=_weakest(costs.points),
         sources=tuple(sorted({p.source for p in costs.points if p.source})),
         uncertainty=over.uncertainty(spread[0], chosen.energy, chosen.time),
         time_uncertainty=spread[1],
-        assumptions=assumptions + _notes(job, costs, stall, baseline),
+        assumptions=assumptions + _notes(job, costs, stretch),
         facts=_facts(job, cluster),
         certificate={
             "bound_j": bound_energy,
@@ -247,10 +254,10 @@ def plan_training(
     )
 
 
-def _stall(job: TrainingJob, cluster: Cluster, modelled: float) -> float:
-    """Return the seconds per iteration that a stated MFU adds to the modelled step at maximum clocks."""
+def _stretch(job: TrainingJob, cluster: Cluster, modelled: float) -> float:
+    """Return by how much a stated MFU stretches the modelled step (seconds, at maximum clocks)."""
     if job.mfu is None:
-        return 0.0
+        return 1.0
     peak = cluster.chip[f"compute.rate.{job.precision}"] * cluster.devices
     stated = job.flops / (job.mfu * peak)
     if stated < modelled:
@@ -258,7 +265,7 @@ def _stall(job: TrainingJob, cluster: Cluster, modelled: float) -> float:
             f"train.mfu = {job.mfu:.3g} is more than the model of the step reaches at maximum clocks, "
             f"{job.flops / (modelled * peak):.3g}; leave train.mfu out or state less"
         )
-    return stated - modelled
+    return stated / modelled
 
 
 def _pipeline(work: Work, costs: Costs, over: Overhead, groups: int, *, limited: bool) -> GraphFrontier:
@@ -275,10 +282,6 @@ def _as_frontier(g: GraphFrontier) -> Frontier:
     return Frontier.of(g.time, g.energy, waiting_power=g.waiting_power, knobs=[{"graph": i} for i in range(len(g.time))]).hull()
 
 
-def _wait(seconds: float, power: float) -> Frontier:
-    return Frontier.of([seconds], [0.0], waiting_power=power).hull() if seconds else total([])
-
-
 def _steps(work: Work, costs: Costs) -> Frontier:
     """Every stage's gradient exchange and optimizer side by side: all wait for the slowest."""
     out: Frontier = total([])
@@ -288,12 +291,12 @@ def _steps(work: Work, costs: Costs) -> Frontier:
 
 
 def _realise(
-    work: Work, costs: Costs, pipeline: GraphFrontier, whole: Frontier, time: float, stall: float
+    work: Work, costs: Costs, pipeline: GraphFrontier, whole: Frontier, time: float
 ) -> tuple[Settings, tuple[float, float]]:
     """Round the exact optimum at `time` to one clock per computation; return it and the bound's (time, joules)."""
     point = whole.by(max(time, float(whole.time[0])))
     in_graph = sum(c.time for c in point.plan if "graph" in c.knobs)
-    slack = point.time - in_graph - stall
+    slack = point.time - in_graph
     steps = tuple(_by(costs.frontiers[entry], slack) for entry in work.steps)
     used = max(float(costs.points[e].time[i]) for e, i in zip(work.steps, steps, strict=True))
     options = [(costs.frontiers[e].time, costs.frontiers[e].energy) for e in work.kinds]
@@ -380,12 +383,12 @@ def _spread(work: Work, costs: Costs, settings: Settings) -> tuple[float, float]
     return float(energy @ u_energy / energy.sum()), float(time @ u_time / time.sum())
 
 
-def _notes(job: TrainingJob, costs: Costs, stall: float, baseline: Iteration) -> tuple[str, ...]:
+def _notes(job: TrainingJob, costs: Costs, stretch: float) -> tuple[str, ...]:
     out = []
-    if stall:
+    if stretch > 1:
         out.append(
-            f"train.mfu = {job.mfu:.3g} is an input: {stall / baseline.time:.0%} of each iteration at maximum clocks is "
-            "time beyond the modelled step, in which chips draw their waiting power"
+            f"train.mfu = {job.mfu:.3g} is an input: every step takes {stretch:.2f} times as long as modelled, for the same "
+            "switched energy, with the chips' clocks running"
         )
     if job.goodput < 1:
         out.append(f"train.goodput = {job.goodput:.3g}: lost work is done again at the same power")
@@ -411,7 +414,7 @@ def _facts(job: TrainingJob, cluster: Cluster) -> dict[str, str]:
 
 def _elasticity(
     job: TrainingJob, work: Work, cluster: Cluster, source: Source, costs: Costs, settings: Settings,
-    fastest: Settings, choice: Choice, stall: float,
+    fastest: Settings, choice: Choice, stretch: float,
 ) -> dict[str, float]:  # fmt: skip
     """Return d ln E / d ln parameter at the goal, by the envelope theorem.
 
@@ -423,30 +426,28 @@ def _elasticity(
     groups = cluster.devices // job.parallel.pipeline
     relative = choice.time / choice.base_time if choice.relative else 0.0
 
-    def lagrangian(changed: Cluster, points: Sequence[Points], extra: float) -> float:
+    def lagrangian(changed: Cluster, points: Sequence[Points]) -> float:
         over = Overhead.of(changed)
-        now = run(work, points, settings, groups, extra)
+        now = run(work, points, settings, groups)
         late = now.time
         if relative:
-            late -= relative * run(work, points, fastest, groups, extra).time
+            late -= relative * run(work, points, fastest, groups).time
         return over.total(now.energy, now.time) + choice.price * late
 
-    here = run(work, costs.points, settings, groups, stall)
+    here = run(work, costs.points, settings, groups)
     energy = Overhead.of(cluster).total(here.energy, here.time)
-    base = lagrangian(cluster, costs.points, stall)
+    base = lagrangian(cluster, costs.points)
 
     def again(changed: Cluster) -> float:
-        device = Device(changed.chip, changed.node)
-        points = [source.points(operators, device, clocks) for operators in work.operators]
-        return (lagrangian(changed, points, stall) - base) / energy
+        points = Costs.of(work, Device(changed.chip, changed.node), source, clocks).points
+        return (lagrangian(changed, [p.stretched(stretch) for p in points]) - base) / energy
 
     out = elasticity.hardware(cluster, again)
     out["site.pue"] = 1.0
     out["train.tokens"] = 1.0
     out["train.goodput"] = -1.0
     if job.mfu is not None:
-        # Time per iteration at maximum clocks is inverse to the stated MFU; all of it is stall.
-        step = elasticity.STEP
-        shorter = stall - (1 - 1 / (1 + step)) * run(work, costs.points, fastest, groups, stall).time
-        out["train.mfu"] = (lagrangian(cluster, costs.points, shorter) - base) / energy / step
+        # The stretch is inverse to the stated MFU.
+        points = [p.stretched(1 / (1 + elasticity.STEP)) for p in costs.points]
+        out["train.mfu"] = (lagrangian(cluster, points) - base) / energy / elasticity.STEP
     return out

@@ -62,6 +62,8 @@ _FIGURES: Final[Mapping[str, str]] = {
     "batch": "Requests in a batch",
 }
 
+PROPORTIONAL: Final = ("site.pue", "train.tokens", "train.goodput")
+
 _ACRONYMS: Final = {"mfu": "MFU", "ttft": "TTFT", "tpot": "TPOT", "kv": "KV", "usd": "USD"}
 _SUFFIXES: Final = (("_per_s", "/s"), ("_usd", "USD"), ("_hz", "Hz"), ("_s", "s"), ("_j", "J"), ("_w", "W"), ("_g", "g"), ("_b", "B"))  # fmt: skip
 _FRACTIONS: Final = ("mfu", "utilisation", "share", "fraction", "slack", "gap", "saving")
@@ -246,9 +248,18 @@ def share_out(breakdown: Mapping[str, float]) -> list[tuple[str, float, float]]:
 
 
 def largest(elasticity: Mapping[str, float], count: int) -> list[tuple[str, float]]:
-    """Return the `count` parameters that move the energy most, the largest first, none below 0.0005."""
-    rows = [(name, e) for name, e in elasticity.items() if abs(e) >= 5e-4]
+    """Return the `count` parameters that move the energy most, the largest first, none below 0.0005.
+
+    Those that scale all energy alike (`PROPORTIONAL`) are left out: they say nothing about the plan.
+    """
+    rows = [(name, e) for name, e in elasticity.items() if abs(e) >= 5e-4 and name not in PROPORTIONAL]
     return sorted(rows, key=lambda row: -abs(row[1]))[:count]
+
+
+def proportional(elasticity: Mapping[str, float]) -> str:
+    """Say which parameters scale all energy alike; empty where there are none."""
+    names = [parameter(name) for name in PROPORTIONAL if name in elasticity]
+    return f"One for one, as ever: {'; '.join(names).lower()}." if names else ""
 
 
 # ---- knobs ---------------------------------------------------------------------------------------
@@ -267,7 +278,7 @@ class Clocks:
     def __str__(self) -> str:
         if self.high - self.low < 1e6:
             return f"{self.mean / 1e6:,.0f}"
-        return f"{self.low / 1e6:,.0f}-{self.high / 1e6:,.0f} (mean {self.mean / 1e6:,.0f})"
+        return f"{self.mean / 1e6:,.0f} in {self.low / 1e6:,.0f}-{self.high / 1e6:,.0f}"
 
 
 def staged(knobs: Sequence[Mapping[str, Any]]) -> list[Clocks]:

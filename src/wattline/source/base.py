@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from ..hardware.facts import Sheet
 from ..workload.operator import Operator
 
 Array = NDArray[np.float64]
+
+
+# Components that a chip draws for as long as it runs, whatever it computes.
+STANDING: Final = ("leakage", "clock_tree", "waiting")
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,11 @@ class Points:
     def times(self, factor: float) -> Points:
         """The same work `factor` times over."""
         parts = {name: factor * joules for name, joules in self.parts.items()}
+        return replace(self, time=factor * self.time, parts=parts)
+
+    def stretched(self, factor: float) -> Points:
+        """The same work taking `factor` times as long with the clocks running: switched energy stays, standing grows."""
+        parts = {name: factor * joules if name in STANDING else joules for name, joules in self.parts.items()}
         return replace(self, time=factor * self.time, parts=parts)
 
     def frontier(self, label: str = "") -> Frontier:

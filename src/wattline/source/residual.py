@@ -1,7 +1,7 @@
 """What the physical model misses, learned: a small bounded correction that fades where nothing was seen.
 
 One network of two small hidden layers per kind of operator maps the logarithms of a shape to a
-factor on time and one on power. The output is bounded to exp(+-BOUND), and multiplied by a weight
+factor on time and one on power. The output is bounded to exp(+-BOUNDS), and multiplied by a weight
 that falls from one inside the fitted range to zero beyond it, so that far away the physics rules.
 """
 
@@ -17,9 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import Array
+from .logs import features
+from .silicon import Silicon
+from .work import Work, soft_max
 
-# The largest correction: a factor 0.70 to 1.42. A model that needs more is wrong and must be mended.
-BOUND: Final = 0.35
+# The largest logarithm of a correction on time and on power: factors 0.70 to 1.42 and 0.61 to 1.65.
+# A model that needs more is wrong and must be mended; power is the less certain of the two.
+BOUNDS: Final = (0.35, 0.50)
 
 # How fast the correction fades: by 1/e for each doubling of a dimension beyond the fitted range.
 FADE: Final = 1.0
@@ -29,12 +33,14 @@ _Narrow = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Net:
-    """Weights of one correction. `low`, `high`: the fitted range of each feature."""
+    """Weights of one correction. `low`, `high`: the fitted range of each feature; `bounds`: of the
+    logarithms of the two factors."""
 
     low: _Narrow
     high: _Narrow
     mean: _Narrow
     scale: _Narrow
+    bounds: _Narrow
     layers: tuple[tuple[_Narrow, _Narrow], ...]
 
     def __call__(self, features: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
@@ -46,7 +52,7 @@ class Net:
         for weight, bias in self.layers[:-1]:
             hidden = np.tanh(hidden @ weight + bias)
         weight, bias = self.layers[-1]
-        out = BOUND * np.tanh(hidden @ weight + bias) * np.exp(-far / FADE)[:, None]
+        out = self.bounds * np.tanh(hidden @ weight + bias) * np.exp(-far / FADE)[:, None]
         return out[:, 0].astype(np.float64), out[:, 1].astype(np.float64), far > 0.5
 
 
@@ -65,16 +71,39 @@ def nets() -> Mapping[str, Net]:
 def _net(name: str, arrays: Mapping[str, _Narrow]) -> Net:
     depth = sum(key.startswith(f"{name}/weight") for key in arrays)
     layers = tuple((arrays[f"{name}/weight{i}"], arrays[f"{name}/bias{i}"]) for i in range(depth))
-    low, high, mean, scale = (arrays[f"{name}/{x}"] for x in ("low", "high", "mean", "scale"))
-    return Net(low, high, mean, scale, layers)
+    rest = (arrays[f"{name}/{x}"] for x in ("low", "high", "mean", "scale", "bounds"))
+    return Net(*rest, layers=layers)
 
 
-def features(*columns: Array | float) -> Array:
-    """Stack columns into (n, d), broadcasting scalars."""
-    wide = np.broadcast_arrays(*[np.asarray(c, dtype=np.float64) for c in columns])
-    return np.stack([w.ravel() for w in wide], axis=1)
+def alone(work: Work, chip: Silicon) -> tuple[Array, Array, Array]:
+    """Return time, power and power without switching of each operator alone at the highest clock."""
+    clock = np.asarray(chip.clock_max)
+    s = chip.clock_ref / chip.clock_max
+    busy = soft_max(chip.shape["overlap.exponent"], work.core * s, work.l2 * s, work.dram, work.link)
+    busy = busy + work.ramp * s
+    time = busy + work.fixed
+    leakage, tree = chip.standing(clock)
+    standing = chip.waiting + leakage + tree * work.lit * busy / time
+    joules = (work.e_core + work.e_l2) * chip.swing(clock) + work.e_dram + work.e_link
+    return time, standing + joules / time, standing
 
 
-def log2(value: Array | float) -> Array:
-    """Return log2 of a positive quantity, zero counted as 2^-10."""
-    return np.asarray(np.log2(np.maximum(value, 2.0**-10)))
+def adjust(work: Work, chip: Silicon) -> Work:
+    """Return `work` with its learned factors on time and switched energy.
+
+    The factor on power was learned at the highest clock and the default limit, one operator at a
+    time. Work that throttles there sits at the limit whatever its energy; for it both factors are
+    the one on time.
+    """
+    net = nets().get(work.net)
+    if net is None:
+        return work
+    shape = np.broadcast_shapes(*[h.shape for h in work.hints])
+    on_time, on_power, outside = net(features(*work.hints))
+    weight = chip.shape["residual.weight"]
+    slow = np.exp(weight * on_time.reshape(shape))
+    time, power, standing = alone(work, chip)
+    target = np.minimum(power * np.exp(weight * on_power.reshape(shape)), chip.limit)
+    warm = np.clip((target - standing) / np.maximum(power - standing, 1e-9), 0.05, 4.0)
+    warm = np.where(power >= chip.limit, 1.0, warm)
+    return work.merged(slow=slow, warm=slow * warm, outside=bool(outside.any()))

@@ -22,8 +22,9 @@ from ..workload.operator import Attention, Collective, Elementwise, Gemm, Groupe
 from . import shapes
 from .base import Array, Device, Points
 from .collective import collective
+from .residual import adjust
 from .silicon import Silicon
-from .uncertain import adjust, uncertainty
+from .uncertain import uncertainty
 from .work import Work, cost
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import InputError
 from ..workload.operator import BYTES
 from .base import Array
-from .residual import log2
+from .logs import log2
 from .silicon import Silicon
 from .work import Work, work
 
@@ -215,7 +215,8 @@ def _prefill(
     s = chip.shape
     block = np.where(query > 64, 128.0, 64.0)
     blocks = np.ceil(query / block)
-    items = batch * heads * blocks
+    # Short queries that share keys are packed into one block, as in decoding.
+    items = batch * np.minimum(heads * blocks, kv_heads * np.ceil(query * heads / kv_heads / block))
     per_row = pairs / query + 64.0  # the diagonal block is computed whole
     keys = np.ceil(per_row / 64.0) * 64.0
     rate = chip.rate_of(precision) / chip.units

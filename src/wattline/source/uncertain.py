@@ -1,12 +1,19 @@
-"""How far to trust a prediction: learned corrections, and the spread of held-out errors."""
+"""How far to trust a prediction: the spread of errors on rows held out of the fit.
+
+Spreads come from ``data/calibration.toml``: for each kind of operator the 68 % quantile of the
+absolute relative error on held-out shapes, which for a Gaussian is one standard deviation. They are
+widened for shapes outside the fitted range and for chips without measurements.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .silicon import Silicon
-from .work import Work
+import numpy as np
+
+from .silicon import Silicon, calibration
+from .work import Stack, Work
 
 
 @dataclass(frozen=True)
@@ -20,8 +27,30 @@ class Spread:
 
 
 def uncertainty(chip: Silicon, works: Sequence[Work]) -> Spread:
-    return Spread(0.15, 0.2, False, "roofline from the chip's facts")
+    """Return the spread of the sum of `works`: errors of one source are common, so they average."""
+    table = calibration()["spread"]
+    known = chip.name in table["measured"]
+    stack = [Stack.of([w]) for w in works]
+    weight = np.array([float(s.time(np.asarray(chip.clock_max), chip)[0].sum()) for s in stack])
+    weight = weight / max(float(weight.sum()), 1e-30)
+    pairs = np.array([_pair(table, w, known) for w in works])
+    time, energy = (weight[:, None] * pairs).sum(axis=0)
+    source = table["source"] if known else "the chip's facts; efficiency as measured on other chips"
+    return Spread(float(time), float(energy), known, f"analytic roofline: {source}")
 
 
-def adjust(work: Work, chip: Silicon) -> Work:
-    return work
+def spread_of(chip: Silicon, net: str, outside: bool) -> tuple[float, float]:
+    """Return relative standard deviations of time and energy for one kind of operator."""
+    table = calibration()["spread"]
+    return _widen(table, net, outside, chip.name in table["measured"])
+
+
+def _pair(table: dict[str, object], work: Work, known: bool) -> tuple[float, float]:
+    return _widen(table, work.net, work.outside, known)
+
+
+def _widen(table: dict[str, object], net: str, outside: bool, known: bool) -> tuple[float, float]:
+    kinds: dict[str, list[float]] = table["kind"]  # type: ignore[assignment]
+    time, energy = kinds.get(net, kinds["other"])
+    factor = (float(table["outside"]) if outside else 1.0) * (1.0 if known else float(table["unmeasured"]))  # type: ignore[arg-type]
+    return time * factor, energy * factor

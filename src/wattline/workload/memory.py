@@ -71,7 +71,7 @@ def stage_parameters(model: Model, parallel: Parallel, stage: int) -> tuple[floa
     if last:
         # A tied head is the embedding itself, kept twice once the stages part.
         alone = model.tied and first
-        dense += model.hidden + (0.0 if alone else model.vocab * model.hidden / p.tensor)
+        dense += model.last_norm + (0.0 if alone else model.vocab * model.hidden / p.tensor)
     return dense, experts
 
 
@@ -291,7 +291,9 @@ def _stage_weights(model: Model, p: Parallel, precision: str | None, stage: int)
         )
     if stage == 0:
         total += model.parts["embedding"] * stored["embedding"] / p.tensor
-    if stage == p.pipeline - 1 and not (model.tied and p.pipeline == 1):
+    if stage == p.pipeline - 1:
+        total += model.last_norm * stored["norms"]
+    if stage == p.pipeline - 1 and not (model.tied and stage == 0):
         total += model.vocab * model.hidden * stored["head"] / p.tensor
     return total
 

@@ -313,6 +313,11 @@ class Model:
             total += self.hidden
         return total
 
+    @property
+    def last_norm(self) -> float:
+        """Parameters of the norm before the head."""
+        return self.hidden * (2.0 if self.norm_bias else 1.0)
+
     @cached_property
     def parts(self) -> dict[str, float]:
         """Parameters by part (see `PARTS`)."""
@@ -321,7 +326,7 @@ class Model:
             for matrix in self.matrices(layer):
                 total[matrix.part] += count * matrix.parameters
             total["norms"] += count * self.vectors(layer)
-        total["norms"] += self.hidden * (2 if self.norm_bias else 1)
+        total["norms"] += self.last_norm
         total["embedding"] = float((self.vocab + self.positions) * self.hidden)
         total["head"] = 0.0 if self.tied else float(self.vocab * self.hidden)
         return total

@@ -1,0 +1,141 @@
+"""A plan as tables in the terminal: readable in 80 columns, plain where output is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ..plan.answer import Answer, Outcome
+from ..units import show
+from . import words
+
+_PARTS, _PARAMETERS, _KNOBS = 12, 8, 16
+
+
+def show_plan(answer: Answer, console: Console) -> None:
+    """Print the plan."""
+    sections: list[tuple[str, RenderableType | None]] = [
+        ("", _head(answer)),
+        (f"Chosen against maximum clocks, for {answer.work}", _outcomes(answer)),
+        ("Where the joules go", _parts(answer, console)),
+        ("What would help", _parameters(answer, console)),
+        ("Clocks to set", _knobs(answer)),
+        ("How sure", _trust(answer)),
+    ]
+    for title, body in sections:
+        if body is None:
+            continue
+        if title:
+            console.print(Text(title, style="bold"))
+        console.print(Padding(body, (0, 0, 1, 2 if title else 0), expand=False))
+
+
+def _grid(*justify: str) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for side in justify:
+        table.add_column(justify="right" if side == "right" else "left", overflow="fold")
+    return table
+
+
+def _head(answer: Answer) -> RenderableType:
+    facts = _grid("left", "left")
+    facts.columns[0].style = "dim"
+    for name, text in {"goal": answer.goal, **answer.facts}.items():
+        facts.add_row(name, Text(text))
+    return Group(Text(str(words.headline(answer)), style="bold"), Text(), facts)
+
+
+def _outcomes(answer: Answer) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("")
+    for name in ("maximum clocks", "chosen", "change"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, before, after, change in compare(answer):
+        table.add_row(Text(name), before, Text(after, style="bold"), change)
+    return table
+
+
+def compare(answer: Answer) -> list[tuple[str, str, str, str]]:
+    """Return (what, baseline, chosen, change) for time, energy, power and every figure."""
+
+    def row(key: str, name: str) -> tuple[str, str, str, str]:
+        before, after = _quantity(answer.baseline, key), _quantity(answer.chosen, key)
+        if before is None or after is None:
+            return name, words.value(key, before) if before is not None else "", words.value(key, after), ""
+        return name, words.value(key, before), words.value(key, after), _change(before, after)
+
+    main = [("time_s", "Time"), ("energy_j", "Energy"), ("average_power_w", "Average power")]
+    return [row(k, n) for k, n in main] + [row(k, words.figure(k)) for k in answer.chosen.figures]
+
+
+def _quantity(outcome: Outcome, key: str) -> float | None:
+    own = {"time_s": outcome.time_s, "energy_j": outcome.energy_j, "average_power_w": outcome.average_power_w}
+    return own.get(key, outcome.figures.get(key))
+
+
+def _change(before: float, after: float) -> str:
+    if not before or abs(after / before - 1) < 5e-5:
+        return "="
+    return f"{'+' if after > before else '-'}{words.percent(abs(after / before - 1))}"
+
+
+def _parts(answer: Answer, console: Console) -> RenderableType:
+    table = _grid("left", "right", "right", "left")
+    table.columns[0].no_wrap = True
+    rows = words.share_out(answer.chosen.breakdown_j)
+    width = max(8, min(30, console.width - 62))
+    for name, joules, share in rows[:_PARTS]:
+        bar = Text("█" * max(1, round(share / rows[0][2] * width)), style=words.COLOURS[words.layer(name)])
+        table.add_row(words.component(name), show(joules, "J"), words.percent(share), bar)
+    if len(rows) > _PARTS:
+        rest = sum(joules for _, joules, _ in rows[_PARTS:])
+        share = sum(s for _, _, s in rows[_PARTS:])
+        table.add_row(f"{len(rows) - _PARTS} smaller parts", show(rest, "J"), words.percent(share), "")
+    return table
+
+
+def _parameters(answer: Answer, console: Console) -> RenderableType | None:
+    rows = words.largest(answer.elasticity, _PARAMETERS)
+    if not rows:
+        return None
+    wide = console.width >= 76
+    table = _grid("left", "left", "left") if wide else _grid("left", "left")
+    table.columns[1].no_wrap = True
+    for name, e in rows:
+        table.add_row(Text(words.parameter(name)), words.saving(e), *([Text(name, style="dim")] if wide else []))
+    note = words.proportional(answer.elasticity)
+    return Group(table, Text(note, style="dim")) if note else table
+
+
+def _knobs(answer: Answer) -> RenderableType | None:
+    heads, rows = words.knob_table(answer.chosen.knobs)
+    if not rows:
+        return None
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for head in heads:
+        table.add_column(head, justify="right")
+    for row in _middle_out(rows):
+        table.add_row(*map(Text, row))
+    if len(rows) <= _KNOBS:
+        return table
+    return Group(table, Text(f"{len(rows)} rows in all; --csv FILE writes every one", style="dim"))
+
+
+def _middle_out(rows: Sequence[list[str]]) -> list[list[str]]:
+    """Return the first and last rows where there are too many."""
+    if len(rows) <= _KNOBS:
+        return list(rows)
+    half = _KNOBS // 2
+    return [*rows[:half], ["..."] + [""] * (len(rows[0]) - 1), *rows[-half:]]
+
+
+def _trust(answer: Answer) -> RenderableType:
+    lines = [words.trust(answer)]
+    lines += [line for line in [words.certificate(answer)] if line]
+    lines += [f"Source: {source}" for source in answer.sources]
+    lines += [f"Assumed: {text}" for text in answer.assumptions]
+    return Group(*map(Text, lines))

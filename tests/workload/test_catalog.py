@@ -1,0 +1,59 @@
+"""Tests for `wattline.workload.catalog`."""
+
+import pytest
+
+from wattline.errors import InputError
+from wattline.workload.catalog import model, models
+
+
+def test_there_are_at_least_twenty_five_models():
+    """The catalog is broad enough to be useful."""
+    assert len(models()) >= 25
+
+
+@pytest.mark.parametrize("name", models())
+def test_parameters_match_published_within_one_percent(name):
+    """Every model has a source and the parameter count its makers publish (Llama-4 Scout's counts vision too)."""
+    m = model(name)
+    assert m.source
+    assert m.published or name == "llama-4-scout"
+    if m.published:
+        assert m.parameters == pytest.approx(m.published, rel=0.01)
+
+
+@pytest.mark.parametrize("name", [n for n in models() if model(n).published_active])
+def test_active_parameters_match_published(name):
+    """Parameters per token agree with the rounded figures of model cards."""
+    m = model(name)
+    active = m.active_parameters - (0 if m.active_embedding else m.parts["embedding"])
+    assert active == pytest.approx(m.published_active, rel=0.02 if name != "glm-4.5-air" else 0.12)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("llama-3.1-70b", "llama-3.1-70b"),
+        ("LLAMA-3.1-70B", "llama-3.1-70b"),
+        ("meta-llama/Llama-3.1-70B-Instruct", "llama-3.1-70b"),
+        ("deepseek-ai/deepseek-r1", "deepseek-v3"),
+        ("gpt-3", "gpt3-175b"),
+        ("someone/Qwen3-8B", "qwen3-8b"),
+    ],
+)
+def test_short_names_and_hub_ids_find_a_model(given, found):
+    """A model is found by its short name or id, in any case, from any owner."""
+    assert model(given).name == found
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "llama-3.1-70b", "deepseek-v3", "gpt3-175b", "dense-200b"])
+def test_the_models_of_the_examples_are_there(name):
+    """The names that examples use exist."""
+    assert model(name).layers > 0
+
+
+def test_an_unknown_name_gets_the_nearest_ones():
+    """A typing error is answered with what was meant."""
+    with pytest.raises(InputError, match=r"'llama-3\.1-71b' is not in the catalog; did you mean 'llama-3\.1-70b'"):
+        model("llama-3.1-71b")
+    with pytest.raises(InputError, match=r"known: bloom-176b, .*or give config"):
+        model("zzzz")

@@ -1,0 +1,141 @@
+"""Tests for `wattline.workload.config` and `wattline.workload.quantization`."""
+
+import json
+
+import pytest
+
+from wattline.errors import InputError
+from wattline.workload.config import ALIASES
+from wattline.workload.model import Model
+
+from .configs import CONFIGS
+
+LLAMA = CONFIGS["llama"][0]
+
+
+def scheme(bits, kind):
+    return {"group_0": {"weights": {"num_bits": bits, "type": kind}}}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parameters_match_published_within_one_percent(name):
+    """The config.json of every family gives the published parameter count."""
+    config, published = CONFIGS[name]
+    assert Model.from_config(config).parameters == pytest.approx(published, rel=0.01)
+
+
+def test_a_file_a_folder_and_a_dictionary_read_alike(tmp_path):
+    """The three ways to give a config lead to the same sizes."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(LLAMA), encoding="utf-8")
+    models = [Model.from_config(given, "m") for given in (LLAMA, path, str(path), tmp_path)]
+    assert models.count(models[0]) == 4
+
+
+def test_a_model_is_named_after_its_folder(tmp_path):
+    """A config.json says little about its name; the folder does."""
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(LLAMA), encoding="utf-8")
+    assert Model.from_config(folder / "config.json").name == "my-model"
+
+
+@pytest.mark.parametrize(
+    ("key", "fact"), [("hidden_size", "hidden"), ("num_hidden_layers", "layers"), ("vocab_size", "vocab")]
+)
+def test_a_missing_key_is_named_with_its_aliases(key, fact):
+    """What is missing is named, with every key that would do."""
+    config = {k: v for k, v in LLAMA.items() if k != key}
+    with pytest.raises(InputError, match=f"no '{key}'.*{ALIASES[fact][1]}"):
+        Model.from_config(config)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "many", True, float("nan")])
+def test_a_size_must_be_a_whole_number(value):
+    """Negative, fractional, textual and NaN sizes are refused by name."""
+    with pytest.raises(InputError, match=r"num_hidden_layers = .* must be a whole number"):
+        Model.from_config(LLAMA | {"num_hidden_layers": value})
+
+
+def test_a_missing_file_is_an_input_error(tmp_path):
+    """A path that does not exist is said so."""
+    with pytest.raises(InputError, match=r"does not exist; give the path of a config\.json"):
+        Model.from_config(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize(("text", "words"), [("{", "not JSON"), ("[1]", "holds a list")])
+def test_a_file_that_is_no_table_is_an_input_error(tmp_path, text, words):
+    """A broken file is named with what is wrong."""
+    path = tmp_path / "config.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=words):
+        Model.from_config(path)
+
+
+def test_encoder_decoder_models_are_refused():
+    """What is not supported is said, not guessed."""
+    with pytest.raises(InputError, match="encoder-decoder"):
+        Model.from_config({"model_type": "t5", "is_encoder_decoder": True})
+
+
+def test_unknown_families_are_read_by_their_keys():
+    """A model type never seen before is read through the aliases."""
+    assert Model.from_config(LLAMA | {"model_type": "brand_new"}).parameters == pytest.approx(8.03e9, rel=1e-3)
+
+
+def test_an_unknown_layer_type_is_refused():
+    """A mixer that is not known is an error that lists those that are."""
+    with pytest.raises(InputError, match="layer_types has 'retention'; known: full_attention"):
+        Model.from_config(LLAMA | {"layer_types": ["retention"] * 32})
+
+
+def test_windows_follow_the_pattern_of_the_family():
+    """Gemma-3 has one full layer in six, gpt-oss one in two, Qwen2 none unless switched on."""
+    kinds = {name: Model.from_config(CONFIGS[name][0]).kinds for name in ("gemma3", "gpt_oss", "qwen2")}
+    assert (kinds["gemma3"]["full"], kinds["gemma3"]["window"]) == (10, 52)
+    assert (kinds["gpt_oss"]["full"], kinds["gpt_oss"]["window"]) == (18, 18)
+    assert "window" not in kinds["qwen2"]
+
+
+@pytest.mark.parametrize(
+    ("table", "stored"),
+    [
+        ({"quant_method": "fp8"}, "fp8"),
+        ({"quant_method": "gptq", "bits": 4}, "int4"),
+        ({"quant_method": "gptq", "bits": 8}, "int8"),
+        ({"quant_method": "awq", "bits": 4}, "int4"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4"),
+        ({"quant_method": "compressed-tensors", "config_groups": scheme(8, "float")}, "fp8"),
+        ({"quant_method": "compressed-tensors", "config_groups": scheme(4, "int")}, "int4"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "fp4"),
+    ],
+)  # fmt: skip
+def test_quantisation_tables_give_the_stored_precision(table, stored):
+    """Each way of writing quantisation leads to the precision of the linear layers."""
+    weights = Model.from_config(LLAMA | {"quantization_config": table}).weights
+    assert (weights.attention, weights.dense, weights.head) == (stored, stored, "bf16")
+
+
+def test_modules_left_out_keep_their_precision():
+    """Parts listed for all layers, or for most of them by number, are not quantised."""
+    named = {"quant_method": "fp8", "modules_to_not_convert": ["re:.*self_attn"]}
+    numbered = {"quant_method": "fp8", "ignore": [f"model.layers.{i}.self_attn.q_proj" for i in range(32)]}
+    few = {"quant_method": "fp8", "ignore": ["model.layers.0.self_attn.q_proj"]}
+    stored = [Model.from_config(LLAMA | {"quantization_config": t}).weights for t in (named, numbered, few)]
+    assert [w.attention for w in stored] == ["bf16", "bf16", "fp8"]
+    assert {w.dense for w in stored} == {"fp8"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"quantization_config": {"quant_method": "fp9"}}, "quant_method = 'fp9' is not known; did you mean 'fp8'"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 3}}, "3-bit"),
+        ({"quantization_config": {"quant_method": "compressed-tensors"}}, "states no weight precision"),
+        ({"torch_dtype": "bfloat61"}, "did you mean 'bfloat16'"),
+    ],
+)
+def test_unknown_precisions_are_refused(change, words):
+    """A precision that is not known is an error with the nearest one."""
+    with pytest.raises(InputError, match=words):
+        Model.from_config(LLAMA | change)
