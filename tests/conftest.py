@@ -2,5 +2,5 @@
 
 from hypothesis import settings
 
-settings.register_profile("wattline", deadline=None, max_examples=60, derandomize=True)
+settings.register_profile("wattline", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("wattline")

@@ -22,8 +22,10 @@ from .source.base import Source
 from .units import show
 from .workload import catalog as models
 from .workload.config import read as read_config
+from .workload.infer import Precision
 from .workload.model import Model
 from .workload.parallel import Parallel
+from .workload.traffic import read_requests
 
 
 @dataclass(frozen=True)
@@ -280,25 +282,29 @@ def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:
 
 def _solve_serving(scenario: Scenario, source: Source, detail: bool) -> Answer:
     from .plan.serving import ServingJob, plan_serving
-    from .workload.traffic import mean_request
+    from .plan.step import Load, Replica
 
     model, cluster = model_of(scenario), cluster_of(scenario)
+    load, rate = Load(prompt=scenario["serve.prompt"], output=scenario["serve.output"]), scenario.get("serve.rate")
     trace = scenario.get("serve.requests")
-    request = mean_request(_path(scenario, trace)) if trace else None
+    if trace is not None:
+        requests = read_requests(_path(scenario, trace))
+        load = Load(prompt=float(requests.prompt.mean()), output=float(requests.output.mean()))
+        rate = rate or requests.rate
     job = ServingJob(
-        model=model,
-        parallel=parallel_of(scenario, cluster).check(model, cluster.devices),
-        rate=scenario.get("serve.rate") or (request.rate if request else None),
-        prompt=request.prompt if request else scenario["serve.prompt"],
-        output=request.output if request else scenario["serve.output"],
+        replica=Replica(
+            model=model,
+            parallel=parallel_of(scenario, cluster).check(model, cluster.devices),
+            precision=Precision(weights=scenario.get("serve.precision"), kv=scenario.get("serve.kv_precision")),
+            chunk=scenario["serve.chunk"],
+            memory=scenario["serve.memory"],
+        ),
+        load=load,
+        rate=rate,
         ttft=scenario.get("serve.ttft"),
         tpot=scenario.get("serve.tpot"),
         percentile=scenario["serve.percentile"],
-        precision=scenario.get("serve.precision"),
-        kv_precision=scenario.get("serve.kv_precision"),
         max_batch=scenario["serve.max_batch"],
-        chunk=scenario["serve.chunk"],
-        memory=scenario["serve.memory"],
     )
     return plan_serving(
         job,

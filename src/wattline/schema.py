@@ -95,7 +95,7 @@ def _table() -> tuple[Key, ...]:
         key("train.mfu", "", None, "Model FLOP utilisation to assume at maximum clocks, where it is known; stretches the step", low=0.01, high=1),
         key("train.goodput", "", 1.0, "Share of the wall time that makes progress (failures, restarts, checkpoints)", low=0.01, high=1),
         key("serve.requests", "text", None, "CSV of requests: arrival_s, prompt_tokens, output_tokens (plain or .gz)"),
-        key("serve.rate", "Hz", None, "Requests per second that the replica must carry; as many as it can where left out", low=tiny),
+        key("serve.rate", "request/s", None, "Requests per second that the replica must carry; as many as it can where left out", low=tiny),
         key("serve.prompt", "whole", 1024, "Mean prompt tokens of a request", low=1),
         key("serve.output", "whole", 256, "Mean output tokens of a request", low=1),
         key("serve.ttft", "s", None, "Longest time to the first token", low=tiny),

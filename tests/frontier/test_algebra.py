@@ -610,6 +610,14 @@ def test_parts_follow_the_chosen_point_through_every_operator():
     assert a.hull().by(2).parts == {"hbm": 0.75, "waiting": 3.0 + 2.0 - 0.75}
 
 
+def test_the_breakdown_of_a_million_steps_needs_no_million_choices():
+    """Parts and uncertainty weigh what is repeated instead of unrolling it."""
+    a = frontier([1, 3], [4, 2], 1.0, parts={"hbm": [1, 0.5]}, source="model", uncertainty=0.1)
+    point = (10**12 * (2 * a + a)).at(0)
+    assert point.parts == {"hbm": 3e12, "waiting": 12e12}
+    assert point.uncertainty == pytest.approx(0.1)
+
+
 def test_errors_of_one_source_add_and_of_two_in_quadrature():
     """The same model errs the same way everywhere; two meters err apart."""
     a = frontier([1], [3], 1.0, source="model", uncertainty=0.1)

@@ -26,7 +26,7 @@ def test_active_parameters_match_published(name):
     """Parameters per token agree with the rounded figures of model cards."""
     m = model(name)
     active = m.active_parameters - (0 if m.active_embedding else m.parts["embedding"])
-    assert active == pytest.approx(m.published_active, rel=0.02 if name != "glm-4.5-air" else 0.12)
+    assert active == pytest.approx(m.published_active, rel=0.02)
 
 
 @pytest.mark.parametrize(

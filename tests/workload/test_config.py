@@ -1,8 +1,11 @@
 """Tests for `wattline.workload.config` and `wattline.workload.quantization`."""
 
 import json
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wattline.errors import InputError
 from wattline.workload.config import ALIASES
@@ -139,3 +142,35 @@ def test_unknown_precisions_are_refused(change, words):
     """A precision that is not known is an error with the nearest one."""
     with pytest.raises(InputError, match=words):
         Model.from_config(LLAMA | change)
+
+
+@st.composite
+def broken(draw):
+    """A real config with one or two of its values replaced by anything JSON can hold."""
+    config = dict(CONFIGS[draw(st.sampled_from(sorted(CONFIGS)))][0])
+    anything = st.one_of(
+        st.none(), st.booleans(), st.integers(-5, 5000), st.floats(), st.text(max_size=5), st.lists(st.integers(0, 3)),
+        st.dictionaries(st.text(max_size=3), st.integers()),
+    )  # fmt: skip
+    for key in draw(st.lists(st.sampled_from(sorted(config)), min_size=1, max_size=2)):
+        config[key] = draw(anything)
+    return config
+
+
+@given(broken())
+def test_a_broken_config_is_an_input_error_or_a_model(config):
+    """Whatever a config.json holds, the answer is a model or one clear error."""
+    with suppress(InputError):
+        assert Model.from_config(config).parameters > 0
+
+
+def test_a_pattern_shorter_than_the_model_is_refused():
+    """One entry of layer_types per layer, no more and no less."""
+    with pytest.raises(InputError, match="layer_types has 2 entries for 32 layers"):
+        Model.from_config(LLAMA | {"layer_types": ["full_attention"] * 2})
+
+
+def test_an_absurd_number_of_layers_is_refused():
+    """A typing error in a count does not fill the memory."""
+    with pytest.raises(InputError, match="1000000000 layers are more than any model has"):
+        Model.from_config(LLAMA | {"num_hidden_layers": 10**9})

@@ -156,7 +156,7 @@ def test_a_serving_model_too_large_is_answered_with_a_layout_that_fits():
 
 def test_too_many_requests_are_answered_with_how_many_fit():
     """If the weights fit, the batch is what to change."""
-    with pytest.raises(CapacityError, match=r"try serve\.batch = \d+"):
+    with pytest.raises(CapacityError, match=r"try serve\.max_batch = \d+"):
         check_serving(LLAMA, Parallel(section="serve"), 80 * GB, 4096, 8000)
 
 

@@ -187,15 +187,22 @@ def _between(child: Frontier, at: float, to: float, share: float) -> list[_Use]:
     return [(child, at, 1.0 - share), (child, to, share)]
 
 
-def _unroll(frontier: Frontier, position: float) -> Iterator[Choice]:
-    """Yield the choice of every leaf, in order. A stack, since a long sum nests deeper than Python may."""
+def _unroll(frontier: Frontier, position: float, *, weigh: bool = False) -> Iterator[Choice]:
+    """Yield the choice of every leaf, in order. A stack, since a long sum nests deeper than Python may.
+
+    With `weigh`, what `n * a` repeats comes once with n times the share: enough for a sum over all
+    leaves, and it costs the same for a million steps as for one.
+    """
     stack: list[_Use] = [(frontier, position, 1.0)]
     while stack:
         child, at, share = stack.pop()
-        if isinstance(child._origin, Leaf):
-            yield from child._origin.choices(at, share)
+        origin = child._origin
+        if isinstance(origin, Leaf):
+            yield from origin.choices(at, share)
+        elif weigh and isinstance(origin, _Repeat):
+            stack.append((origin.child, at, share * origin.count))
         else:
-            stack += [(f, where, share * part) for f, where, part in reversed(child._origin.uses(at))]
+            stack += [(f, where, share * part) for f, where, part in reversed(origin.uses(at))]
 
 
 _Origin = Leaf | _Nothing | _Compose | _HullSum | _Either | _Repeat | _Subset
@@ -234,7 +241,7 @@ class Point:
     def parts(self) -> dict[str, float]:
         """Joules by component; what no leaf names is "waiting"."""
         out: dict[str, float] = {}
-        for choice in self.plan:
+        for choice in _unroll(self.frontier, self.position, weigh=True):
             for name, joules in choice.leaf.parts.items():
                 if name != "waiting":
                     out[name] = out.get(name, 0.0) + choice.share * float(joules[choice.index])
@@ -246,7 +253,7 @@ class Point:
         """Relative standard deviation of the energy: errors of one source add up, of two sources in quadrature."""
         by_source: dict[str, float] = {}
         weight = 0.0
-        for c in self.plan:
+        for c in _unroll(self.frontier, self.position, weigh=True):
             joules = abs(c.energy + c.leaf.waiting_power * c.time)
             by_source[c.leaf.source] = by_source.get(c.leaf.source, 0.0) + c.leaf.uncertainty * joules
             weight += joules

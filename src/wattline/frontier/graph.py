@@ -186,10 +186,9 @@ class _Network:
         self.tick = 2.0 ** (np.ceil(np.log2(max(early.max(), 1e-300))) - TIME_BITS)
         self.watt = 2.0 ** (np.ceil(np.log2(max(np.sum(np.array(steepest)[self.nodes]), 1e-300))) - PRICE_BITS)
         first, length, flow_at = self._levels()
-        ints = np.int64
         self.arrays = (
-            tail.astype(np.int32), head.astype(np.int32), first[kind], first[kind + 1] - 1, pointer, arc, other, place,
-            length, flow_at, ints(source), ints(target),
+            tail.astype(np.uint32), head.astype(np.uint32), first[kind], first[kind + 1] - 1, pointer, arc, other, place,
+            length, flow_at, np.uint64(source), np.uint64(target),
         )  # fmt: skip
         self.kind = kind
         self.time = _flow.earliest(np.arange(events), pointer, arc, tail, head, length[first[kind]])

@@ -25,7 +25,7 @@ from ..source.base import Array, Device, Points, Source
 from ..workload.infer import AS_STORED, Precision, step_operators
 from ..workload.memory import max_batch
 from ..workload.model import Model
-from ..workload.operator import Attention, Gemm, Operator
+from ..workload.operator import Attention, Collective, Gemm, GroupedGemm, Operator
 from ..workload.parallel import Parallel
 
 # Kinds of operator that an engine may run slower or faster than alone.
@@ -229,7 +229,7 @@ class Sums:
     """A step's work at each clock of a grid, unlimited by power: arrays (n steps, clocks).
 
     busy : kind -> seconds. tree : kind -> joules of clock distribution. moved : component -> joules.
-    standing : watts of leakage while awake. launches : (n, 1) kernels.
+    standing : watts of leakage while awake. launches, meetings : (n, 1) kernels, and collectives among them.
     """
 
     busy: Mapping[str, Array]
@@ -237,10 +237,14 @@ class Sums:
     moved: Mapping[str, Mapping[str, Array]]
     standing: Array
     launches: Array
+    meetings: Array
 
 
-def sums(operators: Sequence[Operator], device: Device, source: Source, grid: Array) -> Sums:
-    """Ask the source for each kind of operator apart, with the power limit out of the way."""
+def sums(operators: Sequence[Operator], device: Device, source: Source, grid: Array, ranks: int = 1) -> Sums:
+    """Ask the source for each kind of operator apart, with the power limit out of the way.
+
+    `ranks` expert ranks wait for the busiest of them: it sets the time, their mean the energy.
+    """
     free = replace(device, chip=device.chip.with_({"power.limit": "100 kW"}, "lifted: the step as a whole keeps it"))
     busy, tree, moved = {}, {}, {}
     standing = np.zeros((1, grid.size))
@@ -251,13 +255,33 @@ def sums(operators: Sequence[Operator], device: Device, source: Source, grid: Ar
             moved[kind] = {}
             continue
         points = source.points(mine, free, grid)
-        busy[kind] = points.time[None]
+        late = [busiest(o, ranks) for o in mine] if kind == "grouped_gemm" and ranks > 1 else mine
+        busy[kind] = (points if late is mine else source.points(late, free, grid)).time[None]
         tree[kind] = points.parts.get("clock_tree", np.zeros(grid.size))[None]
         standing = (points.parts.get("leakage", np.zeros(grid.size)) / points.time)[None]
         apart = ("clock_tree", "leakage", "waiting")
         moved[kind] = {name: joules[None] for name, joules in points.parts.items() if name not in apart}
-    launches = np.array([[sum(o.launches * o.repeat for o in operators)]])
-    return Sums(busy, tree, moved, standing, launches)
+    launches = sum(o.launches * o.repeat for o in operators)
+    meetings = sum(o.launches * o.repeat for o in operators if isinstance(o, Collective))
+    return Sums(busy, tree, moved, standing, np.array([[launches]]), np.array([[meetings]]))
+
+
+def busiest(operator: Operator, ranks: int) -> Operator:
+    """Return the grouped product of the busiest of `ranks` ranks, in the mean over layers.
+
+    Experts touched on a rank are a binomial number; the expected largest of `ranks` draws lies
+    `_LARGEST` standard deviations above the mean.
+    """
+    if not isinstance(operator, GroupedGemm):
+        return operator
+    local = operator.local_experts
+    spread = np.sqrt(operator.active * (1.0 - operator.active / local))
+    more = float(np.interp(np.log2(ranks), *_LARGEST)) * spread
+    return replace(operator, active=float(min(operator.active + more, local)))
+
+
+# Expected largest of 2^i standard normal draws, i = 0 to 6 (Tippett, Biometrika 1925; order statistics).
+_LARGEST: Final = ((0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), (0.0, 0.564, 1.029, 1.424, 1.766, 2.070, 2.344))
 
 
 def kind_of(operator: Operator) -> str:
@@ -269,10 +293,12 @@ def kind_of(operator: Operator) -> str:
 
 @dataclass(frozen=True)
 class Beat:
-    """What else makes up a step: (n, 1) running requests, new prompts, 1 where its kernels are launched one by one."""
+    """What else makes up a step: (n, 1) running requests, new prompts, visual tokens among them, and 1
+    where its kernels are launched one by one."""
 
     batch: Array
     prompts: Array
+    visual: Array
     loose: Array
 
 
@@ -282,6 +308,7 @@ def host_time(work: Sums, beat: Beat, c: Constants) -> Array:
         c["host.step"]
         + c["host.sequence"] * beat.batch
         + c["host.prompt"] * beat.prompts
+        + c["host.visual"] * beat.visual
         + c["host.launch"] * work.launches * beat.loose
     )
 
@@ -290,13 +317,14 @@ def run(work: Sums, beat: Beat, c: Constants, waiting: float, asynchronous: bool
     """Return (n, clocks) seconds of a step and its joules by component."""
     busy = sum((c[f"time.{kind}"] * work.busy[kind] for kind in KINDS), np.zeros_like(work.standing))
     busy = busy + c["gap.step"] + c["gap.sequence"] * beat.batch
+    busy = busy + c["gap.kernel"] * work.launches + c["gap.meeting"] * work.meetings
     host = host_time(work, beat, c)
     time = longer(busy, host, c["host.exponent"]) if asynchronous else busy + host
     parts: dict[str, Array] = {}
     for kind in KINDS:
         for name, joules in work.moved[kind].items():
             group = "compute" if name.startswith("compute") else "memory"
-            parts[name] = parts.get(name, 0.0) + c[f"energy.{group}"] * joules
+            parts[name] = parts.get(name, 0.0) + c[f"energy.{group}"] * c.get(f"energy.{kind}", 1.0) * joules
     parts["leakage"] = c["energy.standing"] * work.standing * time
     parts["clock_tree"] = c["energy.standing"] * sum(c[f"time.{kind}"] * work.tree[kind] for kind in KINDS)
     parts["waiting"] = c["energy.waiting"] * waiting * time
@@ -391,11 +419,13 @@ def work_of(replica: Replica, load: Load, batch: float, device: Device, source: 
     patches = load.patches * beat.tokens / max(load.entering, 1.0)
     mixed += vision_operators(patches, max(beat.prompts, 1.0), parallel.tensor, precision.activation)
     one = np.ones((1, 1))
-    free = Beat(batch * one, 0.0 * one, (batch > graph) * one)
-    full = Beat(batch * one, beat.prompts * one, one)
+    visual = load.visual * beat.tokens / max(load.entering, 1.0)
+    free = Beat(batch * one, 0.0 * one, 0.0 * one, (batch > graph) * one)
+    full = Beat(batch * one, beat.prompts * one, visual * one, one)
     median = beat.median / beat.tokens if beat.tokens > 0 else 0.0
     return Parts(
-        sums(decode, device, source, grid), sums(mixed, device, source, grid), (free, full), beat.share * one,
+        sums(decode, device, source, grid, parallel.expert), sums(mixed, device, source, grid, parallel.expert),
+        (free, full), beat.share * one,
         median * one,
     )  # fmt: skip
 

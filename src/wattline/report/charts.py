@@ -39,7 +39,7 @@ def config(theme: str = "light") -> dict[str, Any]:
         "background": _PAGE[theme],
         "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif",
         "view": {"stroke": None},
-        "axis": {**text, "gridColor": grid, "domainColor": grid, "tickColor": grid, "labelLimit": 260, "titlePadding": 8},
+        "axis": {**text, "gridColor": grid, "domainColor": grid, "tickColor": grid, "labelLimit": 360, "titlePadding": 8},
         "legend": {**text, "orient": "top", "titleAnchor": "start"},
         "text": {"color": ink, "fontSize": 12},
     }  # fmt: skip

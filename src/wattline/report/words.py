@@ -110,8 +110,8 @@ def parameter(name: str) -> str:
 
 
 def _first(text: str) -> str:
-    """Return a description up to its first aside."""
-    return re.split(r"\s*[(;]|, where", text)[0].strip()
+    """Return a description without its asides."""
+    return re.split(r";|, where|, e\.g\.", re.sub(r"\s*\([^)]*\)", "", text))[0].strip()
 
 
 def _plain(name: str) -> str:

@@ -104,7 +104,7 @@ class Silicon:
             clock_tree=sheet["power.clock_tree"],
             launch=sheet["overhead.launch"],
             link={k: sheet[k] for k in sheet if k.startswith("link.")},
-            shape=shape_constants(architecture(sheet)),
+            shape=_fitted(sheet, shape_constants(architecture(sheet))),
         )
 
     def volts(self, clock: Array) -> Array:
@@ -147,6 +147,24 @@ def architecture(sheet: Sheet) -> str:
         if sheet.name.lower().startswith(tuple(prefixes)):
             return str(name)
     return ""
+
+
+# Which efficiency constants each `fit.*` fact of a sheet multiplies (power: speed is its inverse).
+_FIT = {
+    "fit.compute": {"gemm.efficiency": 1, "moe.efficiency": 1, "gemm.tile_ramp": -1, "moe.tile_ramp": -1},
+    "fit.memory": {"dram.efficiency": 1, "moe.dram_efficiency": 1, "decode.dram_efficiency": 1},
+    "fit.latency": {"gemm.ramp": 1, "gemm.split_ramp": 1, "moe.ramp": 1, "vector.ramp": 1},
+    "fit.prefill": {"attention.efficiency": 1, "attention.tile_ramp": -1, "attention.ramp": -1},
+    "fit.decode": {"decode.efficiency": 1, "decode.tile_ramp": -1, "decode.ramp": -1, "decode.dram_per_tile": 1},
+}
+
+
+def _fitted(sheet: Sheet, shape: dict[str, float]) -> dict[str, float]:
+    """Return efficiency constants moved by the `fit.*` facts of a calibrated sheet."""
+    for fact, touched in _FIT.items():
+        for name, power in touched.items():
+            shape[name] *= sheet.get(fact, 1.0) ** power
+    return shape
 
 
 def _by_precision(sheet: Sheet, prefix: str) -> dict[str, float]:

@@ -7,6 +7,7 @@ only here: compute and on-chip traffic slow down with it, main memory and links 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -159,11 +160,9 @@ class Cost:
 
 def soft_max(p: float, *seconds: Array) -> Array:
     """Return (sum t^p)^(1/p): the longest of several overlapped times, a little more where two tie."""
-    top = np.maximum.reduce([*seconds])
+    top = functools.reduce(np.maximum, seconds)
     safe = np.where(top > 0, top, 1.0)
-    total = np.zeros_like(top)
-    for t in seconds:
-        total += (t / safe) ** p
+    total = sum((t / safe) ** p for t in seconds)
     return np.asarray(np.where(top > 0, safe * total ** (1.0 / p), 0.0))
 
 

@@ -157,6 +157,9 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "jamba": {"attn_layer_period": 8, "attn_layer_offset": 4, "expert_layer_offset": 1},
 }  # fmt: skip
 
+# A typing error should not build a pattern that fills the memory.
+MOST_LAYERS: Final = 10_000
+
 # Values of `layer_types` -> mixer.
 _TYPES: Final = {
     "full_attention": "full", "attention": "full", "global": "full", "hybrid": "full",
@@ -378,16 +381,16 @@ def _recurrent(x: _Facts, hidden: int) -> Recurrent:
             heads=heads,
             head_dim=x.number("mamba_head_dim") or x.number("mamba_d_head", 64),
             state=x.number("ssm_state_size") or x.number("mamba_d_state", 128),
-            groups=x.raw("n_groups") or x.number("mamba_n_groups", 1),
-            conv=x.raw("conv_kernel") or x.number("mamba_d_conv", 4),
+            groups=x.number("n_groups") or x.number("mamba_n_groups", 1),
+            conv=x.number("conv_kernel") or x.number("mamba_d_conv", 4),
         )
-    expand = x.raw("mamba_expand") or x.number("expand", 2)
+    ranks = [0 if x.raw(key) == "auto" else x.number(key) for key in ("mamba_dt_rank", "time_step_rank")]
     return Recurrent(
-        heads=int(expand * hidden),
+        heads=(x.number("mamba_expand") or x.number("expand", 2)) * hidden,
         head_dim=1,
-        state=x.raw("mamba_d_state") or x.number("state_size", 16),
-        conv=x.raw("mamba_d_conv") or x.number("conv_kernel", 4),
-        dt_rank=x.raw("mamba_dt_rank") or x.raw("time_step_rank") or math.ceil(hidden / 16),
+        state=x.number("mamba_d_state") or x.number("state_size", 16),
+        conv=x.number("mamba_d_conv") or x.number("conv_kernel", 4),
+        dt_rank=max(ranks) or math.ceil(hidden / 16),
     )
 
 
@@ -397,13 +400,21 @@ def _pattern(x: _Facts) -> tuple[Layer, ...]:
     if isinstance(letters, str):
         return hybrid(letters)
     count = x.need("layers")
+    if count > MOST_LAYERS:
+        raise InputError(
+            f"model {x.name!r}: {count} layers are more than any model has; at most {MOST_LAYERS} are read"
+        )
     mlp = "none" if x.kind in ("mamba", "mamba2", "falcon_mamba") else ""
     return tuple(Layer(_mixer(x, i, count), mlp or _mlp(x, i)) for i in range(count))
 
 
 def _mixer(x: _Facts, i: int, count: int) -> str:
     types = x.raw("layer_types", x.raw("layers_block_type"))
-    if isinstance(types, list) and len(types) >= count:
+    if isinstance(types, list):
+        if len(types) != count:
+            raise InputError(
+                f"model {x.name!r}: layer_types has {len(types)} entries for {count} layers; give one each"
+            )
         if types[i] not in _TYPES:
             raise InputError(f"model {x.name!r}: layer_types has {types[i]!r}; known: {', '.join(_TYPES)}")
         return _TYPES[types[i]]
@@ -433,7 +444,7 @@ def _mlp(x: _Facts, i: int) -> str:
     if isinstance(layers := x.raw("moe_layers"), list):
         return "experts" if i in layers else "dense"
     if isinstance(frequency := x.raw("moe_layer_freq"), list):
-        return "experts" if frequency[i] else "dense"
+        return "experts" if i < len(frequency) and frequency[i] else "dense"
     if i < x.maybe("first_dense"):
         return "dense"
     every = x.maybe("moe_every") or x.number("moe_layer_freq", 1) or 1

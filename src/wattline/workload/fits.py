@@ -155,7 +155,7 @@ def check_serving(
         usable=usable,
     )
     if fewer >= 1:
-        raise CapacityError(_message(model, found, capacity, usable, f"{s}.batch = {fewer}"))
+        raise CapacityError(_message(model, found, capacity, usable, f"{s}.max_batch = {fewer}"))
     for p, words in _serving_changes(model, parallel):
         if need(p, min(batch, p.data), precision, kv).total <= room:
             raise CapacityError(_message(model, found, capacity, usable, words))
@@ -166,18 +166,14 @@ def check_serving(
 
 
 def _serving_changes(model: Model, parallel: Parallel) -> Iterator[tuple[Parallel, str]]:
-    """More tensor ranks, else (with experts) more expert ranks, else a few stages of whole nodes."""
+    """More tensor ranks within a node, else (with experts) more expert ranks, else tensor ranks beyond it."""
+    near: list[dict[str, int]] = []
     for n in (2, 4, 8, 16, 32, 64):
-        options = [{"tensor": n}] if n <= parallel.node else []
-        options += [{"tensor": 1, "expert": n, "data": n}] if model.moe else []
-        for change in options:
-            if max(change.values()) <= max(parallel.tensor, parallel.expert):
-                continue
-            shaped = _reshape(parallel, model, change)
-            if shaped is not None:
-                yield shaped, _words(parallel, change)
-    for n in (2, 4, 8, 16):
-        change = {"tensor": max(8, parallel.tensor), "pipeline": n}
+        near += [{"tensor": n}] if n <= parallel.node else []
+        near += [{"tensor": 1, "expert": n, "data": n}] if model.moe else []
+    for change in (*near, *({"tensor": n} for n in (16, 32) if n > parallel.node)):
+        if max(change.values()) <= max(parallel.tensor, parallel.expert):
+            continue
         shaped = _reshape(parallel, model, change)
         if shaped is not None:
             yield shaped, _words(parallel, change)

@@ -55,7 +55,7 @@ def _linear(table: Mapping[str, Any], name: str) -> str | None:
         raise InputError(f"model {name!r}: quant_method = {method!r} is not known; {nearest(method, METHODS)}")
     bits = table.get("bits", table.get("w_bit"))
     if method in ("gptq", "awq") and bits is not None:
-        return _bits(int(bits), False, name)
+        return _bits(bits, False, name)
     if method in ("bitsandbytes", "bnb"):
         if table.get("load_in_8bit"):
             return "int8"
@@ -65,7 +65,7 @@ def _linear(table: Mapping[str, Any], name: str) -> str | None:
     for group in _groups(table):
         scheme = group.get("weights")
         if isinstance(scheme, Mapping) and scheme.get("num_bits"):
-            return _bits(int(scheme["num_bits"]), scheme.get("type", "int") == "float", name)
+            return _bits(scheme["num_bits"], scheme.get("type", "int") == "float", name)
     text = str(table.get("quant_algo", table.get("format", ""))).lower()
     for word, precision in (
         ("fp4", "fp4"),
@@ -86,7 +86,7 @@ def _groups(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [g for g in groups.values() if isinstance(g, Mapping)] if isinstance(groups, Mapping) else []
 
 
-def _bits(bits: int, floating: bool, name: str) -> str:
+def _bits(bits: Any, floating: bool, name: str) -> str:
     known = {
         (4, True): "fp4",
         (8, True): "fp8",
@@ -94,7 +94,7 @@ def _bits(bits: int, floating: bool, name: str) -> str:
         (8, False): "int8",
         (16, True): "bf16",
     }
-    if (bits, floating) not in known:
+    if not isinstance(bits, int) or (bits, floating) not in known:
         kind = "float" if floating else "int"
         raise InputError(f"model {name!r}: {bits}-bit {kind} weights are not known; try 4, 8 or 16 bits")
     return known[bits, floating]

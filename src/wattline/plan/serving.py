@@ -1,0 +1,400 @@
+"""Serving: the least joules per output token of one replica within its latency promise.
+
+    steps at each (batch, clock) --Little's law where a rate is given--> candidates
+      (time per token, joules per token) --pruned--> frontier --latency limits--> chosen point
+
+With a request rate the batch follows from it: `batch = tokens per second x seconds per token`. Without,
+the replica is asked for as much as it can do, and the batch is a knob beside the clock. Latencies
+here are analytic: steady state, Poisson arrivals; they hold on average traffic, not on its bursts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from ..errors import GoalError, ScenarioError
+from ..frontier.algebra import hull_index, prune
+from ..hardware.cluster import Cluster
+from ..source.base import Array, Device, Source
+from ..units import show
+from ..workload.fits import check_serving
+from . import elasticity
+from .answer import Answer, Goal, Outcome, Rates
+from .overhead import Overhead
+from .step import Load, Replica, Step, step
+
+
+@dataclass(frozen=True)
+class ServingJob:
+    """What to serve. `rate` requests/s, None for as many as the replica can; limits in s, None for none."""
+
+    replica: Replica
+    load: Load
+    rate: float | None = None
+    ttft: float | None = None
+    tpot: float | None = None
+    percentile: int = 99
+    max_batch: int = 512
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """n ways to run the replica, one array entry each.
+
+    Attributes
+    ----------
+    clock : Hz. batch : mean running requests. tpot, ttft : seconds at the percentile.
+    time : mean seconds of an engine step. throughput : output tokens/s.
+    parts : component -> joules of all chips per output token.
+    """
+
+    clock: Array
+    batch: Array
+    time: Array
+    tpot: Array
+    ttft: Array
+    throughput: Array
+    parts: Mapping[str, Array]
+
+    @property
+    def chip_energy(self) -> Array:
+        """(n,) joules of all chips per output token."""
+        return np.sum([*self.parts.values()], axis=0)
+
+    def pick(self, index: int) -> Candidates:
+        one = slice(index, index + 1)
+        arrays = {n: getattr(self, n)[one] for n in ("clock", "batch", "time", "tpot", "ttft", "throughput")}
+        return Candidates(**arrays, parts={n: v[one] for n, v in self.parts.items()})
+
+
+def batches(limit: int) -> list[int]:
+    """Return the batches looked at: 1, 2, 3, 4, 6, 8, 12, ... up to `limit`, which is one of them."""
+    out = {limit}
+    size = 1
+    while size < limit:
+        out |= {size, min(limit, size * 3 // 2)}
+        size *= 2
+    return sorted(out - {0})
+
+
+def candidates(job: ServingJob, device: Device, source: Source, sizes: list[int], clocks: Array | None) -> Candidates:
+    """Return every way to run: (batch, clock), or one per clock where the request rate decides the batch."""
+    steps = [step(job.replica, job.load, size, device, source, clocks) for size in sizes]
+    table = _Table.of(steps, job.load)
+    if job.rate is None:
+        return table.all(job)
+    return table.at_rate(job, job.rate * job.load.output, device)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Steps as arrays (batches, clocks)."""
+
+    batch: Array
+    clock: Array
+    time: Array
+    decode: Array
+    fill: Array  # seconds that one prompt adds to the step it joins
+    parts: Mapping[str, Array]  # of all chips, J per step
+
+    @staticmethod
+    def of(steps: list[Step], load: Load) -> _Table:
+        time = np.array([s.time for s in steps])
+        decode = np.array([s.decode.time for s in steps])
+        # mean = decode + (prompts that enter per step) x fill
+        entering = np.array([[s.batch / load.output] for s in steps])
+        names = list(dict.fromkeys(n for s in steps for n in s.points.parts))
+        zero = np.zeros_like(time[0])
+        return _Table(
+            np.array([[float(s.batch)] for s in steps]),
+            steps[0].points.clock,
+            time,
+            decode,
+            (time - decode) / entering,
+            {n: np.array([s.devices * s.points.parts.get(n, zero) for s in steps]) for n in names},
+        )
+
+    def all(self, job: ServingJob) -> Candidates:
+        """Every batch at every clock, always full: the batch does not vary, so neither does the step."""
+        size = np.broadcast_to(self.batch, self.time.shape)
+        rate = size / self.time / job.load.output
+        return Candidates(
+            np.broadcast_to(self.clock, self.time.shape).ravel(),
+            size.ravel(),
+            self.time.ravel(),
+            self.time.ravel(),
+            self._ttft(job, self.time, self.decode, self.fill, rate).ravel(),
+            (size / self.time).ravel(),
+            {n: (v / size).ravel() for n, v in self.parts.items()},
+        )
+
+    def at_rate(self, job: ServingJob, tokens: float, device: Device) -> Candidates:
+        """One candidate per clock that carries `tokens` per second: the batch solves batch = tokens x time(batch)."""
+        carried = self.batch / self.time
+        able = np.flatnonzero(carried.max(axis=0) >= tokens)
+        if not able.size:
+            most = float(carried.max())
+            raise GoalError(
+                f"serve.rate = {show(job.rate or 0, 'request/s')} needs {tokens:,.0f} output tokens/s and one replica carries at "
+                f"most {most:,.0f}: lower the rate to {most / job.load.output:.3g} requests/s, add chips, or split it over "
+                f"{math.ceil(tokens / most)} replicas"
+            )
+        rows = [self._one(job, tokens, int(c), device) for c in able]
+        arrays = [np.array(column) for column in zip(*[row[:-1] for row in rows], strict=True)]
+        parts = {n: np.array([row[-1][n] for row in rows]) for n in self.parts}
+        batch, time, tpot, ttft = arrays
+        return Candidates(self.clock[able], batch, time, tpot, ttft, np.full(len(able), tokens), parts)
+
+    def _one(
+        self, job: ServingJob, tokens: float, c: int, device: Device
+    ) -> tuple[float, float, float, float, dict[str, float]]:
+        size, time = self.batch[:, 0], self.time[:, c]
+        carried = size / time
+        # The first batch that carries the load; throughput rises with the batch up to there.
+        k = int(np.argmax(carried >= tokens))
+        if k == 0:
+            batch, at = float(size[0]), 0.0
+        else:
+            at = k - 1 + float((tokens - carried[k - 1]) / (carried[k] - carried[k - 1]))
+            batch = float(np.interp(at, range(len(size)), size))
+        values = {n: float(np.interp(at, range(len(size)), v[:, c])) for n, v in self.parts.items()}
+        mean = float(np.interp(at, range(len(size)), time))
+        parts = {n: v / batch for n, v in values.items()}
+        if k == 0:  # even alone a request leaves gaps in which the chips wait
+            gap = max(0.0, 1.0 / tokens - mean / batch)
+            chips = job.replica.parallel.devices
+            parts["waiting"] = parts.get("waiting", 0.0) + chips * gap * device.chip["power.waiting"]
+        # The number of running requests is about Poisson; the percentile of it sets that of the step.
+        burst = batch + max(0.0, NormalDist().inv_cdf(min(job.percentile, 99.99) / 100)) * math.sqrt(batch)
+        slow = float(np.interp(burst, size, time))
+        decode, fill = (float(np.interp(burst, size, a[:, c])) for a in (self.decode, self.fill))
+        ttft = self._ttft(job, np.array(slow), np.array(decode), np.array(fill), np.array(job.rate))
+        return batch, mean, slow, float(ttft), parts
+
+    @staticmethod
+    def _ttft(job: ServingJob, time: Array, decode: Array, fill: Array, rate: Array) -> Array:
+        """Time to the first token: the step under way, then one's own prefill after those that came with it."""
+        together = rate * time
+        z = max(0.0, NormalDist().inv_cdf(min(job.percentile, 99.99) / 100))
+        others = together + z * np.sqrt(together)
+        return np.asarray(time + decode + fill * (1.0 + others))
+
+
+# ---- the plan ------------------------------------------------------------------------------------
+
+
+def plan_serving(
+    job: ServingJob,
+    cluster: Cluster,
+    source: Source,
+    goal: Goal,
+    rates: Rates = Rates(),
+    *,
+    power_limit: float | None = None,
+    detail: bool = True,
+    title: str = "",
+    assumptions: tuple[str, ...] = (),
+) -> Answer:
+    """Return the plan of one serving replica. Times are per output token, energies the facility's."""
+    device = Device(cluster.chip, cluster.node)
+    sizes = batches(_capacity(job, device))
+    every = candidates(job, device, source, sizes, None)
+    over = Overhead.of(cluster)
+    energy = over.total(every.chip_energy, 1.0 / every.throughput)
+    base = _baseline(job, every, energy)
+    chosen, text, price = _choose(job, every, energy, base, goal, power_limit)
+    keep = prune(every.tpot, energy)
+    steps = step(job.replica, job.load, max(1, round(float(every.batch[chosen]))), device, source)
+    uncertain = steps.points
+    picked = every.pick(chosen)
+    return Answer(
+        kind="serving",
+        title=title or f"{job.replica.model.name} on {cluster.devices} x {cluster.chip.name}",
+        work="one output token",
+        time_s=every.tpot[keep],
+        energy_j=energy[keep],
+        power_w=energy[keep] * every.throughput[keep],
+        chosen=_outcome(picked, job, cluster, over, rates),
+        baseline=_outcome(every.pick(base), job, cluster, over, rates),
+        goal=text,
+        elasticity=_elasticity(job, cluster, source, picked, sizes, price) if detail else {},
+        provenance=uncertain.provenance,
+        sources=(uncertain.source,) if uncertain.source else (),
+        uncertainty=over.uncertainty(
+            uncertain.uncertainty, float(picked.chip_energy[0]), float(1.0 / picked.throughput[0])
+        ),
+        time_uncertainty=uncertain.time_uncertainty,
+        assumptions=(*assumptions, *_notes(uncertain.extrapolated)),
+        facts=_facts(job, cluster, sizes[-1]),
+        timeline=_points(every, keep),
+    )
+
+
+def _capacity(job: ServingJob, device: Device) -> int:
+    r = job.replica
+    check_serving(
+        r.model, r.parallel, device.chip["memory.hbm.capacity"], job.load.entering + job.load.output, 1.0,
+        precision=r.precision.weights, kv=r.precision.kv, step_tokens=r.chunk, usable=r.memory,
+    )  # fmt: skip
+    return max(1, min(job.max_batch, r.capacity(job.load, device)))
+
+
+def _meets(job: ServingJob, every: Candidates) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    ok = np.ones(every.tpot.shape, bool)
+    if job.tpot is not None:
+        ok &= every.tpot <= job.tpot
+    if job.ttft is not None:
+        ok &= every.ttft <= job.ttft
+    return ok
+
+
+def _baseline(job: ServingJob, every: Candidates, energy: Array) -> int:
+    """Return maximum clock at the batch a careful engineer takes: the cheapest within the limits, if any is."""
+    top = every.clock == every.clock.max()
+    within = top & _meets(job, every)
+    pool = np.flatnonzero(within if within.any() else top)
+    return int(pool[np.argmin(energy[pool])])
+
+
+def _choose(
+    job: ServingJob, every: Candidates, energy: Array, base: int, goal: Goal, power_limit: float | None
+) -> tuple[int, str, float]:
+    """Return the chosen candidate, the goal in words, and the price of a second per token where latency binds (W)."""
+    ok = _meets(job, every)
+    if not ok.any():
+        raise GoalError(_missed(job, every))
+    limits = [f"{n} {show(v, 's')}" for n, v in (("TTFT", job.ttft), ("TPOT", job.tpot)) if v is not None]
+    promise = f" within {' and '.join(limits)} at the {job.percentile}th percentile" if limits else ""
+    power = energy * every.throughput
+    longest = job.tpot or math.inf
+    words = "least energy per token"
+    if goal.kind == "max_slowdown":
+        longest = min(longest, (1 + goal.value) * float(every.tpot[base]))
+        ok &= every.tpot <= longest * (1 + 1e-12)
+        words += f" at no more than {goal.value:.2%} slower tokens"
+    elif goal.kind == "power":
+        ok &= power <= goal.value
+        words = f"fastest tokens within {show(goal.value, 'W')}"
+    elif goal.kind not in ("latency", "least_energy"):
+        raise ScenarioError(
+            f"goal.{goal.kind} is not a goal for serving; try goal.max_slowdown, goal.power, or serve.tpot and serve.ttft"
+        )
+    if power_limit is not None:
+        ok &= power <= power_limit
+        promise += f", within site.power_limit = {show(power_limit, 'W')}"
+    if not ok.any():
+        raise GoalError(f"{words}{promise} cannot be met; the least power is {show(float(power.min()), 'W')}")
+    pool = np.flatnonzero(ok)
+    rank = every.tpot if goal.kind == "power" else energy
+    chosen = int(pool[np.argmin(rank[pool])])
+    return chosen, words + promise, _price(every, energy, chosen, longest)
+
+
+def _missed(job: ServingJob, every: Candidates) -> str:
+    bound = []
+    for name, limit, values in (("ttft", job.ttft, every.ttft), ("tpot", job.tpot, every.tpot)):
+        if limit is not None and not (values <= limit).any():
+            best = float(values.min())
+            bound.append(f"serve.{name} = {show(limit, 's')} cannot be met: the best is {show(best, 's')}")
+    return "; ".join(bound or ["serve.ttft and serve.tpot cannot be met together"]) + "; allow more, or add chips (serve.tensor)"
+
+
+def _price(every: Candidates, energy: Array, chosen: int, longest: float) -> float:
+    """Return joules per token saved per second of slower tokens, 0 where a slower token would save nothing."""
+    keep = prune(every.tpot, energy)
+    keep = keep[hull_index(every.tpot[keep], energy[keep])]
+    time, joules = every.tpot[keep], energy[keep]
+    k = int(np.searchsorted(time, every.tpot[chosen], side="right"))
+    if not math.isfinite(longest) or k >= len(time) or k == 0:
+        return 0.0
+    return float((joules[k - 1] - joules[k]) / (time[k] - time[k - 1]))
+
+
+# ---- telling it ----------------------------------------------------------------------------------
+
+
+def _outcome(c: Candidates, job: ServingJob, cluster: Cluster, over: Overhead, rates: Rates) -> Outcome:
+    throughput = float(c.throughput[0])
+    per_token = 1.0 / throughput
+    parts = over.breakdown({n: float(v[0]) for n, v in c.parts.items()}, per_token)
+    energy = sum(parts.values())
+    chips = float(c.chip_energy[0])
+    figures = {
+        "tpot_s": float(c.tpot[0]),
+        "ttft_s": float(c.ttft[0]),
+        "batch": float(c.batch[0]),
+        "tokens_per_s": throughput,
+        "requests_per_s": throughput / job.load.output,
+        "energy_per_token_j": energy,
+        "energy_per_request_j": energy * job.load.output,
+        "chip_energy_per_token_j": chips,
+        "chip_power_w": chips * throughput / cluster.devices,
+        **{f"{n}_per_million_tokens": 1e6 * v for n, v in rates.figures(energy).items()},
+    }
+    knobs = ({"scope": "replica", "clock_hz": float(c.clock[0]), "max_batch": math.ceil(float(c.batch[0]))},)
+    return Outcome(float(c.tpot[0]), energy, energy * throughput, parts, knobs, figures)
+
+
+def _points(every: Candidates, keep: Any) -> tuple[Mapping[str, Any], ...]:
+    """Return the knobs of each point of the frontier, for pictures."""
+    return tuple(
+        {"tpot_s": float(every.tpot[i]), "clock_hz": float(every.clock[i]), "batch": float(every.batch[i])} for i in keep
+    )
+
+
+def _notes(extrapolated: bool) -> tuple[str, ...]:
+    notes = ["latencies are analytic: steady state, Poisson arrivals, no bursts beyond them"]
+    if extrapolated:
+        notes.append("extrapolated: some operator shapes lie outside the range the source was fitted on")
+    return tuple(notes)
+
+
+def _facts(job: ServingJob, cluster: Cluster, limit: int) -> dict[str, str]:
+    p, load = job.replica.parallel, job.load
+    return {
+        "model": job.replica.model.name,
+        "chips": f"{cluster.devices} x {cluster.chip.title}",
+        "node": cluster.node.title,
+        "parallelism": f"tensor {p.tensor}, data {p.data}, expert {p.expert}",
+        "requests": f"{load.prompt:,.0f} tokens in, {load.output:,.0f} out"
+        + (f", {show(job.rate, 'request/s')}" if job.rate else ", as many as the replica carries"),
+        "most requests at once": f"{limit}",
+    }
+
+
+def _elasticity(
+    job: ServingJob, cluster: Cluster, source: Source, chosen: Candidates, sizes: list[int], price: float
+) -> dict[str, float]:
+    """Return d ln E / d ln parameter with batch and clock as chosen, by the envelope theorem (see `training`)."""
+    batch = float(chosen.batch[0])
+    if job.rate is None:
+        near = [round(batch)]
+    else:
+        k = int(np.searchsorted(sizes, batch))
+        near = sizes[max(0, k - 2) : k + 2]
+
+    def lagrangian(changed: Cluster) -> float:
+        over = Overhead.of(changed)
+        now = candidates(job, Device(changed.chip, changed.node), source, near, chosen.clock)
+        return float(over.total(now.chip_energy, 1.0 / now.throughput)[0] + price * now.tpot[0])
+
+    base = lagrangian(cluster)
+    energy = float(Overhead.of(cluster).total(chosen.chip_energy, 1.0 / chosen.throughput)[0])
+    out = elasticity.hardware(cluster, lambda changed: (lagrangian(changed) - base) / energy)
+    out["site.pue"] = 1.0
+    for name, load in (
+        ("serve.prompt", replace(job.load, prompt=job.load.prompt * (1 + elasticity.STEP))),
+        ("serve.output", replace(job.load, output=job.load.output * (1 + elasticity.STEP))),
+    ):
+        longer = replace(job, load=load)
+        now = candidates(longer, Device(cluster.chip, cluster.node), source, near, chosen.clock)
+        over = Overhead.of(cluster)
+        moved = float(over.total(now.chip_energy, 1.0 / now.throughput)[0] + price * now.tpot[0])
+        out[name] = (moved - base) / energy / elasticity.STEP
+    return out

@@ -1,0 +1,259 @@
+"""A plan as one HTML file that needs nothing else: no network, no other file, light and dark.
+
+The chart library is put in once, taken from vl-convert. Everything the page shows is escaped, and a
+content security policy forbids it to load anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import InputError
+from ..plan.answer import Answer
+from ..units import show
+from . import charts, words
+from .terminal import compare
+
+# Scripts stand in the page itself; the chart library compiles its expressions, hence unsafe-eval.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
+)
+_KNOBS = 200
+_ABOUT: Final[Mapping[str, str]] = {
+    "frontier": "Each point is a plan that no other beats in both time and energy. The dashed lines mark the chosen one.",
+    "elasticities": (
+        "How much the energy of this plan moves when one parameter moves by 1 %, every other held. "
+        "Bars to the right: less is better. Bars to the left: more is better."
+    ),
+    "plan": "Point at the chart for the settings behind each mark.",
+}
+
+
+def write_html(answer: Answer, path: Path, *, scenario: str = "", command: str = "") -> None:
+    """Write the report. `scenario`: the text of the scenario file; `command`: what was typed."""
+    text = page(answer, scenario=scenario, command=command)
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def page(answer: Answer, *, scenario: str = "", command: str = "") -> str:
+    """Return the report as HTML."""
+    drawn = {name: _fluid(charts.specification(chart)) for name, chart in charts.charts(answer).items()}
+    body = "\n".join([_head(answer), *_sections(answer, drawn), _reproduce(scenario, command)])
+    parts = resources.files(__package__)
+    style = (parts / "style.css").read_text("utf-8")
+    draw = (parts / "draw.js").read_text("utf-8")
+    themes = {theme: charts.config(theme) for theme in ("light", "dark")}
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="Wattline">
+<title>{escape(answer.title)}: energy plan</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+{body}
+<footer>Written by Wattline. This page holds everything it needs and loads nothing.</footer>
+</main>
+<script type="application/json" id="charts">{_json(drawn)}</script>
+<script type="application/json" id="themes">{_json(themes)}</script>
+<script>{library()}</script>
+<script>{draw}</script>
+</body>
+</html>
+"""
+
+
+def _fluid(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the specification as wide as its place on the page, and without the address of its schema."""
+    spec = {key: value for key, value in spec.items() if key not in ("$schema", "config")}
+    if "vconcat" in spec:  # concatenated views take no fluid width
+        return spec
+    return {**spec, "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
+
+
+def _json(value: object) -> str:
+    """Write JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+# ---- sections ------------------------------------------------------------------------------------
+
+
+def _head(answer: Answer) -> str:
+    said = words.headline(answer)
+    chosen, won = answer.chosen, answer.savings
+    figures = [
+        ("Energy", show(chosen.energy_j, "J"), f"± {words.percent(answer.uncertainty, 2)}, for {answer.work}"),
+        ("Time", show(chosen.time_s, "s"), f"{_signed(-won['time'])} against maximum clocks"),
+        ("Average power", show(chosen.average_power_w, "W"), "whole facility"),
+        ("Saved", words.percent(won["energy"]), f"{show(answer.baseline.energy_j - chosen.energy_j, 'J')} of energy"),
+    ]
+    for key, name in (("cost_usd", "Electricity"), ("carbon_g", "Carbon")):
+        if key in chosen.figures:
+            figures.append((name, words.value(key, chosen.figures[key]), f"for {answer.work}"))
+    cells = "".join(
+        f"<div><dt>{escape(a)}</dt><dd>{escape(b)}<small>{escape(c)}</small></dd></div>" for a, b, c in figures
+    )
+    return (
+        f'<p class="kind">{escape(answer.kind)} energy plan</p>'
+        f'<h1>{_kept(said.cost)} <span class="gain">{_kept(said.gain)}</span></h1>'
+        f'<p class="goal">Goal: {escape(answer.goal)}.</p><dl class="key">{cells}</dl>'
+        f"{_table((), answer.facts.items())}"
+    )
+
+
+def _kept(text: str) -> str:
+    """Escape, and keep a number and its unit on one line."""
+    return re.sub(r"(?<=\d) (?=(?:%|[a-zA-Zµ]{1,4})(?![a-zA-Z]))", "&nbsp;", escape(text))
+
+
+def _signed(change: float) -> str:
+    return f"{'+' if change > 0 else '-'}{words.percent(abs(change))}" if abs(change) >= 5e-5 else "no change"
+
+
+def _sections(answer: Answer, drawn: Mapping[str, Any]) -> Iterable[str]:
+    yield _section("Time against energy", _chart("frontier", drawn), _compare(answer))
+    yield _section("Where the joules go", _chart("breakdown", drawn), _parts(answer))
+    if "elasticities" in drawn:
+        yield _section("What would help", _chart("elasticities", drawn), _parameters(answer))
+    yield _section("The plan", _chart("plan", drawn), _knobs(answer))
+    yield _section("How sure, and on what assumptions", _trust(answer))
+
+
+def _section(title: str, *parts: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
+
+
+def _chart(name: str, drawn: Mapping[str, Any]) -> str:
+    if name not in drawn:
+        return ""
+    about = f'<p class="note">{escape(_ABOUT[name])}</p>' if name in _ABOUT else ""
+    return (
+        f'{about}<div class="chart" id="chart-{name}" role="img" aria-label="Chart: {name}"></div>'
+        f'<noscript><p class="note">The chart needs JavaScript; its numbers stand in the table.</p></noscript>'
+    )
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = ()) -> str:
+    """Return an HTML table; columns in `text` are left-aligned."""
+    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
+    body = []
+    for row in rows:
+        first = f'<th scope="row">{escape(str(row[0]))}</th>'
+        left = range(len(row)) if not heads else text
+        cells = "".join(
+            f'<td class="text">{escape(str(c))}</td>' if i in left else f"<td>{escape(str(c))}</td>"
+            for i, c in enumerate(row[1:], 1)
+        )
+        body.append(f"<tr>{first}{cells}</tr>")
+    top = f"<thead><tr>{head}</tr></thead>" if heads else ""
+    return f'<div class="scroll"><table>{top}<tbody>{"".join(body)}</tbody></table></div>' if body else ""
+
+
+def _compare(answer: Answer) -> str:
+    return _table((f"For {answer.work}", "Maximum clocks", "Chosen", "Change"), compare(answer))
+
+
+def _parts(answer: Answer) -> str:
+    rows = [
+        (words.component(name), show(joules, "J"), words.percent(share))
+        for name, joules, share in words.share_out(answer.chosen.breakdown_j)
+    ]
+    return _fold("The same as a table", _table(("Component", "Energy", "Share"), rows))
+
+
+def _parameters(answer: Answer) -> str:
+    rows = [
+        (words.parameter(name), words.saving(e), name, f"{e:+.4f}")
+        for name, e in words.largest(answer.elasticity, len(answer.elasticity))
+    ]
+    heads = ("Parameter", "What helps", "Key for --set", "d ln E / d ln parameter")
+    note = f'<p class="note">{escape(words.proportional(answer.elasticity))}</p>'
+    return note + _fold(f"All {len(rows)} as a table", _table(heads, rows, text=(1, 2)))
+
+
+def _knobs(answer: Answer) -> str:
+    heads, rows = words.knob_table(answer.chosen.knobs)
+    if not rows:
+        return ""
+    table = _table(heads, rows[:_KNOBS])
+    if len(rows) > _KNOBS:
+        table += f'<p class="note">The first {_KNOBS} of {len(rows):,} rows; --csv FILE writes every one.</p>'
+    return table
+
+
+def _trust(answer: Answer) -> str:
+    lines = [words.trust(answer), words.certificate(answer)]
+    said = "".join(f"<p>{escape(line[:1].upper() + line[1:])}</p>" for line in lines if line)
+    for title, items in (("Sources", answer.sources), ("Assumptions", answer.assumptions)):
+        if items:
+            said += f"<p><strong>{title}</strong></p><ul>{''.join(f'<li>{escape(i)}</li>' for i in items)}</ul>"
+    return said
+
+
+def _fold(title: str, body: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{body}</details>" if body else ""
+
+
+def _reproduce(scenario: str, command: str) -> str:
+    parts = []
+    if command:
+        parts.append(f"<pre>{escape(command)}</pre>")
+    if scenario:
+        parts.append(f"<p>The scenario:</p><pre>{escape(scenario.strip())}</pre>")
+    return _section("How to reproduce", *parts) if parts else ""
+
+
+# ---- the chart library ---------------------------------------------------------------------------
+
+
+def library() -> str:
+    """Return the chart library as one script; made once per version, then read from the user's cache."""
+    import vl_convert
+
+    path = _cache() / f"vega-{vl_convert.__version__}-{charts.version()}.js"
+    try:
+        return path.read_text("utf-8")
+    except OSError:
+        script = str(vl_convert.javascript_bundle(vl_version=charts.version())).replace("</script", "<\\/script")
+    _keep(path, script)
+    return script
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write a cache file whole or not at all; a cache that cannot be written is done without."""
+    part = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, "utf-8")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+
+
+def _cache() -> Path:
+    """Return the user's cache folder."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME")
+    return Path(base or Path.home() / ".cache") / "wattline"

@@ -1,0 +1,213 @@
+"""Predictions beside measurements: what the model says of measured kernels, how wrong it is, and how
+a handful of rows improve a chip known from its datasheet.
+
+`predict_rows` only reads shapes; `latency` and `power` are used by `compare` and `calibrate` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..hardware.facts import Fact, Sheet, keys
+from .base import Array
+from .residual import adjust, nets
+from .rows import Batch, Table, batches, harness
+from .silicon import Silicon
+from .uncertain import spread_of
+from .work import cost
+
+# Half-width of a 90 % interval of a Gaussian, in standard deviations.
+_NINETY = 1.645
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Per row: seconds, joules, their relative standard deviations, and whether it is extrapolated."""
+
+    time: Array
+    energy: Array
+    time_spread: Array
+    energy_spread: Array
+    extrapolated: NDArray[np.bool_]
+
+    @property
+    def power(self) -> Array:
+        """(n,) average watts."""
+        return self.energy / self.time
+
+    def interval(self, what: str = "energy") -> tuple[Array, Array]:
+        """Return the 90 % interval of "time" or "energy"."""
+        middle, spread = (self.time, self.time_spread) if what == "time" else (self.energy, self.energy_spread)
+        factor = np.exp(_NINETY * spread)
+        return middle / factor, middle * factor
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Relative errors of a target: mean, median and 90th percentile of |p/m - 1|, and median p/m - 1."""
+
+    rows: int
+    mape: float
+    median_ape: float
+    p90_ape: float
+    bias: float
+
+
+def predict_rows(rows: Table, chip: Sheet, *, residual: bool = True) -> Prediction:
+    """Predict each row of a table of kernels (columns: see `rows.COLUMNS`) on `chip`.
+
+    Raises `InputError` naming what is known for an unknown operator or dtype or a missing column.
+    """
+    silicon = Silicon.of(chip)
+    n = len(next(iter(rows.values()))) if rows else 0
+    out = np.zeros((4, n))
+    outside = np.zeros(n, dtype=bool)
+    for batch in batches(rows, silicon):
+        out[:, batch.index], outside[batch.index] = _batch(batch, silicon, residual)
+    return Prediction(out[0], out[1], out[2], out[3], outside)
+
+
+def _batch(batch: Batch, chip: Silicon, residual: bool) -> tuple[Array, NDArray[np.bool_]]:
+    works = [adjust(w, chip) if residual else w for w in batch.works]
+    answer = cost(works, chip)
+    rig = harness(batch, chip)
+    time = np.maximum(answer.time + rig.extra, rig.floor)
+    power = answer.power
+    host = nets().get("host")
+    held = rig.floor > answer.time
+    if residual and host is not None and held.any():
+        factor = np.exp(host(np.stack(np.broadcast_arrays(*works[0].hints), axis=1))[1])
+        power = np.where(held, np.minimum(power * factor, chip.limit), power)
+    outside = np.zeros(time.shape, dtype=bool)
+    for w in batch.works:
+        if w.net in nets():
+            outside |= nets()[w.net](np.stack(np.broadcast_arrays(*w.hints), axis=1))[2]
+    near, far = (spread_of(chip, batch.works[0].net, o) for o in (False, True))
+    wide = [np.where(outside, f, n) for n, f in zip(near, far, strict=True)]
+    return np.stack([time, power * time, *wide]), outside
+
+
+def metrics(predicted: Array, measured: Array) -> Metrics:
+    """Return relative errors of `predicted` against `measured` (same unit, all rows counted)."""
+    ratio = np.asarray(predicted) / np.asarray(measured)
+    error = np.abs(ratio - 1.0)
+    if not error.size:
+        raise InputError("there are no rows to compare")
+    return Metrics(
+        rows=int(error.size),
+        mape=float(error.mean()),
+        median_ape=float(np.median(error)),
+        p90_ape=float(np.quantile(error, 0.9)),
+        bias=float(np.median(ratio) - 1.0),
+    )
+
+
+def measured(rows: Table) -> tuple[Array, Array]:
+    """Return measured time (s) and energy (J) from columns `latency` (ms) and `power` (W)."""
+    missing = [c for c in ("latency", "power") if c not in rows]
+    if missing:
+        raise InputError(f"the table lacks column(s) {', '.join(missing)}; it has {', '.join(rows)}")
+    time = np.asarray(rows["latency"], dtype=np.float64) * 1e-3
+    power = np.asarray(rows["power"], dtype=np.float64)
+    if not (np.all(np.isfinite(time)) and np.all(time > 0) and np.all(np.isfinite(power)) and np.all(power > 0)):
+        raise InputError("latency and power must be positive numbers in every row")
+    return time, time * power
+
+
+def compare(rows: Table, chip: Sheet) -> dict[str, Metrics]:
+    """Return errors of "time" and "energy" over all rows."""
+    guess = predict_rows(rows, chip)
+    time, energy = measured(rows)
+    return {"time": metrics(guess.time, time), "energy": metrics(guess.energy, energy)}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a calibration changed: fact -> (before, after), and errors before and after."""
+
+    changes: Mapping[str, tuple[float, float]]
+    before: Mapping[str, Metrics]
+    after: Mapping[str, Metrics]
+
+
+# Facts a handful of rows may move, and the log-width of the belief in what stands (68 %): datasheet
+# bandwidths hardly, estimated energies freely.
+PRIORS: Mapping[str, float] = {
+    "fit.compute": 0.15,
+    "fit.memory": 0.1,
+    "fit.latency": 0.5,
+    "fit.prefill": 0.2,
+    "fit.decode": 0.3,
+    "power.waiting": 0.15,
+    "power.leakage": 0.5,
+    "power.clock_tree": 0.5,
+    "memory.hbm.energy": 0.4,
+    "memory.l2.energy": 0.4,
+    "compute.energy.bf16": 0.4,
+    "compute.energy.fp8": 0.4,
+    "compute.energy.fp4": 0.4,
+}
+
+_NOISE_TIME, _NOISE_POWER = 0.08, 0.15
+_ROUNDS = 12
+
+
+def calibrate(chip: Sheet, rows: Table, *, source: str = "calibration rows", priors: Mapping[str, float] = PRIORS) -> tuple[Sheet, Report]:
+    """Return `chip` with a few facts moved to fit measured rows, and what changed.
+
+    A robust Gauss-Newton fit (pseudo-Huber) of log time and log power, held back by `priors`: facts
+    that the rows say nothing about stay as they were.
+    """
+    time, energy = measured(rows)
+    names = [n for n in priors if n in chip or n.startswith("fit.")]
+    width = np.array([priors[n] for n in names])
+    start = {n: chip.get(n, 1.0) for n in names}
+    target = np.concatenate([np.log(time) / _NOISE_TIME, np.log(energy / time) / _NOISE_POWER])
+    balance = np.sqrt(min(1.0, 400.0 / len(time)))
+
+    def model(x: Array) -> Array:
+        guess = predict_rows(rows, _moved(chip, start, names, x, source))
+        return np.concatenate([np.log(guess.time) / _NOISE_TIME, np.log(guess.power) / _NOISE_POWER])
+
+    x = _gauss_newton(model, target, width, balance, len(names))
+    fitted = _moved(chip, start, names, x, source)
+    changes = {n: (start[n], fitted[n]) for n in names}
+    return fitted, Report(changes, compare(rows, chip), compare(rows, fitted))
+
+
+def _gauss_newton(model: object, target: Array, width: Array, balance: float, n: int) -> Array:
+    """Return the log factors that fit `target` robustly; steps are damped until they improve."""
+    run = model  # a callable Array -> Array
+    x, damping = np.zeros(n), 1.0
+
+    def loss(r: Array, at: Array) -> float:
+        return float(balance**2 * np.sum(np.sqrt(1.0 + r**2) - 1.0) + 0.5 * np.sum((at / width) ** 2))
+
+    now = run(x) - target  # type: ignore[operator]
+    for _ in range(_ROUNDS):
+        slope = np.stack([(run(x + 1e-3 * e) - target - now) / 1e-3 for e in np.eye(n)], axis=1)  # type: ignore[operator]
+        weight = balance**2 / np.sqrt(1.0 + now**2)
+        matrix = slope.T @ (slope * weight[:, None]) + np.diag((1.0 + damping) / width**2)
+        step = np.linalg.solve(matrix, slope.T @ (weight * now) + x / width**2)
+        trial = np.clip(x - step, -3.0 * width, 3.0 * width)
+        then = run(trial) - target  # type: ignore[operator]
+        if loss(then, trial) < loss(now, x):
+            x, now, damping = trial, then, damping / 3.0
+        else:
+            damping *= 4.0
+    return x
+
+
+def _moved(chip: Sheet, start: Mapping[str, float], names: Sequence[str], x: Array, source: str) -> Sheet:
+    """Return `chip` with each named fact at `start` times exp(x), within the bounds of its key."""
+    facts = dict(chip.facts)
+    for name, shift in zip(names, x, strict=True):
+        rule = keys("chip")[name]
+        value = float(np.clip(start[name] * np.exp(shift), rule.low, rule.high))
+        facts[name] = Fact(value, rule.unit, f"fitted to {source}")
+    return replace(chip, facts=facts)
