@@ -183,7 +183,9 @@ def moved(chip: Silicon, names: list[str], x: np.ndarray) -> tuple[Silicon, np.n
     return replace(chip, shape=shape, energy=energy, **facts), moe
 
 
-def fit_physics(sets: list[Set], chip: Silicon, size: int, evaluations: int) -> tuple[Silicon, np.ndarray, list[str], np.ndarray]:
+def fit_physics(
+    sets: list[Set], chip: Silicon, size: int, evaluations: int
+) -> tuple[Silicon, np.ndarray, list[str], np.ndarray]:
     """Fit constants and facts on a subsample of the training rows; return the fitted chip."""
     names = [n for n, m in MEANING.items() if m[2] > 0] + list(FACTS) + ["sort.0", "sort.1", "sort.2"]
     width = np.array([MEANING[n][2] if n in MEANING else FACTS.get(n, 1.0) for n in names])
@@ -207,7 +209,9 @@ def fit_physics(sets: list[Set], chip: Silicon, size: int, evaluations: int) -> 
             out.append(weight * 0.5 * np.sign(dp) * np.sqrt(np.log1p(dp**2)))
         return np.concatenate(out)
 
-    fit = least_squares(loss, np.minimum(0.0, top - 1e-3), bounds=(-2.5, top), x_scale=width, diff_step=1e-3, max_nfev=evaluations)
+    fit = least_squares(
+        loss, np.minimum(0.0, top - 1e-3), bounds=(-2.5, top), x_scale=width, diff_step=1e-3, max_nfev=evaluations
+    )
     print(f"physics: cost {fit.cost:.1f} after {fit.nfev} evaluations")
     here, moe = moved(chip, names, fit.x)
     return here, moe, names, fit.x
@@ -239,7 +243,16 @@ def lessons(s: Set, chip: Silicon) -> dict[str, np.ndarray]:
     return out | {"hints": hints}
 
 
-def learn(x: np.ndarray, data: dict, log_time: np.ndarray, log_power: np.ndarray, limit: float, bounds: tuple[float, float], steps: int, hidden: int = 24) -> Net:
+def learn(
+    x: np.ndarray,
+    data: dict,
+    log_time: np.ndarray,
+    log_power: np.ndarray,
+    limit: float,
+    bounds: tuple[float, float],
+    steps: int,
+    hidden: int = 24,
+) -> Net:
     """Train one correction with Adam on an absolute loss in time and a redescending one in power."""
     random = np.random.default_rng(SEED)
     mean, scale = x.mean(axis=0), 1.0 / (x.std(axis=0) + 1e-6)
@@ -314,8 +327,13 @@ def clean(s: Set) -> np.ndarray:
     with power per neighbour, so a third of bad rows does not move it.
     """
     names = [c for c in COLUMNS[s.op] if s.rows[c].dtype.kind in "iuf" and c not in ("window_size",)]
-    x = np.log2(np.stack([np.maximum(s.rows[c], 0.5).astype(float) for c in names] + [1e6 * np.exp(s.log_time)], axis=1))
-    split = np.stack([s.rows[c].astype(str) for c in COLUMNS[s.op] if s.rows[c].dtype.kind not in "iuf" or c == "window_size"], axis=1)
+    x = np.log2(
+        np.stack([np.maximum(s.rows[c], 0.5).astype(float) for c in names] + [1e6 * np.exp(s.log_time)], axis=1)
+    )
+    split = np.stack(
+        [s.rows[c].astype(str) for c in COLUMNS[s.op] if s.rows[c].dtype.kind not in "iuf" or c == "window_size"],
+        axis=1,
+    )
     _, group = np.unique(split, axis=0, return_inverse=True)
     good = np.zeros(len(x), dtype=bool)
     for g in np.unique(group):
@@ -341,9 +359,12 @@ def install(chip: Silicon, nets: dict[str, Net], moe: np.ndarray) -> None:
 
     rows_module.calibration = uncertain_module.calibration = lambda: table  # type: ignore[attr-defined]
     shape = dict(chip.shape)
-    silicon_module.shape_constants = lambda arch: shape | {  # type: ignore[assignment]
-        "residual.weight": 1.0 if arch in ("hopper", "blackwell") else 0.5
-    }
+    silicon_module.shape_constants = lambda arch: (
+        shape
+        | {  # type: ignore[assignment]
+            "residual.weight": 1.0 if arch in ("hopper", "blackwell") else 0.5
+        }
+    )
     for module in (residual_module,):
         module.nets = lambda: nets  # type: ignore[assignment]
     import wattline.source.calibrate as calibrate_module
@@ -362,7 +383,9 @@ def sheet_with(sheet: Sheet, chip: Silicon) -> Sheet:
 def report(sets: list[Set], sheet: Sheet) -> dict[str, tuple[float, float]]:
     """Print errors on held-out rows, raw and cleaned, and return 68 % spreads by kind."""
     spreads = {}
-    print(f"\n{'operator':22}{'dtype':11}{'rows':>6}  {'time med/mape/p90 %':>22}  {'energy med/mape/p90 %':>24}  {'energy cleaned':>22}")
+    print(
+        f"\n{'operator':22}{'dtype':11}{'rows':>6}  {'time med/mape/p90 %':>22}  {'energy med/mape/p90 %':>24}  {'energy cleaned':>22}"
+    )
     everything: list[np.ndarray] = []
     for s in sets:
         part = s.part(s.held)
@@ -422,6 +445,10 @@ def toml(chip: Silicon, moe: np.ndarray, spreads: dict[str, tuple[float, float]]
         "[harness.fp8_block_gemm]",
         *[f'"{k}" = {list(v)}' for k, v in old["harness"]["fp8_block_gemm"].items()],
         "",
+        "# Quantising activations before a four-bit product (B200: smallest kernels, 8.2 us for 2.0 us).",
+        "[harness.gemm]",
+        *[f"{k} = {list(v)}" for k, v in old["harness"]["gemm"].items()],
+        "",
         "# Sorting tokens by expert and quantising activations, added to fused mixtures.",
         "[harness.moe]",
         *[f"{d} = [{v:.4g}]" for d, v in zip(("bfloat16", "fp8", "fp8_block"), moe, strict=True)],
@@ -455,7 +482,11 @@ def patch(path: Path, facts: dict[str, float], source: str, spread: str) -> None
         unit, scale = next(v for k, v in UNITS.items() if key.startswith(k))
         line = f'{key} = ["{f"{value / scale:.3g} {unit}".strip()}", "{source}", "{spread}"]'
         pattern = rf"^{re.escape(key)} = .*$"
-        text = re.sub(pattern, lambda _, new=line: new, text, flags=re.M) if re.search(pattern, text, flags=re.M) else text.rstrip("\n") + "\n" + line + "\n"
+        text = (
+            re.sub(pattern, lambda _, new=line: new, text, flags=re.M)
+            if re.search(pattern, text, flags=re.M)
+            else text.rstrip("\n") + "\n" + line + "\n"
+        )
     path.write_text(text)
 
 
@@ -478,13 +509,19 @@ def fit_b200(folder: Path, sheet: Sheet) -> Sheet:
         time[fold == f], energy[fold == f] = guess.time, guess.energy
     seconds, joules = measured(rows)
     for op in np.unique(rows["op_name"]):
-        for dtype in np.unique(rows["gemm_dtype"][rows["op_name"] == op] if op == "gemm" else rows["kv_cache_dtype"][rows["op_name"] == op]):
+        for dtype in np.unique(
+            rows["gemm_dtype"][rows["op_name"] == op] if op == "gemm" else rows["kv_cache_dtype"][rows["op_name"] == op]
+        ):
             pick = (rows["op_name"] == op) & ((rows["gemm_dtype"] if op == "gemm" else rows["kv_cache_dtype"]) == dtype)
             a, b = metrics(time[pick], seconds[pick]), metrics(energy[pick], joules[pick])
-            print(f"  B200 five-fold {op} {dtype}: time {100 * a.median_ape:.1f} % (mean {100 * a.mape:.1f}), energy {100 * b.median_ape:.1f} % (mean {100 * b.mape:.1f})")
+            print(
+                f"  B200 five-fold {op} {dtype}: time {100 * a.median_ape:.1f} % (mean {100 * a.mape:.1f}), energy {100 * b.median_ape:.1f} % (mean {100 * b.mape:.1f})"
+            )
         pick = rows["op_name"] == op
         a, b = metrics(time[pick], seconds[pick]), metrics(energy[pick], joules[pick])
-        print(f"  B200 five-fold {op}: time {100 * a.median_ape:.1f} % (mean {100 * a.mape:.1f}, bias {100 * a.bias:.1f}), energy {100 * b.median_ape:.1f} % (mean {100 * b.mape:.1f}, bias {100 * b.bias:.1f})")
+        print(
+            f"  B200 five-fold {op}: time {100 * a.median_ape:.1f} % (mean {100 * a.mape:.1f}, bias {100 * a.bias:.1f}), energy {100 * b.median_ape:.1f} % (mean {100 * b.mape:.1f}, bias {100 * b.bias:.1f})"
+        )
     return fitted
 
 
@@ -504,7 +541,9 @@ def fit_voltage(folder: Path) -> None:
     for name, top in (("a100_sxm", 1410.0), ("a40", 1740.0)):
         rows = read(folder / f"gpt3-175b+{name}_bf16.csv")
         power, freq = rows["energy"] / rows["time"], rows["frequency"].astype(float)
-        stage = np.unique(np.stack([rows["stage"].astype(str), rows["instruction"]], axis=1), axis=0, return_inverse=True)[1].ravel()
+        stage = np.unique(
+            np.stack([rows["stage"].astype(str), rows["instruction"]], axis=1), axis=0, return_inverse=True
+        )[1].ravel()
         limit = np.quantile(power, 0.98)
 
         def model(x: np.ndarray, freq: np.ndarray = freq, stage: np.ndarray = stage, top: float = top) -> np.ndarray:
@@ -516,9 +555,17 @@ def fit_voltage(folder: Path) -> None:
         start = np.r_[0.68 * top, 1.35, 1.3, 0.25 * limit, np.full(stage.max() + 1, np.log(0.4 * limit))]
         low = np.r_[0.4 * top, 1.05, 1.0, 0.1 * limit, np.full(stage.max() + 1, 0.0)]
         high = np.r_[0.95 * top, 1.8, 3.0, 0.5 * limit, np.full(stage.max() + 1, 8.0)]
-        fit = least_squares(lambda x, m=model, u=use, p=power: (m(x) - np.log(p))[u], start, bounds=(low, high), loss="soft_l1", f_scale=0.02)
+        fit = least_squares(
+            lambda x, m=model, u=use, p=power: (m(x) - np.log(p))[u],
+            start,
+            bounds=(low, high),
+            loss="soft_l1",
+            f_scale=0.02,
+        )
         error = np.median(np.abs(model(fit.x) - np.log(power))[use])
-        print(f"  {name}: knee {fit.x[0]:.0f} MHz of {top:.0f}, V_max/V_min {fit.x[1]:.3f}, curvature {fit.x[2]:.2f}, standing share {fit.x[3] / limit:.2f} of peak, median residual {100 * error:.1f} %")
+        print(
+            f"  {name}: knee {fit.x[0]:.0f} MHz of {top:.0f}, V_max/V_min {fit.x[1]:.3f}, curvature {fit.x[2]:.2f}, standing share {fit.x[3] / limit:.2f} of peak, median residual {100 * error:.1f} %"
+        )
 
 
 def main() -> None:

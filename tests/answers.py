@@ -38,7 +38,8 @@ def training(title: str = "llama-3.1-70b on 64 x NVIDIA H100 SXM") -> Answer:
     )  # fmt: skip
     timeline = tuple(
         {
-            "stage": s, "microbatch": m, "instruction": i, "start_s": 0.1 * s + 0.3 * m + (0.1 if i == "backward" else 0),
+            "stage": s, "microbatch": m, "instruction": i,
+            "start_s": 0.1 * s + 0.3 * m + (0.1 if i == "backward" else 0),
             "time_s": 0.1 if i == "forward" else 0.19, "clock_hz": clocks[m] - 1.5e7 * s,
         }
         for m in range(_MICROBATCHES) for s in range(_STAGES) for i in ("forward", "backward")

@@ -324,6 +324,21 @@ def test_a_sum_of_many_hulls_equals_sums_of_two(many):
     assert (np.diff(once.energy) < 0).all()
 
 
+@given(st.lists(convex_frontiers(spread=5), min_size=2, max_size=6))
+def test_a_sum_of_hulls_is_as_fast_as_its_fastest_points(many):
+    """However segments round, the fast end of a sum is the sum of the fast ends, and no time is below 0 s."""
+    f = total(many)
+    assert f.fastest.time == pytest.approx(sum(g.time[0] for g in many), rel=1e-15, abs=0)
+    assert f.by(float(f.time[0])).energy <= sum(g.energy[0] for g in many) * (1 + 1e-15)
+
+
+def test_a_sum_of_hulls_does_not_round_below_zero_seconds():
+    """A sum that starts at 0 s still does after its slow end has been rounded."""
+    a, b = frontier([0, 0.14330126, 1.14330126], [2.4, 1, 0]).hull(), frontier([0], [1]).hull()
+    for k in (1, 3, 7):
+        assert total([a, b, *[frontier([0, k / 7], [k, 0]).hull()] * 3]).time[0] == 0.0
+
+
 @given(convex_frontiers(None, spread=2), convex_frontiers(None, spread=2), st.floats(0, 1))
 def test_a_barrier_of_hulls_equals_both_by_each_deadline(a, b, where):
     """In the hull reading a & b costs, at any deadline, what both cost there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wattline.frontier._flow import Floats, Ints, compiled
+from wattline.frontier._flow import Floats, Ints, _pop, _push, compiled
 
 
 @compiled
@@ -95,3 +95,139 @@ def reclaim(
                 best = o
         pick[v] = best
         reach[v] = latest + time[best]
+
+
+@compiled
+def _spread(
+    changed: Ints, sign: int, pointer: Ints, sources: Ints, onward: Ints, targets: Ints, last: int, deadline: float,
+    pick: Ints, time: Floats, reach: Floats, other: Floats, keys: Ints, waits: Ints, log: Ints, was: Floats,
+) -> tuple[int, bool]:
+    """Update `reach` after the picks of the `changed` nodes did; nodes are numbered in topological order.
+
+    With `sign` 1, `reach` is the longest path before each node and `other` the one after it; with -1 the roles and all
+    directions are swapped. Stops at the first node beyond `last` through which a path misses the deadline: `other` is
+    up to date there. Returns how many values of `reach` were changed (nodes in `log`, former values in `was`), and
+    whether the deadline is met.
+    """  # fmt: skip
+    waiting = 0
+    logged = 0
+    fits = True
+    for v in changed:
+        for k in range(onward[v], onward[v + 1]):
+            w = targets[k]
+            if waits[w] == 0:
+                waits[w] = 1
+                _push(keys, keys, waiting, sign * w, sign * w)
+                waiting += 1
+    while waiting > 0:
+        v = sign * keys[0]
+        _pop(keys, keys, waiting)
+        waiting -= 1
+        waits[v] = 0
+        if not fits:
+            continue
+        latest = 0.0
+        for k in range(pointer[v], pointer[v + 1]):
+            u = sources[k]
+            latest = max(latest, reach[u] + time[pick[u]])
+        if latest == reach[v]:
+            continue
+        log[logged] = v
+        was[logged] = reach[v]
+        logged += 1
+        reach[v] = latest
+        rest = other[v] if sign * v > sign * last else 0.0
+        fits = latest + time[pick[v]] + rest <= deadline
+        for k in range(onward[v], onward[v + 1]):
+            w = targets[k]
+            if waits[w] == 0:
+                waits[w] = 1
+                _push(keys, keys, waiting, sign * w, sign * w)
+                waiting += 1
+    return logged, fits
+
+
+@compiled
+def trade(
+    pointer: Ints, sources: Ints, onward: Ints, targets: Ints, node: Ints, reach: Floats, after: Floats, deadline: float,
+    steps: int, pick: Ints, first: Ints, time: Floats, energy: Floats,
+) -> float:
+    """Slow one node and hasten another on a tight path through it, wherever that saves energy and meets `deadline`.
+
+    Nodes are numbered in topological order; `sources` precede, `targets` follow. `reach` and `after` are the longest
+    paths before and after each node. Partners are looked for up to `steps` nodes away. `pick`, `reach` and `after` are
+    changed in place. Returns the joules saved.
+    """  # fmt: skip
+    n = len(node)
+    keys = np.empty(n + 1, np.int64)
+    waits = np.zeros(n, np.int8)
+    log = np.empty(n, np.int64)
+    was = np.empty(n)
+    near = 1e-9 * deadline
+    partners = np.empty(2 * steps, np.int64)
+    changed = np.empty(2, np.int64)
+    saved = 0.0
+    for i in range(n):
+        found = 0
+        v = i
+        for _ in range(steps):
+            tight = -1
+            for k in range(onward[v], onward[v + 1]):
+                w = targets[k]
+                if reach[w] <= reach[v] + time[pick[v]] + near and (tight < 0 or after[w] > after[tight]):
+                    tight = w
+            if tight < 0:
+                break
+            v = tight
+            partners[found] = v
+            found += 1
+        v = i
+        for _ in range(steps):
+            tight = -1
+            for k in range(pointer[v], pointer[v + 1]):
+                w = sources[k]
+                if reach[v] <= reach[w] + time[pick[w]] + near and (tight < 0 or reach[w] > reach[tight]):
+                    tight = w
+            if tight < 0:
+                break
+            v = tight
+            partners[found] = v
+            found += 1
+        for slower in range(1, 4):
+            up = pick[i] + slower
+            if up >= first[node[i] + 1]:
+                break
+            gain = energy[pick[i]] - energy[up]
+            lack = reach[i] + time[up] + after[i] - deadline
+            done = False
+            for q in range(found):
+                j = partners[q]
+                old_i, old_j = pick[i], pick[j]
+                down = old_j - 1
+                while down >= first[node[j]] and time[old_j] - time[down] < lack:
+                    down -= 1
+                if down < first[node[j]] or energy[down] - energy[old_j] >= gain * (1 - 1e-9):
+                    continue
+                pick[i], pick[j] = up, down
+                changed[0], changed[1] = min(i, j), max(i, j)
+                last = changed[1]
+                fits = reach[changed[0]] + time[pick[changed[0]]] <= deadline
+                logged, met = _spread(
+                    changed, 1, pointer, sources, onward, targets, last, deadline, pick, time, reach, after, keys, waits,
+                    log, was,
+                )  # fmt: skip
+                fits = fits and met and reach[last] + time[pick[last]] + after[last] <= deadline
+                if fits:
+                    _spread(
+                        changed, -1, onward, targets, pointer, sources, 0, np.inf, pick, time, after, reach, keys, waits,
+                        log, was,
+                    )  # fmt: skip
+                    saved += gain - (energy[down] - energy[old_j])
+                    done = True
+                    break
+                for k in range(logged):
+                    reach[log[k]] = was[k]
+                pick[i], pick[j] = old_i, old_j
+            if done:
+                break
+    return saved

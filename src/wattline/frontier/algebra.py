@@ -645,8 +645,13 @@ def _hull_total(parts: Sequence[Frontier]) -> Frontier:
         price[fallen + 1] = price[fallen]
     order = np.argsort(price, kind="stable")
     slowest = np.cumsum(sizes) - 1
+    fastest = slowest - sizes + 1
     time = np.cumsum(np.append(times[slowest].sum(), -dt[order]))
     energy = np.cumsum(np.append(energies[slowest].sum(), de[order]))
+    # The fast end is known exactly; a time that rounds below it could not be met (nor be below 0 s).
+    first, most = times[fastest].sum(), energies[fastest].sum()
+    time, energy = np.maximum(time, first), np.minimum(energy, most)
+    time[-1], energy[-1] = first, most
     # Equal prices from different children are one straight edge, whose inner vertices say nothing.
     price = price[order]
     vertex = np.ones(time.size, bool)

@@ -70,10 +70,16 @@ class Dag:
 
 
 class Schedule(NamedTuple):
-    """When every node starts and how long it takes, both (n,) in seconds; energy above waiting in joules."""
+    """One optimum: when every node may start, must end and how long it takes, (n,) seconds each.
+
+    `price` (n,) is what one second less would cost at each node, in watts: 0 where there is time to spare.
+    `energy` is the sum over nodes, in joules above waiting.
+    """
 
     start: Floats
+    end: Floats
     duration: Floats
+    price: Floats
     energy: float
 
 
@@ -104,7 +110,7 @@ class GraphFrontier:
     solve_s: float
     method: str
     sweeps: int
-    _network: Callable[[], _Network] = field(repr=False, compare=False)
+    _schedule: Callable[[float], Schedule] = field(repr=False, compare=False)
 
     def energy_at(self, time: float) -> float:
         """Least energy above waiting, joules, to complete by `time` seconds.
@@ -121,7 +127,7 @@ class GraphFrontier:
     def schedule(self, time: float) -> Schedule:
         """One exact optimum at a completion time in seconds, between breakpoints too."""
         self._check(time)
-        return self._network().schedule(min(max(time, self.time[0]), self.time[-1]))
+        return self._schedule(float(min(max(time, self.time[0]), self.time[-1])))
 
     def durations(self, time: float) -> Floats:
         """Duration of every node, (n,) seconds, in one exact optimum at a completion time in seconds."""
@@ -157,7 +163,7 @@ def solve(
     network = _Network(dag, _checked(hulls, dag))
     time, energy, price, sweeps = network.solve(start_price)
     return GraphFrontier(
-        time, energy, price, waiting_power, perf_counter() - began, "direct", sweeps, lambda: network
+        time, energy, price, waiting_power, perf_counter() - began, "direct", sweeps, network.schedule
     )
 
 
@@ -241,20 +247,21 @@ class _Network:
         k = int(np.flatnonzero(times[:, target] - times[:, source] >= done)[-1])
         event = times[k].copy()
         none = np.empty((0, len(event)), np.int64), np.empty((0, len(self.flow)), np.int64)
+        flow = flows[k].copy()
         _flow.advance(
-            self.arrays, event, flows[k].copy(), prices[k], np.int64(1) << 62, done, none[0], none[1], np.empty(0, np.int64)
+            self.arrays, event, flow, prices[k], np.int64(1) << 62, done, none[0], none[1], np.empty(0, np.int64)
         )  # fmt: skip
         event -= event[self.arrays[-2]]
         n = len(self.nodes)
         start = event[self.arrays[0][:n]] * self.tick
-        room = event[self.arrays[1][:n]] * self.tick - start
+        end = event[self.arrays[1][:n]] * self.tick
         duration = np.empty(n)
         energy = 0.0
         for c, (t, e) in enumerate(self.hulls):
             mine = self.nodes == c
-            duration[mine] = np.clip(room[mine], t[0], t[-1])
+            duration[mine] = np.clip((end - start)[mine], t[0], t[-1])
             energy += float(np.interp(duration[mine], t, e).sum())
-        return Schedule(start, duration, energy)
+        return Schedule(start, end, duration, flow[:n] * self.watt, energy)
 
 
 def _integers(name: str, value: ArrayLike, dimensions: int) -> Ints:

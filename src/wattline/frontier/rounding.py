@@ -17,6 +17,11 @@ from wattline.frontier.graph import Dag, GraphFrontier, Hull
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+SHARES = (1.0, 0.9, 1.1)  # factors on the exact prices: three plans to start from, in each direction of time
+RATES = np.r_[np.geomspace(1.0, 1e-2, 12), 0.0, 0.0]  # of the dearest second: spare time goes to the best savings first
+ROUNDS = 4  # of trading and spending spare time
+TRIALS = 400_000  # about how many trades to look at in a round
+
 
 @dataclass(frozen=True)
 class DiscretePlan:
@@ -68,28 +73,63 @@ def round_discrete(dag: Dag, frontier: GraphFrontier, options: Sequence[Hull], d
     """Pick one option per node so that the longest path meets `deadline` (seconds), at as little energy as found.
 
     `options` is (time, energy) per class, all measured settings, of which the frontier's hulls are the lower convex
-    hulls; rows beaten in both are never picked. The exact optimum at the deadline is rounded in several ways, what time
-    is left is spent where it saves most, and the best plan is kept.
+    hulls; rows beaten in both are never picked. A deadline beyond the slowest breakpoint is met there. The exact
+    optimum is rounded in several ways, what time is left is spent where it saves most, pairs of nodes trade time, and
+    the best plan is kept.
     """
     from wattline.frontier import _rounding
 
     tables = _Tables(options)
-    exact = frontier.schedule(deadline)
-    limit = deadline * (1 + 1e-12)
     first, time, energy = tables.first, tables.time, tables.energy
+    deadline = min(deadline, float(frontier.time[-1]))
+    exact = frontier.schedule(deadline)
+    slack = 1e-12 * deadline  # rounding of sums of times, not time to spend
     n = len(dag.nodes)
-    forward = dag.order, *_rounding.neighbours(n, dag.edges[:, ::-1].copy()), dag.nodes
-    backward = dag.order[::-1].copy(), *_rounding.neighbours(n, dag.edges), dag.nodes
-    best: Ints | None = None
-    least = np.inf
-    for there, back, end in ((forward, backward, exact.end), (backward, forward, frontier_end(exact, deadline))):
+    rank = np.empty(n, np.int64)
+    rank[dag.order] = np.arange(n)
+    order = np.lexsort((rank, exact.start))  # topological too, and neighbours in time are neighbours in memory
+    rank[order] = np.arange(n)
+    edges, node, price = rank[dag.edges], dag.nodes[order], exact.price[order]
+    ahead = np.arange(n)
+    before = _rounding.neighbours(n, edges[:, ::-1].copy())
+    after = _rounding.neighbours(n, edges)
+    forward = ahead, *before, node
+    backward = ahead[::-1].copy(), *after, node
+    rates = RATES * max(price.max(), 1e-300)
+    steps = int(np.clip(TRIALS // (6 * n), 2, 64))
+    ends = exact.end[order], deadline - exact.start[order]
+
+    def spend(pick: Ints) -> None:
+        for turn, rate in enumerate(rates):
+            one, other = (forward, backward) if turn % 2 else (backward, forward)
+            rest = _rounding.longest(*other, pick, time)
+            _rounding.reclaim(*one, rest, deadline + slack, rate, pick, first, time, energy)
+
+    best, least = np.zeros(n, np.int64), np.inf
+    for direction, end in zip((forward, backward), ends, strict=True):
         for share in SHARES:
-            pick = _rounding.diffuse(*there, end * (1 + 1e-12), exact.price * share, first, time, energy)
-            for step, rate in enumerate(RATES):
-                one, other = (there, back) if step % 2 else (back, there)
-                after = _rounding.longest(*other, pick, time)
-                _rounding.reclaim(*one, after, limit, rate, pick, first, time, energy)
-            total = energy[pick].sum()
+            pick = _rounding.diffuse(*direction, end + slack, price * share, first, time, energy)
+            spend(pick)
+            for _ in range(ROUNDS):
+                reach = _rounding.longest(*forward, pick, time)
+                rest = _rounding.longest(*backward, pick, time)
+                saved = _rounding.trade(
+                    *before, *after, node, reach, rest, deadline + slack, steps, pick, first, time, energy
+                )
+                spend(pick)
+                if saved == 0.0:
+                    break
+            total = float(energy[pick].sum())
             if total < least:
                 best, least = pick, total
-    return best, least
+    start = _rounding.longest(*forward, best, time)
+    bound = frontier.energy_at(deadline)
+    return DiscretePlan(
+        tables.row[best][rank],
+        start[rank],
+        time[best][rank],
+        float((start + time[best]).max()),
+        least,
+        bound,
+        (least - bound) / (bound + frontier.waiting_power * deadline),
+    )

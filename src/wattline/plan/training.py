@@ -10,7 +10,8 @@ reported is that realised plan, with its gap to the exact bound beside it.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import functools
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ from ..errors import ScenarioError
 from ..frontier.algebra import Frontier, total
 from ..frontier.graph import Dag, GraphFrontier, solve
 from ..frontier.path import longest_path, start_times
+from ..hardware.chip import clocks as chip_clocks
 from ..hardware.cluster import Cluster
 from ..source.base import Array, Device, Points, Source
 from ..workload.fits import check_training
@@ -33,7 +35,8 @@ from . import elasticity
 from .answer import Answer, Goal, Outcome, Rates
 from .goal import Choice, choose
 from .overhead import Overhead
-from .schedule import Graph, graph, schedule
+from .schedule import BACKWARD, FORWARD, Graph, graph, schedule
+from .steady import steady_iteration
 
 _PER_ITERATION = ("gradients", "optimizer", "parameters")
 
@@ -204,7 +207,7 @@ def plan_training(
         job.model, job.parallel, job.sequence, job.microbatch, job.microbatches, cluster.chip["memory.hbm.capacity"],
         recompute=job.recompute, flash=job.flash, schedule=job.schedule,
     )  # fmt: skip
-    work = count_work(job)
+    work = _counted(job)
     device = Device(cluster.chip, cluster.node)
     costs = Costs.of(work, device, source)
     over = Overhead.of(cluster)
@@ -252,6 +255,59 @@ def plan_training(
         },
         timeline=_timeline(work, costs, settings) if detail else (),
     )
+
+
+def sketch_training(
+    job: TrainingJob, cluster: Cluster, source: Source, goal: Goal, rates: Rates = Rates(), power_limit: float | None = None
+) -> tuple[float, float, float, float] | None:
+    """Return chosen (seconds, joules) and baseline (seconds, joules) of the job by the steady state alone.
+
+    For sweeps: milliseconds instead of the graph's exact solve, and no knobs. None where the schedule
+    has no steady form. See `steady` for what it leaves out.
+    """
+    work = _counted(job)
+    stages = _stage_pairs(work)
+    if stages is None:
+        return None
+    every = chip_clocks(cluster.chip)
+    clocks = every[:: -(1 + len(every) // _SKETCH_CLOCKS)][::-1]  # the highest is always among them
+    costs = Costs.of(work, Device(cluster.chip, cluster.node), source, clocks)
+    costs = costs.stretched(_stretch(job, cluster, _at_maximum(work, costs, stages, job)[0]))
+    over, groups, scale = Overhead.of(cluster), cluster.devices // job.parallel.pipeline, job.iterations / job.goodput
+    base_time, base_energy = _at_maximum(work, costs, stages, job)
+    hulls = [f.hull() for f in costs.frontiers]
+    whole = steady_iteration([(hulls[f], hulls[b], n) for (f, b), n in stages.items()], job.microbatches)
+    whole = whole + _steps(work, costs).hull()
+    time = whole.time * scale
+    energy = over.total(groups * (whole.energy + whole.waiting_power * whole.time), whole.time) * scale
+    choice = choose(time, energy, base_time * scale, goal, rates, power_limit)
+    point = whole.by(max(choice.time / scale, float(whole.time[0])))
+    chosen = over.total(groups * point.total, point.time) * scale
+    return point.time * scale, chosen, base_time * scale, over.total(groups * base_energy, base_time) * scale
+
+
+_SKETCH_CLOCKS = 16
+_counted = functools.lru_cache(maxsize=64)(count_work)
+
+
+def _stage_pairs(work: Work) -> Counter[tuple[int, int]] | None:
+    """Return (forward, backward) operators of the stages with how many are alike; None where backward is split."""
+    entry = dict(zip(work.graph.kinds, work.kinds, strict=True))
+    if {what for _, what in entry} != {FORWARD, BACKWARD} or len(entry) != 2 * work.graph.devices:
+        return None
+    return Counter((entry[stage, FORWARD], entry[stage, BACKWARD]) for stage in range(work.graph.devices))
+
+
+def _at_maximum(work: Work, costs: Costs, stages: Counter[tuple[int, int]], job: TrainingJob) -> tuple[float, float]:
+    """Return seconds and joules of one pipeline's iteration at maximum clocks, by the steady state."""
+    time = [float(p.time[-1]) for p in costs.points]
+    energy = [float(p.energy[-1]) - p.waiting_power * t for p, t in zip(costs.points, time, strict=True)]
+    cycles = [(time[f] + time[b], n) for (f, b), n in stages.items()]
+    seconds = sum(t * n for t, n in cycles) + (job.microbatches - 1) * max(t for t, _ in cycles)
+    seconds += max(time[e] for e in work.steps)
+    joules = job.microbatches * sum((energy[f] + energy[b]) * n for (f, b), n in stages.items())
+    joules += sum(energy[e] for e in work.steps)
+    return seconds, joules + costs.waiting_power * work.graph.devices * seconds
 
 
 def _stretch(job: TrainingJob, cluster: Cluster, modelled: float) -> float:

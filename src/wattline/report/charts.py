@@ -39,7 +39,14 @@ def config(theme: str = "light") -> dict[str, Any]:
         "background": _PAGE[theme],
         "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif",
         "view": {"stroke": None},
-        "axis": {**text, "gridColor": grid, "domainColor": grid, "tickColor": grid, "labelLimit": 360, "titlePadding": 8},
+        "axis": {
+            **text,
+            "gridColor": grid,
+            "domainColor": grid,
+            "tickColor": grid,
+            "labelLimit": 360,
+            "titlePadding": 8,
+        },
         "legend": {**text, "orient": "top", "titleAnchor": "start"},
         "text": {"color": ink, "fontSize": 12},
     }  # fmt: skip
@@ -85,7 +92,9 @@ def frontier(answer: Answer) -> alt.LayerChart:
         tooltip=tips,
     )
     marks = both.mark_point(size=150, filled=True, opacity=1)
-    label = alt.Chart(_data(marked)).mark_text(align="left", dx=11, dy=-9, fontWeight=600).encode(x=x, y=y, text="what:N")
+    label = (
+        alt.Chart(_data(marked)).mark_text(align="left", dx=11, dy=-9, fontWeight=600).encode(x=x, y=y, text="what:N")
+    )
     return alt.layer(guide.encode(x=x), guide.encode(y=y), line, dots, marks, label).properties(width=WIDTH, height=340)
 
 
@@ -109,7 +118,7 @@ def breakdown(answer: Answer) -> alt.LayerChart:
 
     rows = words.share_out(answer.chosen.breakdown_j)
     unit, factor = words.scale(rows[0][1], "J")
-    data = [
+    data: list[dict[str, Any]] = [
         {
             "part": words.component(name),
             "layer": words.layer(name),
@@ -140,7 +149,7 @@ def elasticities(answer: Answer) -> alt.LayerChart:
     """What would help: the saving from moving each parameter by one percent the helpful way."""
     import altair as alt
 
-    data = [
+    data: list[dict[str, Any]] = [
         {
             "parameter": _unique(name, answer),
             "key": name,

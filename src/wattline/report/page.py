@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,9 @@ _POLICY: Final = (
 )
 _KNOBS = 200
 _ABOUT: Final[Mapping[str, str]] = {
-    "frontier": "Each point is a plan that no other beats in both time and energy. The dashed lines mark the chosen one.",
+    "frontier": (
+        "Each point is a plan that no other beats in both time and energy. The dashed lines mark the chosen one."
+    ),
     "elasticities": (
         "How much the energy of this plan moves when one parameter moves by 1 %, every other held. "
         "Bars to the right: less is better. Bars to the left: more is better."
@@ -228,11 +230,11 @@ def library() -> str:
     """Return the chart library as one script; made once per version, then read from the user's cache."""
     import vl_convert
 
-    path = _cache() / f"vega-{vl_convert.__version__}-{charts.version()}.js"
+    path = _cache() / f"vega-{metadata.version('vl-convert-python')}-{charts.version()}.js"
     try:
         return path.read_text("utf-8")
     except OSError:
-        script = str(vl_convert.javascript_bundle(vl_version=charts.version())).replace("</script", "<\\/script")
+        script = str(vl_convert.javascript_bundle(_SNIPPET, charts.version())).replace("</script", "<\\/script")
     _keep(path, script)
     return script
 

@@ -65,7 +65,9 @@ _FIGURES: Final[Mapping[str, str]] = {
 PROPORTIONAL: Final = ("site.pue", "train.tokens", "train.goodput")
 
 _ACRONYMS: Final = {"mfu": "MFU", "ttft": "TTFT", "tpot": "TPOT", "kv": "KV", "usd": "USD"}
-_SUFFIXES: Final = (("_per_s", "/s"), ("_usd", "USD"), ("_hz", "Hz"), ("_s", "s"), ("_j", "J"), ("_w", "W"), ("_g", "g"), ("_b", "B"))  # fmt: skip
+_SUFFIXES: Final = (
+    ("_per_s", "/s"), ("_usd", "USD"), ("_hz", "Hz"), ("_s", "s"), ("_j", "J"), ("_w", "W"), ("_g", "g"), ("_b", "B"),
+)  # fmt: skip
 _FRACTIONS: Final = ("mfu", "utilisation", "share", "fraction", "slack", "gap", "saving")
 
 

@@ -1,0 +1,1 @@
+"""Sources: whatever turns work and a device into time and energy."""

@@ -6,7 +6,7 @@ a handful of rows improve a chip known from its datasheet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -157,7 +157,9 @@ _NOISE_TIME, _NOISE_POWER = 0.08, 0.15
 _ROUNDS = 12
 
 
-def calibrate(chip: Sheet, rows: Table, *, source: str = "calibration rows", priors: Mapping[str, float] = PRIORS) -> tuple[Sheet, Report]:
+def calibrate(
+    chip: Sheet, rows: Table, *, source: str = "calibration rows", priors: Mapping[str, float] = PRIORS
+) -> tuple[Sheet, Report]:
     """Return `chip` with a few facts moved to fit measured rows, and what changed.
 
     A robust Gauss-Newton fit (pseudo-Huber) of log time and log power, held back by `priors`: facts
@@ -180,22 +182,21 @@ def calibrate(chip: Sheet, rows: Table, *, source: str = "calibration rows", pri
     return fitted, Report(changes, compare(rows, chip), compare(rows, fitted))
 
 
-def _gauss_newton(model: object, target: Array, width: Array, balance: float, n: int) -> Array:
+def _gauss_newton(model: Callable[[Array], Array], target: Array, width: Array, balance: float, n: int) -> Array:
     """Return the log factors that fit `target` robustly; steps are damped until they improve."""
-    run = model  # a callable Array -> Array
     x, damping = np.zeros(n), 1.0
 
     def loss(r: Array, at: Array) -> float:
         return float(balance**2 * np.sum(np.sqrt(1.0 + r**2) - 1.0) + 0.5 * np.sum((at / width) ** 2))
 
-    now = run(x) - target  # type: ignore[operator]
+    now = model(x) - target
     for _ in range(_ROUNDS):
-        slope = np.stack([(run(x + 1e-3 * e) - target - now) / 1e-3 for e in np.eye(n)], axis=1)  # type: ignore[operator]
+        slope = np.stack([(model(x + 1e-3 * e) - target - now) / 1e-3 for e in np.eye(n)], axis=1)
         weight = balance**2 / np.sqrt(1.0 + now**2)
         matrix = slope.T @ (slope * weight[:, None]) + np.diag((1.0 + damping) / width**2)
         step = np.linalg.solve(matrix, slope.T @ (weight * now) + x / width**2)
         trial = np.clip(x - step, -3.0 * width, 3.0 * width)
-        then = run(trial) - target  # type: ignore[operator]
+        then = model(trial) - target
         if loss(then, trial) < loss(now, x):
             x, now, damping = trial, then, damping / 3.0
         else:

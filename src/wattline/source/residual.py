@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Final
 
@@ -71,8 +71,8 @@ def nets() -> Mapping[str, Net]:
 def _net(name: str, arrays: Mapping[str, _Narrow]) -> Net:
     depth = sum(key.startswith(f"{name}/weight") for key in arrays)
     layers = tuple((arrays[f"{name}/weight{i}"], arrays[f"{name}/bias{i}"]) for i in range(depth))
-    rest = (arrays[f"{name}/{x}"] for x in ("low", "high", "mean", "scale", "bounds"))
-    return Net(*rest, layers=layers)
+    low, high, mean, scale, bounds = (arrays[f"{name}/{x}"] for x in ("low", "high", "mean", "scale", "bounds"))
+    return Net(low, high, mean, scale, bounds, layers)
 
 
 def alone(work: Work, chip: Silicon) -> tuple[Array, Array, Array]:
@@ -102,8 +102,8 @@ def adjust(work: Work, chip: Silicon) -> Work:
     on_time, on_power, outside = net(features(*work.hints))
     weight = chip.shape["residual.weight"]
     slow = np.exp(weight * on_time.reshape(shape))
-    time, power, standing = alone(work, chip)
+    _, power, standing = alone(work, chip)
     target = np.minimum(power * np.exp(weight * on_power.reshape(shape)), chip.limit)
     warm = np.clip((target - standing) / np.maximum(power - standing, 1e-9), 0.05, 4.0)
     warm = np.where(power >= chip.limit, 1.0, warm)
-    return work.merged(slow=slow, warm=slow * warm, outside=bool(outside.any()))
+    return replace(work, slow=slow, warm=slow * warm, outside=bool(outside.any()))

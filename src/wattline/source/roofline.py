@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def _signature(operator: Operator) -> tuple[object, ...]:
     raise InputError(f"operator {operator.name!r} is a {type(operator).__name__}; known kinds: {known}")
 
 
-def _columns(group: Sequence[Operator], *names: str) -> dict[str, Array]:
+def _columns(group: Sequence[Operator], *names: str) -> dict[str, Any]:
     return {n: np.array([[getattr(o, n)] for o in group], dtype=np.float64) for n in names}
 
 
@@ -88,7 +89,7 @@ def _build(group: Sequence[Operator], chip: Silicon, node: Sheet | None) -> Work
     """Return the work of operators of one signature, arrays (operators, 1)."""
     first = group[0]
     if isinstance(first, Gemm):
-        stored = {"a": first.a, "b": first.b, "c": first.c, "precision": first.precision}
+        stored: dict[str, Any] = {"a": first.a, "b": first.b, "c": first.c, "precision": first.precision}
         return shapes.gemm(chip, **_columns(group, "m", "n", "k", "batch", "repeat"), **stored)
     if isinstance(first, GroupedGemm):
         stored = {"a": first.a, "b": first.b, "c": first.c, "precision": first.precision}

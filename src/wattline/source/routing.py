@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from ..errors import InputError
+from .base import Array
 
 # Draws averaged over for a random placement of experts; the seed makes the answer reproducible.
 _DRAWS: Final = 16
@@ -46,9 +47,7 @@ def route(distribution: str, tokens: int, top_k: int, experts: int, devices: int
         active = local * (1.0 - (1.0 - top_k / experts) ** tokens)
         return Routed(rows, max(active, min(1.0, rows)), 1.0)
     if not distribution.startswith("power_law_"):
-        raise InputError(
-            f"routing {distribution!r} is not known; known: balanced, uniform, power_law_EXPONENT"
-        )
+        raise InputError(f"routing {distribution!r} is not known; known: balanced, uniform, power_law_EXPONENT")
     return _power_law(float(distribution.removeprefix("power_law_")), tokens, top_k, experts, devices)
 
 
@@ -70,7 +69,7 @@ def _power_law(exponent: float, tokens: int, top_k: int, experts: int, devices: 
     return Routed(float(max(rows.mean(), 1.0)), float(max(active.mean(), 1.0)), float(skew.mean()))
 
 
-def _whole(loads: np.ndarray[tuple[int, ...], np.dtype[np.float64]], total: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _whole(loads: Array, total: int) -> Array:
     """Round loads to whole numbers that keep each row's total, largest remainders first."""
     floor = np.floor(loads)
     missing = (total - floor.sum(axis=1)).astype(int)

@@ -116,9 +116,7 @@ def _works(op: str, dtype: str, part: Mapping[str, NDArray[Any]], chip: Silicon)
     )  # fmt: skip
 
 
-def _moe(
-    dtype: str, part: Mapping[str, NDArray[Any]], numbers: Mapping[str, Array], chip: Silicon
-) -> tuple[Work, ...]:
+def _moe(dtype: str, part: Mapping[str, NDArray[Any]], numbers: Mapping[str, Array], chip: Silicon) -> tuple[Work, ...]:
     """Return gate-and-up, activation and down of a fused mixture layer on its busiest device."""
     precision, a, b = DTYPES[dtype]
     keys = ("num_tokens", "topk", "num_experts", "moe_ep_size")
@@ -128,7 +126,7 @@ def _moe(
     active = np.array([r.active for r in routed])
     skew = np.array([r.skew for r in routed])
     hidden, inner = numbers["hidden_size"], numbers["inter_size"] / numbers["moe_tp_size"]
-    stored = {"a": a, "b": b, "precision": precision}
+    stored: dict[str, Any] = {"a": a, "b": b, "precision": precision}
     up = shapes.grouped_gemm(chip, rows, active, 2.0 * inner, hidden, skew=skew, **stored)
     down = shapes.grouped_gemm(chip, rows, active, hidden, inner, skew=skew, **stored)
     # The kernels between walk every assignment, those of experts on other devices included
@@ -152,7 +150,8 @@ def harness(batch: Batch, chip: Silicon) -> Harness:
     """Return what the benchmark that made the rows adds to each of them.
 
     Block-scaled fp8 products were timed in eager mode, where quantising in Python holds the device
-    back; fused mixtures include sorting tokens by expert. Neither is part of the kernel itself.
+    back; four-bit products include quantising the activations, fused mixtures sorting tokens by
+    expert. None is part of the kernel itself.
     """
     n = batch.index.size
     floor, extra = np.zeros(n), np.zeros(n)
@@ -160,6 +159,8 @@ def harness(batch: Batch, chip: Silicon) -> Harness:
         thin, aligned, other = calibration()["harness"]["fp8_block_gemm"].get(chip.name, (0.0, 0.0, 0.0))
         m = batch.columns["m"]
         floor = np.where(m < 32, thin, np.where(m % 4 == 0, aligned, other))
+    if batch.op == "gemm":
+        extra += calibration()["harness"]["gemm"].get(batch.dtype, (0.0,))[0]
     if batch.op == "moe":
         known = calibration()["harness"]["moe"]
         extra += known.get(batch.dtype, known["bfloat16"])[0]

@@ -8,6 +8,7 @@ matrix units. Each rule is monotone: a larger shape never takes less time or ene
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -18,6 +19,8 @@ from .base import Array
 from .logs import log2
 from .silicon import Silicon
 from .work import Work, work
+
+_Number = Array | float
 
 # Tiles (rows, columns, ways K is split) that matrix libraries choose from: the CTA shapes of CUTLASS
 # 3 profiles for Ampere to Blackwell (NVIDIA/cutlass media/docs/efficient_gemm.md), thinned.
@@ -42,8 +45,8 @@ def width(precision: str) -> float:
 
 
 def gemm(
-    chip: Silicon, m: Array, n: Array, k: Array, *, batch: Array | float = 1.0,
-    a: str = "bf16", b: str = "bf16", c: str = "bf16", precision: str = "bf16", repeat: Array | float = 1.0,
+    chip: Silicon, m: _Number, n: _Number, k: _Number, *, batch: _Number = 1.0,
+    a: str = "bf16", b: str = "bf16", c: str = "bf16", precision: str = "bf16", repeat: _Number = 1.0,
 ) -> Work:  # fmt: skip
     """Return the work of C[m, n] = A[m, k] B[k, n], `batch` times in one launch."""
     m, n, k, batch = (np.asarray(x, dtype=np.float64) for x in (m, n, k, batch))
@@ -114,8 +117,8 @@ def _reread(chip: Silicon, m: Array, n: Array, k: Array, batch: Array, feed: flo
 
 
 def grouped_gemm(
-    chip: Silicon, rows: Array, active: Array, n: Array, k: Array, *, skew: Array | float = 1.0,
-    a: str = "bf16", b: str = "bf16", c: str = "bf16", precision: str = "bf16", repeat: Array | float = 1.0,
+    chip: Silicon, rows: _Number, active: _Number, n: _Number, k: _Number, *, skew: _Number = 1.0,
+    a: str = "bf16", b: str = "bf16", c: str = "bf16", precision: str = "bf16", repeat: _Number = 1.0,
 ) -> Work:  # fmt: skip
     """Return the work of `rows` rows dealt over `active` experts, each with its own [k, n] weights."""
     rows, active, n, k, skew = (np.asarray(x, dtype=np.float64) for x in (rows, active, n, k, skew))
@@ -146,7 +149,8 @@ def grouped_gemm(
     assert best is not None
     flops = 2.0 * rows * n * k
     return work(
-        precision, core=best["core"], l2=best["l2"], dram=best["dram"], ramp=s["moe.ramp"], fixed=chip.launch, lit=best["lit"],
+        precision, core=best["core"], l2=best["l2"], dram=best["dram"], ramp=s["moe.ramp"],
+        fixed=chip.launch, lit=best["lit"],
         e_core=_toggled(s, flops, best["padded"]) * chip.energy_of(precision) * s["moe.energy"],
         e_l2=best["traffic"] * chip.l2_energy, e_dram=nbytes * chip.hbm_energy, repeat=repeat,
         net="moe", hints=(
@@ -168,10 +172,10 @@ def pairs_of(query: Array, context: Array, window: Array, causal: bool) -> Array
 
 
 def attention(
-    chip: Silicon, batch: Array, query: Array, context: Array, heads: Array, kv_heads: Array,
-    head_dim: Array, value_dim: Array, *, window: Array | float = 0.0, causal: bool = True,
+    chip: Silicon, batch: _Number, query: _Number, context: _Number, heads: _Number, kv_heads: _Number,
+    head_dim: _Number, value_dim: _Number, *, window: _Number = 0.0, causal: bool = True,
     shared_kv: bool = False, kv: str = "bf16", phase: str = "prefill", precision: str = "bf16",
-    repeat: Array | float = 1.0,
+    repeat: _Number = 1.0,
 ) -> Work:  # fmt: skip
     """Return the work of fused attention over a batch of equal sequences."""
     given = (batch, query, context, heads, kv_heads, head_dim, value_dim, window)
@@ -184,10 +188,10 @@ def attention(
     stored = head_dim if shared_kv else dims
     nbytes = batch * (kv_heads * seen * stored * width(kv) + query * heads * dims * 2.0)
     flops = 2.0 * batch * heads * pairs * dims
-    model = _decode if phase == "decode" else _prefill
-    core, l2, dram, ramp, traffic, padded = model(
-        chip, precision, kv, batch, query, seen, pairs, heads, kv_heads, dims, nbytes
+    case = _Case(
+        batch, query, seen, pairs, heads, kv_heads, dims, nbytes, chip.rate_of(precision) / chip.units, width(kv)
     )
+    core, l2, dram, ramp, traffic, padded = (_decode if phase == "decode" else _prefill)(chip, case)
     # Backward of a fused kernel: five products for two, at lower occupancy (Dao, FlashAttention-2).
     grow = 2.5 if phase == "backward" else 1.0
     slow = chip.shape["attention.backward"] if phase == "backward" else 1.0
@@ -204,66 +208,75 @@ def attention(
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Case:
+    """Shapes of attention as arrays; `rate`: FLOP/s of one unit; `stored`: bytes per cached value."""
+
+    batch: Array
+    query: Array
+    seen: Array
+    pairs: Array
+    heads: Array
+    kv_heads: Array
+    dims: Array
+    nbytes: Array
+    rate: float
+    stored: float
+
+
 _Parts = tuple[Array, Array, Array, Array, Array, Array]
 
 
-def _prefill(
-    chip: Silicon, precision: str, kv: str, batch: Array, query: Array, seen: Array, pairs: Array,
-    heads: Array, kv_heads: Array, dims: Array, nbytes: Array,
-) -> _Parts:  # fmt: skip
+def _prefill(chip: Silicon, x: _Case) -> _Parts:
     """Blocks of 128 queries per head, dealt over the units; softmax beside the matrix products."""
     s = chip.shape
-    block = np.where(query > 64, 128.0, 64.0)
-    blocks = np.ceil(query / block)
+    block = np.where(x.query > 64, 128.0, 64.0)
+    blocks = np.ceil(x.query / block)
     # Short queries that share keys are packed into one block, as in decoding.
-    items = batch * np.minimum(heads * blocks, kv_heads * np.ceil(query * heads / kv_heads / block))
-    per_row = pairs / query + 64.0  # the diagonal block is computed whole
+    items = x.batch * np.minimum(x.heads * blocks, x.kv_heads * np.ceil(x.query * x.heads / x.kv_heads / block))
+    per_row = x.pairs / x.query + 64.0  # the diagonal block is computed whole
     keys = np.ceil(per_row / 64.0) * 64.0
-    rate = chip.rate_of(precision) / chip.units
-    product = 2.0 * block * keys * dims / (rate * s["attention.efficiency"])
+    product = 2.0 * block * keys * x.dims / (x.rate * s["attention.efficiency"])
     # Exponentials: 16 per cycle and unit (CUDA C programming guide, arithmetic throughput table).
     exponent = block * keys / (16.0 * chip.clock_ref) * s["attention.softmax"]
-    extra = 1.0 + (s["attention.convert"] if width(kv) < 2.0 else 0.0)
+    extra = 1.0 + (s["attention.convert"] if x.stored < 2.0 else 0.0)
     each = (product + exponent) * extra + s["attention.tile_ramp"]
     core = np.maximum(items / chip.units, 1.0) * each
     # The longest row of blocks ends last: half a block row on average.
-    core = (core + 0.5 * each) * np.where(dims > 512, s["attention.wide"], 1.0)
-    traffic = items * keys * dims * width(kv) + batch * query * heads * dims * 2.0
+    core = (core + 0.5 * each) * np.where(x.dims > 512, s["attention.wide"], 1.0)
+    traffic = items * keys * x.dims * x.stored + x.batch * x.query * x.heads * x.dims * 2.0
     l2 = traffic / (chip.l2_bandwidth * s["gemm.l2_efficiency"])
-    dram = nbytes / (s["dram.efficiency"] * chip.hbm_bandwidth)
-    padded = 2.0 * items * block * keys * dims
+    dram = x.nbytes / (s["dram.efficiency"] * chip.hbm_bandwidth)
+    padded = 2.0 * items * block * keys * x.dims
     return core, l2, dram, s["attention.ramp"] + 0.0 * core, traffic, padded
 
 
-def _decode(
-    chip: Silicon, precision: str, kv: str, batch: Array, query: Array, seen: Array, pairs: Array,
-    heads: Array, kv_heads: Array, dims: Array, nbytes: Array,
-) -> _Parts:  # fmt: skip
+def _decode(chip: Silicon, x: _Case) -> _Parts:
     """Query heads that share keys packed into one tile; keys split until the units are full."""
     s = chip.shape
-    rows = np.ceil(query * heads / kv_heads / 64.0) * 64.0
-    groups = batch * kv_heads
-    keys = np.ceil(seen / 64.0) * 64.0
-    rate = chip.rate_of(precision) / chip.units * s["decode.efficiency"]
+    rows = np.ceil(x.query * x.heads / x.kv_heads / 64.0) * 64.0
+    groups = x.batch * x.kv_heads
+    keys = np.ceil(x.seen / 64.0) * 64.0
+    rate = x.rate * s["decode.efficiency"]
     split = np.clip(np.floor(2.0 * chip.units / groups), 1.0, np.ceil(keys / 128.0))
     items = groups * split
-    each = 2.0 * rows * keys / split * dims / rate + s["decode.tile_ramp"]
-    each = each * (1.0 + (s["decode.convert"] if width(kv) < 2.0 else 0.0))
-    core = np.maximum(items / chip.units, 1.0) * each * np.where(dims > 512, s["decode.wide"], 1.0)
+    each = 2.0 * rows * keys / split * x.dims / rate + s["decode.tile_ramp"]
+    each = each * (1.0 + (s["decode.convert"] if x.stored < 2.0 else 0.0))
+    core = np.maximum(items / chip.units, 1.0) * each * np.where(x.dims > 512, s["decode.wide"], 1.0)
     flow = np.minimum(s["decode.dram_efficiency"] * chip.hbm_bandwidth, items * s["decode.dram_per_tile"])
-    if width(kv) < 2.0:
+    if x.stored < 2.0:
         flow = flow * s["decode.narrow"]
-    dram = nbytes / np.maximum(flow, 1.0)
-    traffic = nbytes + 8.0 * batch * heads * dims * np.where(split > 1, split, 0.0)
+    dram = x.nbytes / np.maximum(flow, 1.0)
+    traffic = x.nbytes + 8.0 * x.batch * x.heads * x.dims * np.where(split > 1, split, 0.0)
     l2 = traffic / (chip.l2_bandwidth * s["gemm.l2_efficiency"])
     ramp = s["decode.ramp"] + s["decode.split_ramp"] * (split > 1)
-    padded = 2.0 * groups * rows * keys * dims
+    padded = 2.0 * groups * rows * keys * x.dims
     return core, l2, dram, ramp + 0.0 * core, traffic, padded
 
 
 def elementwise(
-    chip: Silicon, read: Array, write: Array, *, ops: Array | float = 0.0, kernels: Array | float = 1.0,
-    precision: str = "fp32", repeat: Array | float = 1.0,
+    chip: Silicon, read: _Number, write: _Number, *, ops: _Number = 0.0, kernels: _Number = 1.0,
+    repeat: _Number = 1.0,
 ) -> Work:  # fmt: skip
     """Return the work of kernels bound by memory; `ops` run on the vector units."""
     read, write, ops, kernels = (np.asarray(x, dtype=np.float64) for x in (read, write, ops, kernels))

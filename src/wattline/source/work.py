@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,10 +60,6 @@ class Work:
     hints: tuple[Array, ...] = ()
     outside: bool = False
 
-    def merged(self, **changes: Array) -> Work:
-        """Return a copy with some arrays replaced."""
-        return replace(self, **changes)
-
 
 _WORDS = ("precision", "link_name", "net", "hints", "outside")
 _TIMES = ("core", "l2", "dram", "link", "ramp", "fixed")
@@ -79,7 +76,7 @@ def work(
     """Build a `Work`, zero where an array is not given (one for lit, slow, warm and repeat)."""
     zero, one = np.zeros(()), np.ones(())
     given = {k: np.asarray(v, dtype=np.float64) for k, v in arrays.items()}
-    full = {n: given.get(n, one if n in _ONES else zero) for n in _ARRAYS}
+    full: dict[str, Any] = {n: given.get(n, one if n in _ONES else zero) for n in _ARRAYS}
     return Work(precision=precision, link_name=link_name, net=net, hints=hints, **full)
 
 
@@ -150,7 +147,7 @@ class Cost:
     @property
     def energy(self) -> Array:
         """(n,) joules, waiting included."""
-        return np.sum([*self.parts.values()], axis=0)
+        return np.asarray(np.sum([*self.parts.values()], axis=0))
 
     @property
     def power(self) -> Array:

@@ -1,0 +1,94 @@
+"""The frontier of a schedule that repeats, from a few repetitions when that is exact.
+
+Once a pipeline has filled, each further microbatch adds the same time and the same energy at the same price of a second:
+the whole frontier is affine in the number of repetitions, and its breakpoints stay at the same prices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from time import perf_counter
+
+import numpy as np
+
+from wattline.errors import InputError
+from wattline.frontier.graph import Dag, GraphFrontier, Hull, Schedule, solve
+
+AGREEMENT = 1e-9  # relative, of the guard's times and energies with their prediction
+
+
+def solve_family(
+    make_dag: Callable[[int], Dag],
+    count: int,
+    hulls: Sequence[Hull],
+    waiting_power: float,
+    start_price: float | None = None,
+    base: int = 8,
+) -> GraphFrontier:
+    """Return the frontier of `make_dag(count)`, extended from fewer repetitions where that is proved cheaper.
+
+    Solves k and k + 1 repetitions and predicts a third as a guard; if the guard disagrees, k grows by half, and once
+    all this would cost more than solving `count` repetitions, that is done instead. The result's `method` says which:
+    "affine" or "direct". A schedule of an affine frontier solves the full graph when first asked for.
+
+    Parameters
+    ----------
+    make_dag : function
+        The graph for a number of repetitions.
+    count : int
+        Repetitions wanted.
+    hulls, waiting_power, start_price
+        As in `solve`.
+    base : int
+        Repetitions to try first; four per pipeline stage are usually enough.
+    """
+    if count < 1 or base < 1:
+        raise InputError(f"count and base must be at least 1, but got count={count}, base={base}")
+    began = perf_counter()
+    spent = 0
+    k = base
+
+    def part(repetitions: int) -> GraphFrontier:
+        return solve(make_dag(repetitions), hulls, waiting_power, start_price)
+
+    while True:
+        guard = k + 2 + k // 8
+        if spent + 2 * k + 1 + guard >= count:
+            return replace(part(count), solve_s=perf_counter() - began)
+        one, two = part(k), part(k + 1)
+        spent += 2 * k + 1
+        if _alike(one, two):
+            third = part(guard)
+            spent += guard
+            predicted = _extended(one, two, guard - k)
+            if _alike(predicted, third) and all(
+                np.allclose(a, b, rtol=AGREEMENT, atol=AGREEMENT * np.abs(b).max())
+                for a, b in ((predicted.time, third.time), (predicted.energy, third.energy))
+            ):
+                break
+        k += max(k // 2, 1)
+
+    @cache
+    def whole() -> GraphFrontier:
+        return part(count)
+
+    def schedule(time: float) -> Schedule:
+        return whole().schedule(time)
+
+    return replace(_extended(one, two, count - k), solve_s=perf_counter() - began, _schedule=schedule)
+
+
+def _alike(one: GraphFrontier, two: GraphFrontier) -> bool:
+    return len(one.price) == len(two.price) and np.allclose(one.price[1:], two.price[1:], rtol=AGREEMENT, atol=0)
+
+
+def _extended(one: GraphFrontier, two: GraphFrontier, further: int) -> GraphFrontier:
+    """Continue the line through two frontiers that are one repetition apart to `further` repetitions from the first."""
+    return replace(
+        one,
+        time=one.time + further * (two.time - one.time),
+        energy=one.energy + further * (two.energy - one.energy),
+        method="affine",
+    )

@@ -1,0 +1,187 @@
+"""Many changed scenarios at once: on this machine's cores, or on a Ray cluster.
+
+    grid -> changes (one mapping per point) -> chunks -> workers -> rows, in the order of the grid
+
+A worker gets the scenario once and then only changes. The same function, `scenario.summary`, answers
+a point everywhere, so every engine gives the same rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from .errors import InputError, MissingExtraError, nearest
+from .scenario import Scenario, summary
+
+Changes = Mapping[str, Any]
+Row = dict[str, Any]
+Evaluate = Callable[[Scenario, Changes], Row]
+Progress = Callable[[int], None]
+
+ENGINES: Final = ("local", "ray")
+
+# Seconds a sweep runs in this process before it starts others: a small one never pays for a pool.
+PATIENCE: Final = 1.0
+# Most points sent to a worker at once: few enough that progress shows and an interrupt is quick.
+CHUNK: Final = 64
+
+
+def grid(axes: Mapping[str, Sequence[Any]], fixed: Changes | None = None) -> list[dict[str, Any]]:
+    """Return the cartesian product of `axes` on top of the `fixed` changes, the last axis fastest.
+
+    >>> grid({"a": [1, 2], "b": [3]}, {"c": 4})
+    [{'c': 4, 'a': 1, 'b': 3}, {'c': 4, 'a': 2, 'b': 3}]
+    """
+    twice = sorted(set(axes) & set(fixed or ()))
+    if twice:
+        raise InputError(f"{twice[0]} is both set and swept; take it out of one of the two")
+    empty = [key for key, values in axes.items() if not values]
+    if empty:
+        raise InputError(f"the grid gives {empty[0]} no value; write it as {empty[0]}=a,b,c")
+    return [{**(fixed or {}), **dict(zip(axes, point, strict=True))} for point in itertools.product(*axes.values())]
+
+
+def sweep(
+    scenario: Scenario,
+    points: Sequence[Changes],
+    *,
+    engine: str = "local",
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    evaluate: Evaluate = summary,
+) -> list[Row]:
+    """Return one row per point, in order.
+
+    Parameters
+    ----------
+    engine : "local" (processes on this machine) or "ray" (the cluster of RAY_ADDRESS, else a local one).
+    jobs : workers; all cores this process may use where None. An existing Ray cluster decides itself.
+    progress : called with the number of points done since the last call.
+    evaluate : a function of a module, found by workers by its name.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"engine {engine!r} is not known; {nearest(engine, ENGINES)}")
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs must be 1 or more, got {jobs}")
+    workers = jobs or _cores()
+    tell = progress or (lambda _: None)
+    if engine == "ray":
+        return _ray(scenario, points, workers, tell, evaluate)
+    rows = _here(scenario, points, tell, evaluate, PATIENCE if workers > 1 else float("inf"))
+    rest = points[len(rows) :]
+    return rows + (_pool(scenario, rest, workers, tell, evaluate) if rest else [])
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _here(
+    scenario: Scenario, points: Sequence[Changes], tell: Progress, evaluate: Evaluate, patience: float
+) -> list[Row]:
+    """Answer points in this process until patience runs out; return the rows so far."""
+    end = time.monotonic() + patience
+    rows = []
+    for point in points:
+        rows.append(evaluate(scenario, point))
+        tell(1)
+        if time.monotonic() > end:
+            break
+    return rows
+
+
+def _chunks(points: Sequence[Changes], workers: int) -> list[Sequence[Changes]]:
+    """Cut the points into chunks: several per worker, so that none waits long for the last one."""
+    size = max(1, min(CHUNK, len(points) // (8 * workers)))
+    return [points[i : i + size] for i in range(0, len(points), size)]
+
+
+# ---- this machine --------------------------------------------------------------------------------
+
+_mine: tuple[Scenario, Evaluate] | None = None
+
+
+def _start(scenario: Scenario, evaluate: Evaluate) -> None:
+    """Make a worker ready: it keeps the scenario, and leaves an interrupt to its parent."""
+    global _mine
+    _mine = scenario, evaluate
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _answer(points: Sequence[Changes]) -> list[Row]:
+    assert _mine is not None
+    scenario, evaluate = _mine
+    return [evaluate(scenario, point) for point in points]
+
+
+def _pool(scenario: Scenario, points: Sequence[Changes], workers: int, tell: Progress, evaluate: Evaluate) -> list[Row]:
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    chunks = _chunks(points, workers)
+    # "spawn" behaves the same on every system, and is safe beside the threads of a progress bar.
+    pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _start, (scenario, evaluate))
+    try:
+        rows: list[Row] = []
+        for answered in pool.map(_answer, chunks):
+            rows += answered
+            tell(len(answered))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return rows
+
+
+# ---- Ray -----------------------------------------------------------------------------------------
+
+
+def _ray(scenario: Scenario, points: Sequence[Changes], workers: int, tell: Progress, evaluate: Evaluate) -> list[Row]:
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtraError('engine "ray" needs Ray, which is not installed; pip install "wattline[ray]"') from None
+    mine = not ray.is_initialized()
+    if mine:
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        # On an existing cluster the cluster says how many workers there are.
+        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers, "include_dashboard": False}
+        ray.init(**quiet, **local)
+    try:
+        return list(_gather(ray, scenario, points, tell, evaluate))
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _gather(
+    ray: Any, scenario: Scenario, points: Sequence[Changes], tell: Progress, evaluate: Evaluate
+) -> Iterator[Row]:
+    """Keep every worker of the cluster busy, hold few results in flight, and yield rows in order."""
+    workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    shared = ray.put((scenario, evaluate))
+    task = ray.remote(_answer_shared)
+    chunks = _chunks(points, workers)
+    sent: dict[Any, int] = {}
+    done: dict[int, list[Row]] = {}
+    turn = 0
+    for number, chunk in enumerate(chunks):
+        sent[task.remote(shared, chunk)] = number
+        while len(sent) >= 4 * workers or (number == len(chunks) - 1 and sent):
+            ready, _ = ray.wait(list(sent), num_returns=1)
+            done[sent.pop(ready[0])] = ray.get(ready[0])
+            while turn in done:
+                rows = done.pop(turn)
+                tell(len(rows))
+                yield from rows
+                turn += 1
+
+
+def _answer_shared(shared: tuple[Scenario, Evaluate], points: Sequence[Changes]) -> list[Row]:
+    scenario, evaluate = shared
+    return [evaluate(scenario, point) for point in points]

@@ -1,0 +1,150 @@
+"""Predictions beside measurements, from files: tables of kernels in, predictions and their errors out."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError
+from .hardware import catalog
+from .hardware.facts import Sheet
+from .source import calibrate as calibration
+
+Column = NDArray[Any]
+
+
+def read_table(path: Path) -> dict[str, Column]:
+    """Read a CSV file (plain or .gz) as columns; those of numbers become numbers, an empty cell NaN."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        rows = list(csv.reader(raw.decode("utf-8-sig").splitlines()))
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV file: {error}") from None
+    rows = [row for row in rows if row]
+    if len(rows) < 2:
+        raise InputError(f"{path}: holds no rows; a line of column names and at least one row are needed")
+    heads, body = rows[0], rows[1:]
+    ragged = [number for number, row in enumerate(body, 2) if len(row) != len(heads)]
+    if ragged:
+        raise InputError(f"{path}: row {ragged[0]} has {len(body[ragged[0] - 2])} cells, expected {len(heads)}")
+    return {head.strip(): _column(cells) for head, cells in zip(heads, zip(*body, strict=True), strict=True)}
+
+
+def _column(cells: tuple[str, ...]) -> Column:
+    try:
+        numbers = np.array([float(cell) if cell.strip() else np.nan for cell in cells])
+    except ValueError:
+        return np.array([cell.strip() for cell in cells])
+    if np.isfinite(numbers).all() and (numbers == np.round(numbers)).all() and (np.abs(numbers) < 2**53).all():
+        return numbers.astype(np.int64)
+    return numbers
+
+
+def operators(inputs: Path, targets: Path | None = None, chip: str | None = None) -> dict[str, Any]:
+    """Predict every kernel of a table; compare with the measured columns where there are any.
+
+    Parameters
+    ----------
+    inputs : columns as `wattline.source.rows.COLUMNS`; `device` names the chip unless `chip` does.
+    targets : measured `latency` (ms) and `power` (W), by `row_id` or in the same order; those of
+        `inputs` where None.
+
+    Returns rows, metrics per target ("latency", "power", "energy_j") and predictions in the units
+    of the files: latency in ms, power in W.
+    """
+    table = read_table(inputs)
+    ids = table.get("row_id", np.arange(_length(table))).tolist()
+    guess = _predict(table, chip)
+    found = _targets(read_table(targets), ids, targets) if targets else table
+    return {
+        "rows": len(ids),
+        "metrics": _metrics(guess, found),
+        "predictions": [
+            {"row_id": i, **{name: values[n].item() for name, values in guess.items()}} for n, i in enumerate(ids)
+        ],
+    }
+
+
+def _length(table: Mapping[str, Column]) -> int:
+    return len(next(iter(table.values())))
+
+
+def _predict(table: dict[str, Column], chip: str | None) -> dict[str, Column]:
+    n = _length(table)
+    out: dict[str, Column] = {
+        k: np.zeros(n) for k in ("latency", "power", "energy_j", "latency_spread", "energy_spread")
+    }
+    out["extrapolated"] = np.zeros(n, dtype=bool)
+    if chip is None and "device" not in table:
+        raise InputError("the table has no column device, so the chip is not known; name it with --chip")
+    devices = np.full(n, chip) if chip else table["device"].astype(str)
+    for device in dict.fromkeys(devices.tolist()):
+        pick = devices == device
+        guess = calibration.predict_rows({k: v[pick] for k, v in table.items()}, find_chip(device))
+        out["latency"][pick] = 1e3 * guess.time
+        out["power"][pick] = guess.power
+        out["energy_j"][pick] = guess.energy
+        out["latency_spread"][pick], out["energy_spread"][pick] = guess.time_spread, guess.energy_spread
+        out["extrapolated"][pick] = guess.extrapolated
+    return out
+
+
+def find_chip(name: str) -> Sheet:
+    """Return the chip of a device's name as its driver gives it ("NVIDIA H200"), or of a catalog name or file."""
+    return catalog.chip(name.removeprefix("NVIDIA ").strip())
+
+
+def _targets(table: dict[str, Column], ids: list[Any], path: Path) -> dict[str, Column]:
+    """Return the targets in the order of the inputs."""
+    if "row_id" not in table:
+        if _length(table) != len(ids):
+            raise InputError(f"{path}: has {_length(table)} rows and no row_id, the inputs have {len(ids)}")
+        return table
+    where = {key: n for n, key in enumerate(table["row_id"].tolist())}
+    missing = [key for key in ids if key not in where]
+    if missing:
+        raise InputError(f"{path}: lacks row_id {missing[0]!r} ({len(missing)} of {len(ids)} missing)")
+    order = [where[key] for key in ids]
+    return {name: values[order] for name, values in table.items()}
+
+
+def _metrics(guess: Mapping[str, Column], found: Mapping[str, Column]) -> dict[str, Any]:
+    known = {name: found[name] for name in ("latency", "power") if name in found}
+    for name, values in known.items():
+        if values.dtype.kind not in "iuf" or not (np.isfinite(values).all() and (values > 0).all()):
+            raise InputError(f"column {name} must hold a positive number in every row")
+    if len(known) == 2:
+        known["energy_j"] = 1e-3 * known["latency"] * known["power"]
+    return {
+        name: {k: v for k, v in asdict(calibration.metrics(guess[name], values)).items() if k != "rows"}
+        for name, values in known.items()
+    }
+
+
+def calibrate(chip: str, rows: Path, output: Path | None = None) -> tuple[str, calibration.Report]:
+    """Fit a chip to measured rows; return its TOML sheet, only what changed, and the report."""
+    sheet = catalog.chip(chip)
+    source = rows.name
+    fitted, report = calibration.calibrate(sheet, read_table(rows), source=source)
+    base = (
+        os.path.relpath(Path(chip).resolve(), (output or Path()).resolve().parent)
+        if chip.endswith(".toml")
+        else sheet.name
+    )
+    lines = [f'name = "{sheet.name}-calibrated"', f'base = "{base}"', ""]
+    for key, (before, after) in report.changes.items():
+        if after != before:
+            fact = fitted.facts[key]
+            lines.append(f'{key} = ["{fact.value:.6g}{f" {fact.unit}" if fact.unit else ""}", "fitted to {source}"]')
+    return "\n".join(lines) + "\n", report

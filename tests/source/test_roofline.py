@@ -1,0 +1,241 @@
+"""Tests for `wattline.source.roofline` and the physics beneath it: laws, closed forms, witnesses."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wattline.errors import InputError
+from wattline.hardware.catalog import chip, node
+from wattline.source import shapes
+from wattline.source.base import Device
+from wattline.source.collective import collective
+from wattline.source.residual import adjust
+from wattline.source.roofline import Roofline
+from wattline.source.silicon import Silicon
+from wattline.source.work import cost, soft_max
+from wattline.workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
+
+CHIPS = ["a100-sxm-80gb", "h100-sxm", "h200-sxm", "b200-sxm", "l40s", "mi300x"]
+H100 = Device(chip("h100-sxm"), node("hgx-h100"))
+PLAIN = Roofline(residual=False)
+
+sizes = st.integers(4, 14).map(lambda e: float(2**e)) | st.integers(16, 16384).map(float)
+
+
+@st.composite
+def operators(draw: st.DrawFn) -> Operator:
+    """One operator of any kind."""
+    kind = draw(st.sampled_from(["gemm", "grouped", "prefill", "decode", "backward", "elementwise", "collective"]))
+    m, n, k = draw(sizes), draw(sizes), draw(sizes)
+    if kind == "gemm":
+        return Gemm(name="g", m=m, n=n, k=k)
+    if kind == "grouped":
+        return GroupedGemm(name="m", tokens=m, top_k=4, experts=64, local_experts=32, n=n, k=k, active=min(32.0, m))
+    if kind in ("prefill", "backward"):
+        return Attention(
+            name="a", batch=2, query=m, context=m, heads=16, kv_heads=4, head_dim=128, value_dim=128, phase=kind
+        )
+    if kind == "decode":
+        return Attention(
+            name="d", batch=8, query=1, context=m, heads=16, kv_heads=4, head_dim=128, value_dim=128, phase=kind
+        )
+    if kind == "elementwise":
+        return Elementwise(name="e", read=m * n, write=m * n, ops=m * n)
+    return Collective(name="c", op=draw(st.sampled_from(["all_reduce", "all_gather", "send"])), size=m * n, ranks=4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(operators(), min_size=1, max_size=6), st.sampled_from(CHIPS))
+def test_parts_sum_to_the_energy_of_the_chip(work: list[Operator], name: str) -> None:
+    """Every joule belongs to a named component, and average power lies between waiting and the limit."""
+    sheet = chip(name)
+    points = Roofline().points(work, Device(sheet, node("hgx-h100")))
+    assert np.allclose(sum(points.parts.values()), points.energy)
+    assert np.all(points.time > 0)
+    assert all(np.all(joules >= 0) for joules in points.parts.values())
+    assert np.allclose(points.parts["waiting"], sheet["power.waiting"] * points.time)
+    assert np.all(points.power >= sheet["power.waiting"] * (1 - 1e-9))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(operators(), min_size=1, max_size=4), st.floats(0.3, 1.0))
+def test_power_never_exceeds_the_limit_unless_at_the_lowest_clock(work: list[Operator], share: float) -> None:
+    """The clock falls until average power fits; only at the lowest clock may it not."""
+    device = Device(H100.chip.with_({"power.limit": 700.0 * share}), H100.node)
+    silicon = Silicon.of(device.chip)
+    answer = cost(Roofline().works(work, silicon, device.node), silicon, silicon.clocks())
+    over = answer.power > silicon.limit * (1 + 1e-6)
+    assert np.all(answer.clock[over] <= silicon.clock_min * 1.001)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(operators(), min_size=1, max_size=4))
+def test_time_never_rises_with_clock(work: list[Operator]) -> None:
+    """A faster clock never takes longer, throttled or not."""
+    points = Roofline().points(work, H100)
+    assert np.all(np.diff(points.time) <= 1e-6 * points.time[:-1])
+
+
+@settings(deadline=None, max_examples=60)
+@given(operators(), st.floats(1, 1e4))
+def test_repeat_multiplies_time_and_energy(one: Operator, times: float) -> None:
+    """An operator repeated r times costs r times as much at every clock."""
+    once, often = (Roofline().points([o], H100) for o in (one, replace(one, repeat=times)))
+    assert np.allclose(often.time, times * once.time, rtol=1e-6)
+    assert np.allclose(often.energy, times * once.energy, rtol=1e-6)
+
+
+@settings(deadline=None, max_examples=100)
+@given(sizes, sizes, sizes, st.sampled_from(["m", "n", "k"]), st.sampled_from(CHIPS))
+def test_twice_the_product_never_costs_less(m: float, n: float, k: float, grow: str, name: str) -> None:
+    """Doubling any side of a product never takes less time or energy."""
+    shape = {"m": m, "n": n, "k": k}
+    device = Device(chip(name), H100.node)
+    small = PLAIN.points([Gemm(name="s", **shape)], device)
+    large = PLAIN.points([Gemm(name="l", **(shape | {grow: 2 * shape[grow]}))], device)
+    assert np.all(large.time >= small.time * (1 - 1e-3))
+    assert np.all(large.energy >= small.energy * (1 - 1e-2))
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_voltage_is_flat_below_the_knee_and_then_rises(name: str) -> None:
+    """V(f) is V_min up to the knee, V_max at the top clock and never falls."""
+    silicon = Silicon.of(chip(name))
+    grid = silicon.clocks()
+    volts = silicon.volts(grid)
+    assert np.all(volts[grid <= silicon.knee] == silicon.volt_min)
+    assert volts[-1] == pytest.approx(silicon.volt_max)
+    assert np.all(np.diff(volts) >= 0)
+
+
+def test_memory_bound_work_hardly_slows_at_a_lower_clock() -> None:
+    """A gigabyte copied at 70 % of the top clock takes at most a tenth longer and less energy."""
+    copy = Elementwise(name="copy", read=1e9, write=1e9)
+    points = Roofline().points([copy], H100, np.array([0.7, 1.0]) * 1980e6)
+    assert points.time[0] < 1.1 * points.time[1]
+    assert points.energy[0] < points.energy[1]
+
+
+def test_compute_bound_work_slows_with_the_clock() -> None:
+    """A large product far below the power limit takes time in inverse proportion to the clock."""
+    points = PLAIN.points([Gemm(name="g", m=16384, n=16384, k=16384)], H100, np.array([500e6, 1000e6]))
+    assert points.time[0] / points.time[1] == pytest.approx(2.0, rel=0.03)
+
+
+def test_energy_has_an_interior_least_clock() -> None:
+    """Standing power punishes the slowest clocks and voltage the fastest: least energy lies between."""
+    points = Roofline().points([Gemm(name="g", m=8192, n=8192, k=8192)], H100)
+    best = int(np.argmin(points.energy))
+    assert 0 < best < len(points.clock) - 1
+    assert points.clock[best] <= 1.3 * Silicon.of(H100.chip).knee
+
+
+def test_a_lower_limit_stretches_time_of_compute_bound_work() -> None:
+    """At 400 W a product that wants 700 W runs slower, at less energy."""
+    product = [Gemm(name="g", m=8192, n=8192, k=8192)]
+    free = Roofline().points(product, H100, np.array([1980e6]))
+    held = Roofline().points(product, Device(H100.chip.with_({"power.limit": "400 W"}), H100.node), np.array([1980e6]))
+    assert held.time[0] > 1.1 * free.time[0]
+    assert held.energy[0] < free.energy[0]
+    assert held.power[0] <= 400.0 * (1 + 1e-6)
+
+
+def test_setting_a_fact_of_the_sheet_takes_effect() -> None:
+    """Half the energy per byte of main memory halves that component and nothing else."""
+    copy = [Elementwise(name="copy", read=1e9, write=1e9)]
+    before = Roofline().points(copy, H100, np.array([1980e6]))
+    half = H100.chip.with_({"memory.hbm.energy": H100.chip["memory.hbm.energy"] / 2})
+    after = Roofline().points(copy, Device(half, H100.node), np.array([1980e6]))
+    assert after.parts["memory.hbm"][0] == pytest.approx(before.parts["memory.hbm"][0] / 2)
+    assert after.time[0] == before.time[0]
+
+
+def test_soft_max_lies_between_the_longest_and_the_sum() -> None:
+    """Closed form: equal times t, n of them, give n^(1/p) t."""
+    t = np.array([1.0, 2.0])
+    assert np.allclose(soft_max(4.0, t, t), 2**0.25 * t)
+    assert np.array_equal(soft_max(4.0, 0 * t, 0 * t), 0 * t)
+
+
+def test_ring_all_reduce_approaches_its_closed_form() -> None:
+    """Large all-reduce: 2 (p - 1) / p bytes over the link's effective bandwidth."""
+    silicon = Silicon.of(H100.chip)
+    size, p = 8e9, 8.0
+    work = collective(silicon, H100.node, "all_reduce", np.asarray(size), np.asarray(p))
+    ideal = 2 * size * (p - 1) / p / (450e9 * silicon.shape["link.efficiency"])
+    assert float(work.link) == pytest.approx(ideal, rel=0.01)
+
+
+def test_a_collective_of_one_rank_costs_nothing() -> None:
+    """Nothing is sent, launched or waited for."""
+    silicon = Silicon.of(H100.chip)
+    answer = cost([collective(silicon, H100.node, "all_reduce", np.asarray(1e9), np.asarray(1.0))], silicon)
+    assert answer.time[0] == 0.0
+    assert answer.energy[0] == 0.0
+
+
+def test_nothing_to_do_takes_no_time() -> None:
+    """An empty list of operators costs zero seconds and zero joules."""
+    points = Roofline().points([], H100)
+    assert not points.time.any()
+    assert not points.energy.any()
+
+
+# Published witnesses, not used in the fit. LLMCompass (Zhang et al., ISCA 2024; github.com/
+# PrincetonUniversity/LLMCompass, BSD-3) measured fp16 products on an A100: (m, n, k, milliseconds).
+A100_PRODUCTS = [
+    (64, 12288, 12288, 0.1900),
+    (256, 12288, 12288, 0.3185),
+    (1024, 12288, 12288, 1.1990),
+    (4096, 12288, 12288, 4.4576),
+    (8192, 2048, 2048, 0.2818),
+    (8192, 4096, 4096, 1.0210),
+    (8192, 8192, 8192, 3.9614),
+    (8192, 16384, 16384, 15.0087),
+]
+
+
+@pytest.mark.parametrize(("m", "n", "k", "measured"), A100_PRODUCTS)
+def test_a100_products_from_its_datasheet(m: int, n: int, k: int, measured: float) -> None:
+    """A chip without rows of its own is predicted within a quarter on products."""
+    product = Gemm(name="g", m=m, n=n, k=k, a="fp16", b="fp16", c="fp16", precision="fp16")
+    points = Roofline().points([product], Device(chip("a100-sxm-40gb"), node("hgx-a100")), np.array([1410e6]))
+    assert 1e3 * points.time[0] == pytest.approx(measured, rel=0.25)
+
+
+def test_sources_say_how_sure_they_are() -> None:
+    """Measured chips are `calibrated`, others `modelled` with a wider spread; odd shapes are marked."""
+    product = [Gemm(name="g", m=4096, n=4096, k=4096)]
+    h200 = Roofline().points(product, Device(chip("h200-sxm"), H100.node), np.array([1980e6]))
+    h100 = Roofline().points(product, H100, np.array([1980e6]))
+    assert (h200.provenance, h100.provenance) == ("calibrated", "modelled")
+    assert h200.uncertainty < h100.uncertainty
+    assert not h200.extrapolated
+    huge = Roofline().points([Gemm(name="g", m=4096, n=4e6, k=4096)], Device(chip("h200-sxm"), H100.node))
+    assert huge.extrapolated
+    assert huge.uncertainty > h200.uncertainty
+
+
+def test_unknown_precision_is_refused_by_name() -> None:
+    """A precision that neither the formats nor the chip know raises and lists what is known."""
+    with pytest.raises(InputError, match=r"fp3.*known"):
+        Roofline().points([Gemm(name="g", m=1, n=1, k=1, a="fp3")], H100)
+    with pytest.raises(InputError, match=r"compute\.rate\.fp4"):
+        Roofline().points([Gemm(name="g", m=1, n=1, k=1, precision="fp4")], H100)
+
+
+def test_ten_thousand_configurations_in_a_second() -> None:
+    """Fifteen operator slots, 10,000 configurations, one clock: within a second on one core."""
+    silicon = Silicon.of(H100.chip)
+    batch = np.random.default_rng(0).integers(1, 512, 10_000).astype(float)
+    start = time.perf_counter()
+    works = [shapes.gemm(silicon, batch, 8192.0, 8192.0) for _ in range(9)]
+    works += [shapes.attention(silicon, batch, 1.0, 4096.0, 32.0, 8.0, 128.0, 128.0, phase="decode") for _ in range(2)]
+    works += [shapes.elementwise(silicon, batch * 1e5, 1e5) for _ in range(4)]
+    answer = cost([adjust(w, silicon) for w in works], silicon)
+    assert answer.time.shape == (10_000,)
+    assert time.perf_counter() - start < 1.0
