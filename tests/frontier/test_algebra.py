@@ -678,3 +678,29 @@ def test_choices_compare_by_the_leaf_they_came_from():
     assert F.plan(0) != F.plan(1)
     assert F.plan(0) != frontier(F.time, F.energy, knobs=[{"clock": 3}, {"clock": 2}, {"clock": 1}]).plan(0)
     assert repr(F.plan(0)[0]) == "Choice(knobs={'clock': 3}, share=1.0, time=1.0, energy=9.0, index=0)"
+
+
+# ---- rounding, case by case ----------------------------------------------------------------------
+
+
+def test_a_segment_lost_to_rounding_leaves_no_two_points_at_one_time():
+    """Beside a second, 1e-20 s vanish: the sum keeps the cheaper of two points that became simultaneous."""
+    f = frontier([0, 1e-20], [1, 0]).hull() + frontier([1, 2], [1, 0]).hull()
+    assert points(f) == [(1.0, 1.0), (2.0, 0.0)]
+
+
+def test_a_hull_an_ulp_from_convex_still_plans_its_own_seconds():
+    """law 8: segments whose prices rounding put out of order are taken in order, not each for the other."""
+    dented = dataclasses.replace(frontier([0, 1, 10], [10, 9 + 1e-14, 0]), reading="hull")
+    for other in (frontier([0, 1], [1, 0]).hull(), frontier([0, 1], [100, 0]).hull(), frontier([1], [1]).hull()):
+        f = dented + other
+        for deadline in np.linspace(float(f.time[0]), float(f.time[-1]), 23):
+            assert sum(c.time for c in f.by(deadline).plan) == pytest.approx(deadline, abs=1e-12)
+
+
+def test_the_envelope_of_a_thinned_and_a_full_frontier_keeps_the_larger_slack():
+    """What is chosen may come from either side, so the looser bound holds."""
+    thin = frontier([1, 2, 3], [3, 2, 1]).thin(2)
+    full = frontier([9], [0])
+    assert thin.slack == 1.0
+    assert [(thin | full).slack, (full | thin).slack, best(thin, full).slack] == [1.0, 1.0, 1.0]

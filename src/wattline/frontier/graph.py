@@ -188,9 +188,9 @@ class _Network:
         source, target = int(number[source]), int(number[target])
         pointer, arc, other, place = _flow.incidence(events, tail, head)
 
-        steepest = [np.max(-np.diff(e) / np.diff(t), initial=0.0) for t, e in hulls]
-        self.tick = 2.0 ** (np.ceil(np.log2(max(early.max(), 1e-300))) - TIME_BITS)
-        self.watt = 2.0 ** (np.ceil(np.log2(max(np.sum(np.array(steepest)[self.nodes]), 1e-300))) - PRICE_BITS)
+        steepest = np.array([np.max(-np.diff(e) / np.diff(t), initial=0.0) for t, e in hulls])
+        self.tick = _unit(early.max(), TIME_BITS)
+        self.watt = _unit(steepest[self.nodes].sum(), PRICE_BITS)
         first, length, flow_at = self._levels()
         self.arrays = (
             tail.astype(np.uint32), head.astype(np.uint32), first[kind], first[kind + 1] - 1, pointer, arc, other, place,
@@ -204,7 +204,10 @@ class _Network:
     def _levels(self) -> tuple[Ints, Ints, Ints]:
         """Level tables of every class, in ticks; class 0 is the bare precedence."""
         lengths, flows = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)]
-        for t, e in self.hulls:
+        used = set(np.unique(self.nodes).tolist())
+        for c, (t, e) in enumerate(self.hulls):
+            if c not in used:  # its numbers may not fit the scale; one level keeps the place
+                t, e = np.zeros(1), np.zeros(1)
             ticks = np.rint(t / self.tick).astype(np.int64)
             slope = np.rint(-np.diff(e) / np.diff(t) / self.watt).astype(np.int64)
             slope = np.minimum.accumulate(slope)  # rounding may undo convexity by a tick
@@ -223,7 +226,7 @@ class _Network:
         count = int(np.clip(CHECKPOINT_BYTES // state, 2, CHECKPOINTS)) & ~1
         keep = np.empty((count, len(self.time)), np.int64), np.empty((count, len(self.flow)), np.int64)
         prices = np.empty(count, np.int64)
-        begin = int(np.rint(start_price / self.watt))
+        begin = int(min(start_price / self.watt, 2.0**61))
         done, price, _, kept, sweeps = _flow.advance(
             self.arrays, self.time.copy(), self.flow.copy(), 0, begin, -1, keep[0], keep[1], prices
         )
@@ -244,6 +247,7 @@ class _Network:
         assert self.kept is not None
         times, flows, prices = self.kept
         source, target = self.arrays[-2:]
+        done = min(done, times[0, target] - times[0, source])
         k = int(np.flatnonzero(times[:, target] - times[:, source] >= done)[-1])
         event = times[k].copy()
         none = np.empty((0, len(event)), np.int64), np.empty((0, len(self.flow)), np.int64)
@@ -262,6 +266,11 @@ class _Network:
             duration[mine] = np.clip((end - start)[mine], t[0], t[-1])
             energy += float(np.interp(duration[mine], t, e).sum())
         return Schedule(start, end, duration, flow[:n] * self.watt, energy)
+
+
+def _unit(largest: float, bits: int) -> float:
+    """Return the power of two that counts `largest` with about 2**bits; 1 for nothing."""
+    return float(2.0 ** (np.ceil(np.log2(largest)) - bits)) if largest > 0 else 1.0
 
 
 def _integers(name: str, value: ArrayLike, dimensions: int) -> Ints:

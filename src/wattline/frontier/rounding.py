@@ -20,6 +20,7 @@ Ints = NDArray[np.int64]
 SHARES = (1.0, 0.9, 1.1)  # factors on the exact prices: three plans to start from, in each direction of time
 RATES = np.r_[np.geomspace(1.0, 1e-2, 12), 0.0, 0.0]  # of the dearest second: spare time goes to the best savings first
 ROUNDS = 4  # of trading and spending spare time
+NEGLIGIBLE = 1e-9  # of a node's duration: not worth a switch
 TRIALS = 400_000  # about how many trades to look at in a round
 
 
@@ -48,6 +49,40 @@ class DiscretePlan:
     energy: float
     bound: float
     gap: float
+
+
+@dataclass(frozen=True)
+class SwitchPlan:
+    """At most two adjacent hull settings per node, the faster one first, with one switch inside. It meets the bound.
+
+    Attributes
+    ----------
+    fast, slow : (n,) integers
+        Vertices of the hull of the node's class; equal where no switch is needed.
+    share : (n,) array
+        Part of the node's work, 0 to 1, done at `fast`.
+    start, duration : (n,) arrays
+        Seconds.
+    time : float
+        Completion time in seconds, at most the deadline.
+    energy, bound, gap
+        As in `DiscretePlan`; the gap is 0 up to rounding. Switching itself is taken to cost nothing.
+    """
+
+    fast: Ints
+    slow: Ints
+    share: Floats
+    start: Floats
+    duration: Floats
+    time: float
+    energy: float
+    bound: float
+    gap: float
+
+
+def _gap(energy: float, bound: float, frontier: GraphFrontier, deadline: float) -> float:
+    total = abs(bound + frontier.waiting_power * deadline)
+    return (energy - bound) / total if total > 0 else 0.0 if energy <= bound else float("inf")
 
 
 class _Tables:
@@ -131,5 +166,31 @@ def round_discrete(dag: Dag, frontier: GraphFrontier, options: Sequence[Hull], d
         float((start + time[best]).max()),
         least,
         bound,
-        (least - bound) / (bound + frontier.waiting_power * deadline),
+        _gap(least, bound, frontier, deadline),
     )
+
+
+def round_switch_once(dag: Dag, frontier: GraphFrontier, hulls: Sequence[Hull], deadline: float) -> SwitchPlan:
+    """Realise the exact optimum at `deadline` (seconds) by one switch of setting inside each node that needs it."""
+    deadline = min(deadline, float(frontier.time[-1]))
+    exact = frontier.schedule(deadline)
+    fast, slow = np.zeros(len(dag.nodes), np.int64), np.zeros(len(dag.nodes), np.int64)
+    share = np.ones(len(dag.nodes))
+    energy = 0.0
+    for c, hull in enumerate(hulls):
+        t, e = (np.atleast_1d(np.asarray(x, dtype=float)) for x in hull)
+        mine = np.flatnonzero(dag.nodes == c)
+        duration = exact.duration[mine]
+        fast[mine] = np.clip(np.searchsorted(t, duration, side="right") - 1, 0, len(t) - 1)
+        slow[mine] = np.minimum(fast[mine] + 1, len(t) - 1)
+        near = np.abs(t[slow[mine]] - duration) <= NEGLIGIBLE * duration
+        fast[mine] = np.where(near, slow[mine], fast[mine])
+        near |= np.abs(t[fast[mine]] - duration) <= NEGLIGIBLE * duration
+        slow[mine] = np.where(near, fast[mine], slow[mine])
+        width = t[slow[mine]] - t[fast[mine]]
+        share[mine] = np.where(near, 1.0, (t[slow[mine]] - duration) / np.where(near, 1.0, width))
+        energy += float((share[mine] * e[fast[mine]] + (1 - share[mine]) * e[slow[mine]]).sum())
+    bound = frontier.energy_at(deadline)
+    gap = _gap(energy, bound, frontier, deadline)
+    finish = float((exact.start + exact.duration).max())
+    return SwitchPlan(fast, slow, share, exact.start, exact.duration, finish, energy, bound, gap)

@@ -177,12 +177,9 @@ def rhythm(load: Load, batch: float, chunk: float) -> Rhythm:
     tokens = min(rate * load.entering / share, room)
     share = min(rate * load.entering / tokens, 1.0)
     tokens = rate * load.entering / share
-    # Median of a Poisson number: about rate - 1/3 + 0.02 / rate, and 0 below ln 2 (Choi 1994).
-    median = max(rate - 1.0 / 3.0 + 0.02 / rate, 0.0) if rate > np.log(2.0) else 0.0
-    middle = min(median * load.entering, tokens) if share < 1.0 else tokens
-    if share > 0.5 and middle == 0.0:
-        middle = tokens * (2.0 * share - 1.0)
-    return Rhythm(float(share), rate / share, float(tokens), float(middle))
+    # Median of a compound Poisson sum of exponential prompts: within 0.04 of 1 - ln 2 / rate of its mean.
+    middle = max(rate - np.log(2.0), 0.0) * load.entering if share < 1.0 else tokens
+    return Rhythm(float(share), rate / share, float(tokens), float(min(middle, tokens)))
 
 
 def chunks(load: Load, tokens: float, chunk: float) -> tuple[tuple[float, float, float], ...]:
@@ -276,8 +273,12 @@ def busiest(operator: Operator, ranks: int) -> Operator:
         return operator
     local = operator.local_experts
     spread = np.sqrt(operator.active * (1.0 - operator.active / local))
-    more = float(np.interp(np.log2(ranks), *_LARGEST)) * spread
-    return replace(operator, active=float(min(operator.active + more, local)))
+    return replace(operator, active=float(min(operator.active + largest(ranks) * spread, local)))
+
+
+def largest(ranks: int) -> float:
+    """Return by how many standard deviations the busiest of `ranks` is expected above the mean."""
+    return float(np.interp(np.log2(ranks), *_LARGEST))
 
 
 # Expected largest of 2^i standard normal draws, i = 0 to 6 (Tippett, Biometrika 1925; order statistics).
@@ -294,12 +295,15 @@ def kind_of(operator: Operator) -> str:
 @dataclass(frozen=True)
 class Beat:
     """What else makes up a step: (n, 1) running requests, new prompts, visual tokens among them, and 1
-    where its kernels are launched one by one."""
+    where its kernels are launched one by one; seconds to read its logits (fp32) once; standard
+    deviations by which the busiest expert rank lies above the mean."""
 
     batch: Array
     prompts: Array
     visual: Array
     loose: Array
+    logits: Array
+    crowd: Array
 
 
 def host_time(work: Sums, beat: Beat, c: Constants) -> Array:
@@ -316,7 +320,8 @@ def host_time(work: Sums, beat: Beat, c: Constants) -> Array:
 def run(work: Sums, beat: Beat, c: Constants, waiting: float, asynchronous: bool) -> tuple[Array, dict[str, Array]]:
     """Return (n, clocks) seconds of a step and its joules by component."""
     busy = sum((c[f"time.{kind}"] * work.busy[kind] for kind in KINDS), np.zeros_like(work.standing))
-    busy = busy + c["gap.step"] + c["gap.sequence"] * beat.batch
+    busy = busy + c["expert.imbalance"] * beat.crowd * c["time.grouped_gemm"] * work.busy["grouped_gemm"]
+    busy = busy + c["gap.step"] + c["gap.logits"] * beat.logits
     busy = busy + c["gap.kernel"] * work.launches + c["gap.meeting"] * work.meetings
     host = host_time(work, beat, c)
     time = longer(busy, host, c["host.exponent"]) if asynchronous else busy + host
@@ -376,7 +381,7 @@ def assemble(
     time = (1 - f) * t0 + f * t1
     zero = np.zeros_like(t0)
     parts = {n: (1 - f) * e0.get(n, zero) + f * e1.get(n, zero) for n in {**e0, **e1}}
-    at = _limited(np.sum([*parts.values()], axis=0) / time, limit, grid, asked)
+    at = _limited(np.sum([*parts.values()], axis=0) / time, c["limit.share"] * limit, grid, asked)
     median = t0 + work.median * (t1 - t0)
     return Table(
         _read(time, grid, at), _read(t0, grid, at), _read(median, grid, at),
@@ -420,8 +425,10 @@ def work_of(replica: Replica, load: Load, batch: float, device: Device, source: 
     mixed += vision_operators(patches, max(beat.prompts, 1.0), parallel.tensor, precision.activation)
     one = np.ones((1, 1))
     visual = load.visual * beat.tokens / max(load.entering, 1.0)
-    free = Beat(batch * one, 0.0 * one, 0.0 * one, (batch > graph) * one)
-    full = Beat(batch * one, beat.prompts * one, visual * one, one)
+    logits = 4.0 * model.vocab / device.chip["memory.hbm.bandwidth"] / parallel.data
+    crowd = largest(parallel.expert) * one
+    free = Beat(batch * one, 0.0 * one, 0.0 * one, (batch > graph) * one, logits * batch * one, crowd)
+    full = Beat(batch * one, beat.prompts * one, visual * one, one, logits * (batch + beat.prompts) * one, crowd)
     median = beat.median / beat.tokens if beat.tokens > 0 else 0.0
     return Parts(
         sums(decode, device, source, grid, parallel.expert), sums(mixed, device, source, grid, parallel.expert),

@@ -22,6 +22,7 @@ from ..errors import ScenarioError
 from ..frontier.algebra import Frontier, total
 from ..frontier.graph import Dag, GraphFrontier, solve
 from ..frontier.path import longest_path, start_times
+from ..frontier.rounding import round_discrete
 from ..hardware.chip import clocks as chip_clocks
 from ..hardware.cluster import Cluster
 from ..source.base import Array, Device, Points, Source
@@ -218,7 +219,8 @@ def plan_training(
     costs = costs.stretched(stretch)
     baseline = run(work, costs.points, fastest, groups)
 
-    pipeline = _pipeline(work, costs, over, groups, limited=power_limit is not None or goal.kind == "power")
+    limited = power_limit is not None or goal.kind == "power"
+    pipeline = _pipeline(work, costs, over, groups, limited=limited)
     whole = total([_as_frontier(pipeline), _steps(work, costs).hull()])
     scale = job.iterations / job.goodput
     time = whole.time * scale
@@ -227,6 +229,8 @@ def plan_training(
     choice = choose(time, energy, base_time, goal, rates, power_limit)
     settings, bound = _realise(work, costs, pipeline, whole, choice.time / scale)
     chosen = run(work, costs.points, settings, groups)
+    # Beyond least energy only a power limit asks for more time.
+    useful = slice(None) if limited else slice(int(np.argmin(energy)) + 1)
     outcomes = [_outcome(i, job, cluster, over, rates) for i in (chosen, baseline)]
     bound_energy = over.total(groups * bound[1], bound[0]) * scale
     spread = _spread(work, costs, settings)
@@ -234,9 +238,9 @@ def plan_training(
         kind="training",
         title=title or f"{job.model.name} on {cluster.devices} x {cluster.chip.name}",
         work="the whole job",
-        time_s=time,
-        energy_j=energy,
-        power_w=energy / time,
+        time_s=time[useful],
+        energy_j=energy[useful],
+        power_w=energy[useful] / time[useful],
         chosen=replace(outcomes[0], knobs=_knobs(work, costs, settings)),
         baseline=replace(outcomes[1], knobs=({"scope": "all", "clock_hz": float(costs.points[0].clock[top])},)),
         goal=choice.text,
@@ -356,15 +360,10 @@ def _realise(
     steps = tuple(_by(costs.frontiers[entry], slack) for entry in work.steps)
     used = max(float(costs.points[e].time[i]) for e, i in zip(work.steps, steps, strict=True))
     options = [(costs.frontiers[e].time, costs.frontiers[e].energy) for e in work.kinds]
-    option = round_down(pipeline, options, work, in_graph + max(0.0, slack - used))
+    plan = round_discrete(work.dag, pipeline, options, in_graph + max(0.0, slack - used))
     origin = [costs.frontiers[e].indices for e in work.kinds]
-    nodes = np.array([origin[k][o] for k, o in zip(work.graph.kind, option, strict=True)])
+    nodes = np.array([origin[k][o] for k, o in zip(work.graph.kind, plan.option, strict=True)])
     return Settings(nodes, steps), (point.time, point.total)
-
-
-def round_down(pipeline, options, work, time):
-    d = pipeline.durations(max(time, pipeline.time[0]))
-    return [int(np.searchsorted(options[k][0], x * (1 + 1e-12), side="right")) - 1 for k, x in zip(work.graph.kind, d)]
 
 
 def _by(frontier: Frontier, deadline: float) -> int:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 LINE, CHOSEN, BASELINE = "#2f7fc1", "#d2522d", "#7a828e"
 LESS, MORE = "#2c8f6b", "#8a63c9"
 
-# Most points of a frontier, parameters of an elasticity, and tasks of a timeline that are drawn.
-POINTS, PARAMETERS, TASKS = 300, 15, 4000
+# Most points of a frontier, parameters of an elasticity, and tasks of a timeline, in all and on
+# average per stage, that are drawn: more could not be told apart.
+POINTS, PARAMETERS, TASKS, TASKS_PER_STAGE = 300, 15, 4000, 160
 WIDTH: Final = 680
 
 _INK: Final = {"light": ("#1b1f24", "#4a525c", "#dfe3e8"), "dark": ("#eceff3", "#b4bcc6", "#39414b")}
@@ -99,8 +100,7 @@ def frontier(answer: Answer) -> alt.LayerChart:
 
 
 def _point(what: str, time: float, energy: float, power: float, answer: Answer, t: float, e: float) -> dict[str, Any]:
-    slower = time / answer.baseline.time_s - 1
-    saved = 1 - energy / answer.baseline.energy_j
+    base = answer.baseline
     return {
         "what": what,
         "t": _short(time * t),
@@ -108,7 +108,8 @@ def _point(what: str, time: float, energy: float, power: float, answer: Answer, 
         "time": show(float(time), "s", 4),
         "energy": show(float(energy), "J", 4),
         "power": show(float(power), "W"),
-        "against maximum clocks": f"{_signed(slower)} time, {_signed(-saved)} energy",
+        "against maximum clocks": f"{words.change(base.time_s, time)} time, "
+        f"{words.change(base.energy_j, energy)} energy",
     }
 
 
@@ -225,11 +226,12 @@ def timeline(answer: Answer) -> alt.Chart:
 
 
 def window(answer: Answer) -> tuple[list[Mapping[str, Any]], str]:
-    """Return the first `TASKS` computations by start, and a note where that is not all of them."""
+    """Return the first computations by start, as many as can be told apart, and a note where not all."""
     tasks = sorted(answer.timeline, key=lambda k: (k["start_s"], k["stage"]))
-    if len(tasks) <= TASKS:
+    most = min(TASKS, TASKS_PER_STAGE * len({k["stage"] for k in tasks}))
+    if len(tasks) <= most:
         return tasks, ""
-    return tasks[:TASKS], f" (the first {TASKS:,} of {len(tasks):,} computations)"
+    return tasks[:most], f" (its first {most:,} of {len(tasks):,} computations)"
 
 
 def choices(answer: Answer) -> alt.VConcatChart | None:
@@ -237,10 +239,10 @@ def choices(answer: Answer) -> alt.VConcatChart | None:
     import altair as alt
 
     first = _first(answer)
-    if "time_s" not in first or not {"clock_hz", "batch"} & first.keys():
+    if "tpot_s" not in first or not {"clock_hz", "batch"} & first.keys():
         return None
     unit, factor = words.scale(float(answer.time_s[0]), "s")
-    rows = [{"t": _short(k["time_s"] * factor), **_shown(k)} for k in answer.timeline]
+    rows = [{"t": _short(k["tpot_s"] * factor), **_shown(k)} for k in _thinned(answer)]
     panels = []
     for key, title in (("clock_hz", "Clock, MHz"), ("batch", "Batch, requests")):
         if key not in first:
@@ -254,6 +256,10 @@ def choices(answer: Answer) -> alt.VConcatChart | None:
             .properties(width=WIDTH, height=150)
         )
     return alt.vconcat(*panels)
+
+
+def _thinned(answer: Answer) -> list[Mapping[str, Any]]:
+    return [answer.timeline[i] for i in _thin(len(answer.timeline), POINTS)]
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,10 +285,6 @@ def _thin(count: int, most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def _short(number: float) -> float:
     return float(f"{number:.6g}")
-
-
-def _signed(change: float) -> str:
-    return f"{'+' if change > 0 else '-'}{words.percent(abs(change))}" if abs(change) >= 5e-5 else "same"
 
 
 # ---- files ---------------------------------------------------------------------------------------

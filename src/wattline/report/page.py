@@ -26,6 +26,7 @@ from .terminal import compare
 _POLICY: Final = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
 )
+_SNIPPET: Final = "window.vegaEmbed = vegaEmbed;"
 _KNOBS = 200
 _ABOUT: Final[Mapping[str, str]] = {
     "frontier": (
@@ -103,7 +104,7 @@ def _head(answer: Answer) -> str:
     chosen, won = answer.chosen, answer.savings
     figures = [
         ("Energy", show(chosen.energy_j, "J"), f"± {words.percent(answer.uncertainty, 2)}, for {answer.work}"),
-        ("Time", show(chosen.time_s, "s"), f"{_signed(-won['time'])} against maximum clocks"),
+        ("Time", show(chosen.time_s, "s"), _slower(answer)),
         ("Average power", show(chosen.average_power_w, "W"), "whole facility"),
         ("Saved", words.percent(won["energy"]), f"{show(answer.baseline.energy_j - chosen.energy_j, 'J')} of energy"),
     ]
@@ -126,8 +127,9 @@ def _kept(text: str) -> str:
     return re.sub(r"(?<=\d) (?=(?:%|[a-zA-Zµ]{1,4})(?![a-zA-Z]))", "&nbsp;", escape(text))
 
 
-def _signed(change: float) -> str:
-    return f"{'+' if change > 0 else '-'}{words.percent(abs(change))}" if abs(change) >= 5e-5 else "no change"
+def _slower(answer: Answer) -> str:
+    change = words.change(answer.baseline.time_s, answer.chosen.time_s)
+    return "as with maximum clocks" if change == "=" else f"{change} against maximum clocks"
 
 
 def _sections(answer: Answer, drawn: Mapping[str, Any]) -> Iterable[str]:

@@ -66,7 +66,7 @@ def compare(answer: Answer) -> list[tuple[str, str, str, str]]:
         before, after = _quantity(answer.baseline, key), _quantity(answer.chosen, key)
         if before is None or after is None:
             return name, words.value(key, before) if before is not None else "", words.value(key, after), ""
-        return name, words.value(key, before), words.value(key, after), _change(before, after)
+        return name, words.value(key, before), words.value(key, after), words.change(before, after)
 
     main = [("time_s", "Time"), ("energy_j", "Energy"), ("average_power_w", "Average power")]
     return [row(k, n) for k, n in main] + [row(k, words.figure(k)) for k in answer.chosen.figures]
@@ -77,24 +77,18 @@ def _quantity(outcome: Outcome, key: str) -> float | None:
     return own.get(key, outcome.figures.get(key))
 
 
-def _change(before: float, after: float) -> str:
-    if not before or abs(after / before - 1) < 5e-5:
-        return "="
-    return f"{'+' if after > before else '-'}{words.percent(abs(after / before - 1))}"
-
-
 def _parts(answer: Answer, console: Console) -> RenderableType:
     table = _grid("left", "right", "right", "left")
     table.columns[0].no_wrap = True
     rows = words.share_out(answer.chosen.breakdown_j)
     width = max(8, min(30, console.width - 62))
-    for name, joules, share in rows[:_PARTS]:
+    shown = [row for row in rows[:_PARTS] if row[2] >= 1e-3]
+    for name, joules, share in shown:
         bar = Text("█" * max(1, round(share / rows[0][2] * width)), style=words.COLOURS[words.layer(name)])
         table.add_row(words.component(name), show(joules, "J"), words.percent(share), bar)
-    if len(rows) > _PARTS:
-        rest = sum(joules for _, joules, _ in rows[_PARTS:])
-        share = sum(s for _, _, s in rows[_PARTS:])
-        table.add_row(f"{len(rows) - _PARTS} smaller parts", show(rest, "J"), words.percent(share), "")
+    if len(rows) > len(shown):
+        rest = rows[len(shown) :]
+        table.add_row("Everything else", show(sum(r[1] for r in rest), "J"), words.percent(sum(r[2] for r in rest)), "")
     return table
 
 

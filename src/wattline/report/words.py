@@ -62,6 +62,34 @@ _FIGURES: Final[Mapping[str, str]] = {
     "batch": "Requests in a batch",
 }
 
+# Shorter than the sentence of the key, for those that often stand at the top.
+_PARAMETERS: Final[Mapping[str, str]] = {
+    "chip.voltage.min": "Lowest core voltage",
+    "chip.voltage.max": "Core voltage at the highest clock",
+    "chip.voltage.knee": "Highest clock at the lowest voltage",
+    "chip.power.waiting": "Chip power while awake and waiting",
+    "chip.power.leakage": "Leakage power",
+    "chip.power.clock_tree": "Clock distribution power",
+    "chip.memory.hbm.energy": "Main memory energy per byte",
+    "chip.memory.hbm.bandwidth": "Main memory bandwidth",
+    "chip.memory.l2.energy": "On-chip cache energy per byte",
+    "chip.memory.l2.bandwidth": "On-chip cache bandwidth",
+    "chip.link.nvlink.bandwidth": "Bandwidth inside a node",
+    "chip.link.nvlink.energy": "Energy per byte inside a node",
+    "chip.overhead.launch": "Time between kernels",
+    "node.host.power": "Host power",
+    "node.fan.fraction": "Fan and conversion share",
+    "node.nic.power": "Network adapter power",
+    "node.nic.switch": "Network switch power",
+    "node.nic.bandwidth": "Bandwidth between nodes",
+    "train.mfu": "Assumed model FLOP utilisation",
+    "train.tokens": "Tokens",
+    "train.goodput": "Goodput",
+    "site.pue": "PUE",
+}
+
+_ORDER: Final = ("forward", "backward", "backward_input", "backward_weight", "step")
+
 PROPORTIONAL: Final = ("site.pue", "train.tokens", "train.goodput")
 
 _ACRONYMS: Final = {"mfu": "MFU", "ttft": "TTFT", "tpot": "TPOT", "kv": "KV", "usd": "USD"}
@@ -97,8 +125,10 @@ def parameter(name: str) -> str:
     """Return what a parameter of the elasticity is called.
 
     >>> parameter("chip.memory.hbm.energy")
-    'Energy per byte moved to or from main memory'
+    'Main memory energy per byte'
     """
+    if name in _PARAMETERS:
+        return _PARAMETERS[name]
     if name in KEYS:
         return _first(KEYS[name].text)
     section, _, key = name.partition(".")
@@ -108,7 +138,7 @@ def parameter(name: str) -> str:
     if key.startswith("compute."):
         what = "Arithmetic rate" if ".rate." in key else "Energy per operation"
         return f"{what}, {key.rpartition('.')[2]}"
-    return text if section == "chip" else f"{text} (node)"
+    return text if section == "chip" or "node" in text else f"{text} (node)"
 
 
 def _first(text: str) -> str:
@@ -128,15 +158,31 @@ def saving(elasticity: float) -> str:
 
 
 def figure(name: str) -> str:
-    """Return what a figure is called: its known name, or its key without the unit."""
+    """Return what a figure is called: its known name, or its key without the unit.
+
+    >>> figure("requests_per_s"), figure("cost_usd_per_million_tokens"), figure("energy_per_request_j")
+    ('Requests per second', 'Cost per million tokens', 'Energy per request')
+    """
     if name in _FIGURES:
         return _FIGURES[name]
-    stem = next((name.removesuffix(s) for s, unit in _SUFFIXES if name.endswith(s) and unit != "/s"), name)
+    if name.endswith("_per_s"):
+        return _plain(f"{name}econd")
+    _, stem = _unit(name)
     return _plain(stem)
 
 
+def _unit(name: str) -> tuple[str, str]:
+    """Return the unit a key ends in, or carries before a "per", and the key without it."""
+    for suffix, unit in _SUFFIXES:
+        if name.endswith(suffix):
+            return unit, name.removesuffix(suffix)
+        if f"{suffix}_per_" in name:
+            return unit, name.replace(f"{suffix}_per_", "_per_")
+    return "", name
+
+
 def value(name: str, number: Any) -> str:
-    """Write a figure with the unit its name ends in.
+    """Write a figure with the unit its name carries.
 
     >>> value("iteration_s", 12.5), value("mfu", 0.412), value("clock_hz", 1.98e9)
     ('12.5 s', '41.2 %', '1,980 MHz')
@@ -145,7 +191,7 @@ def value(name: str, number: Any) -> str:
         return compact(number) if isinstance(number, Sequence) and not isinstance(number, str) else str(number)
     if name == "clock" or name.endswith("clock_hz"):
         return f"{number / 1e6:,.0f} MHz"
-    unit = next((unit for suffix, unit in _SUFFIXES if name.endswith(suffix)), "")
+    unit, _ = _unit(name)
     if unit == "/s":
         return f"{show(float(number), '', 4)} /s"
     if not unit and any(word in name for word in _FRACTIONS) and abs(number) <= 1:
@@ -157,7 +203,7 @@ def percent(share: float, digits: int = 3) -> str:
     """Write a share as percent with `digits` significant digits, and no more than two decimals."""
     points = 100.0 * share
     if abs(points) < 0.005:
-        return "0 %"
+        return "0 %" if points == 0 else "< 0.01 %"
     whole = len(str(int(abs(points))))
     text = f"{points:,.{max(0, min(2, digits - whole))}f}"
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
@@ -213,15 +259,31 @@ def headline(answer: Answer) -> Sentence:
         cost = f"Serving {answer.title} takes {show(chosen.energy_j, 'J')} for {answer.work}{pace}."
     if abs(won["energy"]) < 5e-4:
         return Sentence(cost, "At this goal, maximum clocks are already the least energy.")
-    pace = "at the same speed" if abs(won["time"]) < 5e-4 else f"running {_pace(answer)}"
+    pace = "at the same speed" if abs(won["time"]) < 5e-4 else _pace(answer)
+    start = f"{pace[:1].upper()}{pace[1:]}"
     if won["energy"] < 0:
-        return Sentence(cost, f"Meeting the goal {pace} costs {percent(-won['energy'])} more than maximum clocks.")
-    return Sentence(cost, f"{pace[:1].upper()}{pace[1:]} saves {percent(won['energy'])} against maximum clocks.")
+        return Sentence(cost, f"{start} costs {percent(-won['energy'])} more than maximum clocks.")
+    return Sentence(cost, f"{start} saves {percent(won['energy'])} against maximum clocks.")
 
 
 def _pace(answer: Answer) -> str:
-    change = answer.chosen.time_s / answer.baseline.time_s - 1.0
-    return f"{percent(abs(change))} {'slower' if change > 0 else 'faster'}"
+    after, before = answer.chosen.time_s, answer.baseline.time_s
+    if answer.kind == "serving":
+        return f"taking {show(after, 's')} rather than {show(before, 's')} for {answer.work}"
+    return f"running {percent(abs(after / before - 1.0))} {'slower' if after > before else 'faster'}"
+
+
+def change(before: float, after: float) -> str:
+    """Say how much a figure changed: "+2 %", "-11.6 %", "x 4.2", or "=".
+
+    >>> change(100, 102), change(11.7, 49.1), change(1, 1)
+    ('+2 %', 'x 4.2', '=')
+    """
+    if not before or abs(after / before - 1) < 5e-5:
+        return "="
+    if after > 2 * before:
+        return f"x {after / before:.2g}"
+    return f"{'+' if after > before else '-'}{percent(abs(after / before - 1))}"
 
 
 def trust(answer: Answer) -> str:
@@ -261,7 +323,7 @@ def largest(elasticity: Mapping[str, float], count: int) -> list[tuple[str, floa
 def proportional(elasticity: Mapping[str, float]) -> str:
     """Say which parameters scale all energy alike; empty where there are none."""
     names = [parameter(name) for name in PROPORTIONAL if name in elasticity]
-    return f"One for one, as ever: {'; '.join(names).lower()}." if names else ""
+    return f"One for one, as in every plan: {', '.join(names)}." if names else ""
 
 
 # ---- knobs ---------------------------------------------------------------------------------------
@@ -303,7 +365,8 @@ def knob_table(knobs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
     """Return heads and rows that sum the knobs up: one row per stage, or one per knob."""
     clocks = staged(knobs)
     if clocks:
-        names = list(dict.fromkeys(c.instruction for c in clocks))
+        names = sorted({c.instruction for c in clocks}, key=lambda n: (_ORDER.index(n) if n in _ORDER else 9, n))
+        names.sort(key=lambda n: _ORDER.index(n) if n in _ORDER else len(_ORDER))
         cells = {(c.stage, c.instruction): str(c) for c in clocks}
         rows = [[str(s), *(cells.get((s, n), "") for n in names)] for s in sorted({c.stage for c in clocks})]
         return ["Stage", *(f"{_plain(n)}, MHz" for n in names)], rows

@@ -38,7 +38,7 @@ def collective(
         seconds = np.minimum(seconds, size * (p - 1.0) / rate + np.where(p > 1, latency, 0.0))
     hidden = 1.0 - np.asarray(overlap, dtype=np.float64)
     nbytes = 2.0 * sent
-    dram = nbytes / (chip.shape["dram.efficiency"] * chip.hbm_bandwidth)
+    dram = nbytes / (chip.shape["vector.dram_efficiency"] * chip.hbm_bandwidth)
     return work(
         "fp32", link=seconds * hidden, dram=dram * hidden, fixed=np.where(p > 1, chip.launch, 0.0) * hidden,
         e_link=sent * energy, e_dram=nbytes * chip.hbm_energy, e_l2=nbytes * chip.l2_energy,

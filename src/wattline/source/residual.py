@@ -83,7 +83,7 @@ def alone(work: Work, chip: Silicon) -> tuple[Array, Array, Array]:
     busy = busy + work.ramp * s
     time = busy + work.fixed
     leakage, tree = chip.standing(clock)
-    standing = chip.waiting + leakage + tree * work.lit * busy / time
+    standing = chip.waiting + (leakage + tree) * work.lit * busy / time
     joules = (work.e_core + work.e_l2) * chip.swing(clock) + work.e_dram + work.e_link
     return time, standing + joules / time, standing
 

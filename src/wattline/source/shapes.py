@@ -283,7 +283,7 @@ def elementwise(
     s = chip.shape
     nbytes = read + write
     # Little's law: bytes in flight grow with the size of the kernel until the bandwidth is full.
-    dram = nbytes / (s["dram.efficiency"] * chip.hbm_bandwidth)
+    dram = nbytes / (s["vector.dram_efficiency"] * chip.hbm_bandwidth)
     core = ops / (chip.rate_of("fp32") * s["vector.efficiency"])
     l2 = nbytes / (chip.l2_bandwidth * s["gemm.l2_efficiency"])
     return work(

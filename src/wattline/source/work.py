@@ -33,7 +33,8 @@ class Work:
         level, and in filling and draining the machine; they scale with 1/clock.
     dram, link, fixed : seconds whatever the clock.
     e_core, e_l2 : joules switched at the reference voltage. e_dram, e_link : joules.
-    lit : share of the compute units at work, what clock distribution is paid for.
+    lit : share of the compute units at work; clock distribution, and leakage beyond that of the
+        waiting chip, are paid for those alone.
     slow, warm : factors on time and on switched energy, from the learned residual.
     repeat : how many times over.
     net, hints : which learned correction applies, and the logarithms of the shape it reads.
@@ -122,7 +123,7 @@ class Stack:
         return cls(**times, lit=lit, switched=switched, steady=steady)
 
     def time(self, clock: Array, chip: Silicon) -> tuple[Array, Array]:
-        """Return (n,) seconds of each piece at its `clock`, and those with clock distribution lit."""
+        """Return (n,) seconds of each piece at its `clock`, and those with its units lit."""
         p = chip.shape["overlap.exponent"]
         s = chip.clock_ref / clock
         busy = soft_max(p, self.core * s, self.l2 * s, self.dram, self.link)
@@ -193,7 +194,7 @@ def _watts(stack: Stack, chip: Silicon, clock: Array) -> Array:
     switched = sum(stack.switched.values()) * chip.swing(clock)
     moved = switched + sum(stack.steady.values())
     time, lit = stack.time(clock, chip)
-    return np.asarray(chip.waiting + leakage + (moved + tree * lit) / np.where(time > 0, time, 1.0))
+    return np.asarray(chip.waiting + (moved + (leakage + tree) * lit) / np.where(time > 0, time, 1.0))
 
 
 def _throttle(stack: Stack, chip: Silicon, asked: Array, limit: Array) -> Array:
@@ -218,5 +219,5 @@ def _bill(stack: Stack, chip: Silicon, clock: Array) -> tuple[Array, dict[str, A
     leakage, tree = chip.standing(clock)
     parts = {name: joules * square for name, joules in stack.switched.items()}
     parts |= dict(stack.steady)
-    parts |= {"leakage": leakage * time, "clock_tree": tree * lit, "waiting": chip.waiting * time}
+    parts |= {"leakage": leakage * lit, "clock_tree": tree * lit, "waiting": chip.waiting * time}
     return time, parts
