@@ -48,6 +48,7 @@ class Load:
         than that where lengths vary, for long requests run longer.
     visual : tokens of images or video frames in the prompt, besides `prompt`.
     patches : patches the vision encoder reads for them.
+    cached : share of the prompt tokens that the prefix cache already holds, in [0, 1).
     """
 
     prompt: float
@@ -55,6 +56,7 @@ class Load:
     context: float | None = None
     visual: float = 0.0
     patches: float = 0.0
+    cached: float = 0.0
 
     def __post_init__(self) -> None:
         if self.prompt < 0 or self.output < 1 or self.visual < 0 or self.patches < 0 or self.entering < 1:
@@ -67,6 +69,11 @@ class Load:
     def entering(self) -> float:
         """Prompt tokens, visual ones included."""
         return self.prompt + self.visual
+
+    @property
+    def fresh(self) -> float:
+        """Prompt tokens to be computed."""
+        return max(self.entering * (1.0 - self.cached), 1.0)
 
     @property
     def seen(self) -> float:
@@ -174,11 +181,11 @@ def rhythm(load: Load, batch: float, chunk: float) -> Rhythm:
     rate = batch / load.output
     room = max(chunk - batch, 1.0)
     share = -np.expm1(-rate)
-    tokens = min(rate * load.entering / share, room)
-    share = min(rate * load.entering / tokens, 1.0)
-    tokens = rate * load.entering / share
+    tokens = min(rate * load.fresh / share, room)
+    share = min(rate * load.fresh / tokens, 1.0)
+    tokens = rate * load.fresh / share
     # Median of a compound Poisson sum of exponential prompts: within 0.04 of 1 - ln 2 / rate of its mean.
-    middle = max(rate - np.log(2.0), 0.0) * load.entering if share < 1.0 else tokens
+    middle = max(rate - np.log(2.0), 0.0) * load.fresh if share < 1.0 else tokens
     return Rhythm(float(share), rate / share, float(tokens), float(min(middle, tokens)))
 
 
@@ -186,10 +193,10 @@ def chunks(load: Load, tokens: float, chunk: float) -> tuple[tuple[float, float,
     """Return `tokens` of prompts as (new, context, how many) entries of at most `chunk` tokens each."""
     if tokens <= 0:
         return ()
-    whole = load.entering
+    whole = load.fresh
     if whole <= chunk:
-        return ((whole, whole, tokens / whole),)
-    return ((chunk, (whole + chunk) / 2.0, tokens / chunk),)
+        return ((whole, load.entering, tokens / whole),)
+    return ((chunk, (whole + chunk + load.entering - load.fresh) / 2.0, tokens / chunk),)
 
 
 # A vision encoder as most models have it: 27 layers, 1152 wide, 4304 inside, 16 heads (SigLIP-SO400M,
@@ -421,10 +428,10 @@ def work_of(replica: Replica, load: Load, batch: float, device: Device, source: 
     entries = chunks(load, beat.tokens, replica.chunk)
     decode = step_operators(model, parallel, (), batch, load.seen, precision)
     mixed = step_operators(model, parallel, entries, batch, load.seen, precision)
-    patches = load.patches * beat.tokens / max(load.entering, 1.0)
+    patches = load.patches * beat.tokens / load.fresh
     mixed += vision_operators(patches, max(beat.prompts, 1.0), parallel.tensor, precision.activation)
     one = np.ones((1, 1))
-    visual = load.visual * beat.tokens / max(load.entering, 1.0)
+    visual = load.visual * beat.tokens / load.fresh
     logits = 4.0 * model.vocab / device.chip["memory.hbm.bandwidth"] / parallel.data
     crowd = largest(parallel.expert) * one
     free = Beat(batch * one, 0.0 * one, 0.0 * one, (batch > graph) * one, logits * batch * one, crowd)

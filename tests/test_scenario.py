@@ -1,0 +1,141 @@
+"""Tests for `wattline.scenario`: one file in, one answer out, and clear words for bad input."""
+
+from pathlib import Path
+
+import pytest
+
+from wattline import scenario as sc
+from wattline.errors import CapacityError, GoalError, InputError, ScenarioError, UnitError, WattlineError
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+TRAIN = {
+    "model": {"name": "llama-3.1-8b"},
+    "hardware": {"chip": "h100-sxm", "nodes": 1},
+    "train": {"tokens": "1B", "sequence": 2048, "global_batch": 32, "tensor": 2, "pipeline": 4, "recompute": "full"},
+}
+SERVE = {
+    "model": {"name": "llama-3.1-8b"},
+    "hardware": {"chip": "h100-sxm", "chips_per_node": 1},
+    "serve": {"rate": "4 req/s", "tpot": "50 ms"},
+}
+
+
+def changed(base: dict, **sections: dict) -> dict:
+    return {**base, **{name: {**base.get(name, {}), **keys} for name, keys in sections.items()}}
+
+
+def answer(data: dict, **changes: object):
+    return sc.solve(sc.parse(data).with_({k.replace("__", "."): v for k, v in changes.items()}), detail=False)
+
+
+def test_values_are_si_inside() -> None:
+    """Text with units is read once; counts take the suffixes the field uses."""
+    s = sc.parse(changed(TRAIN, site={"price": "80 USD/MWh", "pue": 1.2}, goal={"max_slowdown": "2 %"}))
+    assert s["train.tokens"] == 1e9
+    assert s["site.price"] == pytest.approx(80 / 3.6e9)
+    assert s["goal.max_slowdown"] == pytest.approx(0.02)
+
+
+def test_set_replaces_any_value_at_any_layer() -> None:
+    """Software, silicon and site are changed the same way, and the answer moves."""
+    base = answer(TRAIN)
+    dearer = sc.solve(sc.parse(TRAIN).with_({"chip.memory.hbm.energy": "20 pJ/bit"}), detail=False)
+    assert dearer.baseline.breakdown_j["chip.memory.hbm"] > 2 * base.baseline.breakdown_j["chip.memory.hbm"]
+    assert sc.solve(sc.parse(TRAIN).with_({"site.pue": "1.5"}), detail=False).chosen.energy_j == pytest.approx(
+        1.5 * base.chosen.energy_j, rel=1e-3
+    )
+    other = sc.solve(sc.parse(TRAIN).with_({"hardware.chip": "h200-sxm"}), detail=False)
+    assert "H200" in other.title
+
+
+def test_a_new_goal_takes_the_place_of_the_old() -> None:
+    """A scenario has one goal, also after --set."""
+    s = sc.parse(changed(TRAIN, goal={"max_slowdown": "2 %"})).with_({"goal.deadline": "30 d"})
+    assert sc.goal_of(s).kind == "deadline"
+
+
+def test_a_hugging_face_config_will_do_for_a_model(tmp_path: Path) -> None:
+    """model.config takes a path beside the scenario file."""
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32,'
+        ' "num_key_value_heads": 8, "intermediate_size": 8192, "vocab_size": 128256, "tie_word_embeddings": true,'
+        ' "torch_dtype": "bfloat16"}'
+    )
+    (tmp_path / "s.toml").write_text(
+        '[model]\nconfig = "config.json"\n[hardware]\nchip = "h100-sxm"\nchips_per_node = 1\n[serve]\ntpot = "50 ms"\n'
+    )
+    a = sc.solve(sc.load(tmp_path / "s.toml"), detail=False)
+    assert a.chosen.time_s <= 0.05
+
+
+def test_every_default_used_is_an_assumption() -> None:
+    """What the user did not say, the answer says."""
+    text = " ".join(answer(TRAIN).assumptions)
+    assert "train.overlap" in text
+    assert "hardware.node = hgx-h100" in text
+    assert "train.tokens" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"train": {"tensr": 2}}, ScenarioError, r"unknown key train.tensr; did you mean 'tensor'\?"),
+        ({"tran": {"tensor": 2}}, ScenarioError, r"unknown section \[tran\]; did you mean 'train'\?"),
+        ({"site": {"price": "80 USD"}}, UnitError, r"site.price: '80 USD' is in USD, expected USD/J"),
+        ({"site": {"price": 80}}, UnitError, r"site.price: 80 has no unit"),
+        ({"site": {"pue": float("nan")}}, UnitError, r"site.pue: nan is not a finite number"),
+        ({"site": {"pue": 0.9}}, ScenarioError, r"site.pue must be between 1 and 5, got 0.9"),
+        ({"train": {"tensor": 6}}, ScenarioError, r"train.tensor = 6 does not divide 32 attention heads; try 4 or 8"),
+        ({"train": {"pipeline": 64, "tensor": 1}}, ScenarioError, r"train.pipeline = 64 needs 64 layers or more"),
+        ({"train": {"tensor": 2.5}}, ScenarioError, r"train.tensor must be a whole number, got 2.5"),
+        ({"train": {"schedule": "2f2b"}}, ScenarioError, r"train.schedule = '2f2b' is not known"),
+        ({"train": {"global_batch": 0}}, ScenarioError, r"train.global_batch must be at least 1"),
+        ({"hardware": {"chip": "h1000"}}, InputError, r"chip 'h1000' is not in the catalog; did you mean"),
+        ({"model": {"name": "lama-3.1-8b"}}, InputError, r"did you mean 'llama-3.1-8b'"),
+        ({"hardware": {"chips_per_node": 9}}, ScenarioError, r"hardware.chips_per_node = 9 but node hgx-h100 has 8; try 8"),
+        ({"chip": {"memory": {"hbm": {"enrgy": "2 pJ/bit"}}}}, ScenarioError, r"unknown key chip.memory.hbm.enrgy; did you"),
+        ({"chip": {"memory": {"hbm": {"energy": "2 W"}}}}, UnitError, r"memory.hbm.energy: '2 W' is in W"),
+        ({"goal": {"max_slowdown": "1 %", "deadline": "3 d"}}, ScenarioError, r"\[goal\] takes one key"),
+        ({"goal": {"cost": "3 USD"}}, ScenarioError, r"needs site.price"),
+        ({"goal": {"deadline": "1 s"}}, GoalError, r"cannot be met: the fastest plan takes"),
+        ({"model": {"name": "llama-3.1-405b"}}, CapacityError, r"does not fit: needs .* has .*; try"),
+        ({"serve": {"rate": "1 req/s"}}, ScenarioError, r"\[train\] or \[serve\], not both"),
+    ],
+)
+def test_bad_input_gets_one_clear_sentence(changes: dict, error: type[WattlineError], words: str) -> None:
+    """Each message names the key, the value and what would work."""
+    with pytest.raises(error, match=words) as caught:
+        answer(changed(TRAIN, **changes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"serve": {"tpot": "1 ms"}}, GoalError, r"serve.tpot = 1 ms cannot be met: the best is"),
+        ({"serve": {"rate": "5000 req/s"}}, GoalError, r"split it over \d+ replicas"),
+        ({"model": {"name": "llama-3.1-70b"}}, CapacityError, r"does not fit"),
+        ({"goal": {"deadline": "3 d"}}, ScenarioError, r"goal.deadline is not a goal for serving"),
+        ({"serve": {"requests": "missing.csv"}}, InputError, r"requests missing.csv: cannot be read"),
+    ],
+)
+def test_bad_serving_input_too(changes: dict, error: type[WattlineError], words: str) -> None:
+    """Serving names which promise fails and by how much."""
+    with pytest.raises(error, match=words):
+        answer(changed(SERVE, **changes))
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """A missing file and broken TOML are one sentence each."""
+    with pytest.raises(InputError, match=r"none.toml: cannot be read \(No such file"):
+        sc.load(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("[model\n")
+    with pytest.raises(InputError, match="not valid TOML"):
+        sc.load(tmp_path / "bad.toml")
+    with pytest.raises(ScenarioError, match="says no work; add a"):
+        sc.solve(sc.parse({"model": {"name": "llama-3.1-8b"}}))
+    with pytest.raises(ScenarioError, match=r"hardware.chip must be given"):
+        sc.solve(sc.parse({"model": {"name": "llama-3.1-8b"}, "serve": {"prompt": 8}}))
+    with pytest.raises(ScenarioError, match="names no model"):
+        sc.solve(sc.parse({"hardware": {"chip": "h100-sxm"}, "serve": {"prompt": 8}}))
