@@ -73,8 +73,10 @@ class Scenario:
         section, _, name = key.partition(".")
         if section in ("chip", "node"):
             _check_fact(section, name)
-            changed = {**getattr(self, section), name: value}
-            return replace(self, **{section: changed}, text={**self.text, key: value})
+            text = {**self.text, key: value}
+            if section == "chip":
+                return replace(self, chip={**self.chip, name: value}, text=text)
+            return replace(self, node={**self.node, name: value}, text=text)
         if not name:
             raise ScenarioError(f"a key has the form section.name, got {key!r}; e.g. hardware.chip")
         values = {**self.values, key: schema.lookup(key).read(value)}

@@ -46,7 +46,7 @@ class Key:
             if isinstance(number, bool) or not isinstance(number, (int, float)) or number != int(number):
                 raise ScenarioError(f"{self.path} must be a whole number, got {value!r}")
             return self._bounded(int(number), value)
-        return self._bounded(parse(value, self.kind, key=self.path), value)  # type: ignore[arg-type]
+        return self._bounded(parse(value, self.kind, key=self.path), value)
 
     def _text(self, value: object) -> str:
         if not isinstance(value, str) or not value:

@@ -27,8 +27,12 @@ ENGINES: Final = ("local", "ray")
 
 # Seconds a sweep runs in this process before it starts others: a small one never pays for a pool.
 PATIENCE: Final = 1.0
-# Most points sent to a worker at once: few enough that progress shows and an interrupt is quick.
-CHUNK: Final = 64
+# Most points sent to a worker at once, and about how many seconds of work: progress must show.
+CHUNK, STRIDE = 64, 0.5
+
+# Sections that change what a plan is worth and not how it is found: points that differ only here
+# are answered one after the other, by the same worker, which can keep what they share.
+_LIGHT: Final = ("goal.", "site.")
 
 
 def grid(axes: Mapping[str, Sequence[Any]], fixed: Changes | None = None) -> list[dict[str, Any]]:
@@ -70,11 +74,32 @@ def sweep(
         raise InputError(f"jobs must be 1 or more, got {jobs}")
     workers = jobs or _cores()
     tell = progress or (lambda _: None)
+    order = sorted(range(len(points)), key=lambda i: _heavy(points[i]))
+    queue = [points[i] for i in order]
     if engine == "ray":
-        return _ray(scenario, points, workers, tell, evaluate)
+        rows = _ray(scenario, queue, workers, tell, evaluate)
+    else:
+        rows = _local(scenario, queue, workers, tell, evaluate)
+    out: list[Row] = [{}] * len(rows)
+    for place, row in zip(order, rows, strict=True):
+        out[place] = row
+    return out
+
+
+def _heavy(point: Changes) -> str:
+    return repr([(key, value) for key, value in point.items() if not key.startswith(_LIGHT)])
+
+
+def _local(
+    scenario: Scenario, points: Sequence[Changes], workers: int, tell: Progress, evaluate: Evaluate
+) -> list[Row]:
+    start = time.monotonic()
     rows = _here(scenario, points, tell, evaluate, PATIENCE if workers > 1 else float("inf"))
     rest = points[len(rows) :]
-    return rows + (_pool(scenario, rest, workers, tell, evaluate) if rest else [])
+    if not rest:
+        return rows
+    chunks = _chunks(rest, workers, (time.monotonic() - start) / len(rows))
+    return rows + _pool(scenario, chunks, workers, tell, evaluate)
 
 
 def _cores() -> int:
@@ -97,9 +122,9 @@ def _here(
     return rows
 
 
-def _chunks(points: Sequence[Changes], workers: int) -> list[Sequence[Changes]]:
-    """Cut the points into chunks: several per worker, so that none waits long for the last one."""
-    size = max(1, min(CHUNK, len(points) // (8 * workers)))
+def _chunks(points: Sequence[Changes], workers: int, each: float = 0.0) -> list[Sequence[Changes]]:
+    """Cut the points into chunks, several per worker so that none waits long; `each`: seconds per point."""
+    size = max(1, min(CHUNK, len(points) // (8 * workers), int(STRIDE / each) if each else CHUNK))
     return [points[i : i + size] for i in range(0, len(points), size)]
 
 
@@ -109,10 +134,10 @@ _mine: tuple[Scenario, Evaluate] | None = None
 
 
 def _start(scenario: Scenario, evaluate: Evaluate) -> None:
-    """Make a worker ready: it keeps the scenario, and leaves an interrupt to its parent."""
+    """Make a worker ready: it keeps the scenario, and an interrupt ends it at once and without a word."""
     global _mine
     _mine = scenario, evaluate
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _answer(points: Sequence[Changes]) -> list[Row]:
@@ -121,11 +146,12 @@ def _answer(points: Sequence[Changes]) -> list[Row]:
     return [evaluate(scenario, point) for point in points]
 
 
-def _pool(scenario: Scenario, points: Sequence[Changes], workers: int, tell: Progress, evaluate: Evaluate) -> list[Row]:
+def _pool(
+    scenario: Scenario, chunks: Sequence[Sequence[Changes]], workers: int, tell: Progress, evaluate: Evaluate
+) -> list[Row]:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    chunks = _chunks(points, workers)
     # "spawn" behaves the same on every system, and is safe beside the threads of a progress bar.
     pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _start, (scenario, evaluate))
     try:

@@ -21,7 +21,6 @@ def test_a_slowdown_is_counted_from_the_baseline() -> None:
     c = pick("max_slowdown", 0.1)
     assert c.time == pytest.approx(11.0)
     assert c.price == pytest.approx(10.0)
-    assert c.relative
 
 
 def test_nothing_is_gained_beyond_least_energy() -> None:

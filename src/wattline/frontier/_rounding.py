@@ -71,13 +71,13 @@ def reclaim(
     node: Ints,
     after: Floats,
     deadline: float,
-    rate: float,
+    rates: Floats,
     pick: Ints,
     first: Ints,
     time: Floats,
     energy: Floats,
 ) -> None:
-    """Slow nodes down, in `order`, where that saves at least `rate` watts and delays nothing beyond `deadline`.
+    """Slow nodes down, in `order`, where that saves at least `rates` (n,) watts and delays nothing beyond `deadline`.
 
     `after` is the longest path from each node's end, with the picks as they are; `pick` is changed in place.
     """
@@ -91,10 +91,48 @@ def reclaim(
         for o in range(now + 1, first[node[v] + 1]):
             if latest + time[o] + after[v] > deadline:
                 break
-            if energy[now] - energy[o] >= rate * (time[o] - time[now]):
+            if energy[now] - energy[o] >= rates[v] * (time[o] - time[now]):
                 best = o
         pick[v] = best
         reach[v] = latest + time[best]
+
+
+@compiled
+def shake(
+    ahead: Ints, before: Ints, sources: Ints, behind: Ints, after: Ints, targets: Ints, node: Ints, deadline: float,
+    prices: Floats, width: int, rounds: int, seed: int, pick: Ints, first: Ints, time: Floats, energy: Floats,
+) -> None:
+    """Hasten a few nodes that are near in time, spend the time won elsewhere, keep what is no worse; `rounds` times.
+
+    Nodes are numbered in time; `ahead` and `behind` are that order and its reverse. At most `width` nodes are hastened
+    at a time. `pick` is changed in place and always meets `deadline`.
+    """  # fmt: skip
+    np.random.seed(seed)
+    n = len(node)
+    trial = pick.copy()
+    rates = np.empty(n)
+    for _ in range(rounds):
+        trial[:] = pick
+        start = np.random.randint(0, n)
+        for v in range(start, min(n, start + np.random.randint(1, width + 1))):
+            if trial[v] > first[node[v]] and np.random.random() < 0.4:
+                trial[v] -= 1
+        eager = np.random.random()
+        for turn in range(3):
+            for v in range(n):
+                rates[v] = prices[v] * eager * np.random.random() if turn < 2 else 0.0
+            eager *= 0.3
+            if (turn + start) % 2 == 0:
+                rest = longest(behind, after, targets, node, trial, time)
+                reclaim(ahead, before, sources, node, rest, deadline, rates, trial, first, time, energy)
+            else:
+                rest = longest(ahead, before, sources, node, trial, time)
+                reclaim(behind, after, targets, node, rest, deadline, rates, trial, first, time, energy)
+        change = 0.0
+        for v in range(n):
+            change += energy[trial[v]] - energy[pick[v]]
+        if change <= 0.0:
+            pick[:] = trial
 
 
 @compiled

@@ -21,6 +21,7 @@ SHARES = (1.0, 0.9, 1.1)  # factors on the exact prices: three plans to start fr
 RATES = np.r_[np.geomspace(1.0, 1e-2, 12), 0.0, 0.0]  # of the dearest second: spare time goes to the best savings first
 ROUNDS = 4  # of trading and spending spare time
 NEGLIGIBLE = 1e-9  # of a node's duration: not worth a switch
+SHAKES = 5_000_000  # about how many nodes to visit while shaking the best plan
 TRIALS = 400_000  # about how many trades to look at in a round
 
 
@@ -138,7 +139,7 @@ def round_discrete(dag: Dag, frontier: GraphFrontier, options: Sequence[Hull], d
         for turn, rate in enumerate(rates):
             one, other = (forward, backward) if turn % 2 else (backward, forward)
             rest = _rounding.longest(*other, pick, time)
-            _rounding.reclaim(*one, rest, deadline + slack, rate, pick, first, time, energy)
+            _rounding.reclaim(*one, rest, deadline + slack, np.full(n, rate), pick, first, time, energy)
 
     best, least = np.zeros(n, np.int64), np.inf
     for direction, end in zip((forward, backward), ends, strict=True):
@@ -157,6 +158,11 @@ def round_discrete(dag: Dag, frontier: GraphFrontier, options: Sequence[Hull], d
             total = float(energy[pick].sum())
             if total < least:
                 best, least = pick, total
+    _rounding.shake(
+        ahead, *before, ahead[::-1].copy(), *after, node, deadline + slack,
+        price, int(np.clip(n // 8, 2, 64)), SHAKES // n, 0, best, first, time, energy,
+    )  # fmt: skip
+    least = float(energy[best].sum())
     start = _rounding.longest(*forward, best, time)
     bound = frontier.energy_at(deadline)
     return DiscretePlan(

@@ -28,7 +28,8 @@ def hardware(cluster: Cluster, change: Callable[[Cluster], float]) -> dict[str, 
     for sheet in (cluster.chip, cluster.node):
         for key in sheet:
             if _moves(sheet, key):
-                changed = replace(cluster, **{sheet.kind: sheet.scaled(key, 1.0 + STEP)})
+                dearer = sheet.scaled(key, 1.0 + STEP)
+                changed = replace(cluster, chip=dearer) if sheet is cluster.chip else replace(cluster, node=dearer)
                 out[f"{sheet.kind}.{key}"] = change(changed) / STEP
     used = {name: value for name, value in out.items() if abs(value) > 1e-9}
     return dict(sorted(used.items(), key=lambda item: -abs(item[1])))

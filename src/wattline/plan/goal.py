@@ -13,16 +13,11 @@ from .answer import Array, Goal, Rates
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen `time` (s) against the baseline's, in words, and the `price` of a second (W) where time binds.
-
-    `relative`: the limit on time is a share of the baseline's time.
-    """
+    """The chosen `time` (s), the goal in words, and the `price` of a second there (W), 0 where time does not bind."""
 
     time: float
-    base_time: float
     text: str
     price: float
-    relative: bool
 
 
 def choose(
@@ -32,11 +27,11 @@ def choose(
     best = int(np.argmin(energy))
     slowest = float(time[best])
     if goal.kind in ("power", "energy", "carbon", "cost"):
-        chosen, text = _fastest_within(time, energy, goal, rates), ""
+        chosen = _fastest_within(time, energy, goal, rates)
         text = f"fastest within {_limit_text(goal)}"
-        deadline, relative = chosen, False
+        deadline = chosen
     else:
-        deadline, text, relative = _deadline(goal, base_time, slowest)
+        deadline, text = _deadline(goal, base_time, slowest)
         if deadline < time[0] * (1 - 1e-12):
             raise GoalError(
                 f"{text} cannot be met: the fastest plan takes {show(float(time[0]), 's', 4)}; "
@@ -53,16 +48,16 @@ def choose(
         chosen = max(chosen, cool)
         text += f", within site.power_limit = {show(power_limit, 'W')}"
     binds = chosen < slowest * (1 - 1e-9)
-    return Choice(chosen, base_time, text, _price(time, energy, chosen) if binds else 0.0, relative and binds)
+    return Choice(chosen, text, _price(time, energy, chosen) if binds else 0.0)
 
 
-def _deadline(goal: Goal, base_time: float, slowest: float) -> tuple[float, str, bool]:
+def _deadline(goal: Goal, base_time: float, slowest: float) -> tuple[float, str]:
     if goal.kind == "deadline":
-        return goal.value, f"least energy by {show(goal.value, 's')}", False
+        return goal.value, f"least energy by {show(goal.value, 's')}"
     if goal.kind == "least_energy":
-        return slowest, "least energy whatever the time", False
+        return slowest, "least energy whatever the time"
     if goal.kind == "max_slowdown":
-        return (1 + goal.value) * base_time, f"least energy at no more than {goal.value:.2%} slowdown", True
+        return (1 + goal.value) * base_time, f"least energy at no more than {goal.value:.2%} slowdown"
     raise ScenarioError(f"goal.{goal.kind} is not a goal for training; try goal.max_slowdown or goal.deadline")
 
 

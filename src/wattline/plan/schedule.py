@@ -260,7 +260,9 @@ def graph(plan: Schedule, *, transfers: bool = False) -> Graph:
     kinds = plan.instructions + ((TRANSFER,) if transfers else ())
     index = {kind: i for i, kind in enumerate(kinds)}
     number: dict[Task, int] = {}
-    device, kind, microbatch = [], [], []
+    device: list[int] = []
+    kind: list[int] = []
+    microbatch: list[int] = []
     edges: list[tuple[int, int]] = []
     for d, row in enumerate(plan.rows):
         for position, task in enumerate(row):
@@ -282,7 +284,8 @@ def graph(plan: Schedule, *, transfers: bool = False) -> Graph:
                 microbatch.append(task[2])
             else:
                 edges.append((j, i))
-    return Graph(*(np.array(a) for a in (device, kind, microbatch)), kinds, np.array(edges).reshape(-1, 2), plan.devices)
+    columns = [np.array(column, np.int64) for column in (device, kind, microbatch)]
+    return Graph(columns[0], columns[1], columns[2], kinds, np.array(edges, np.int64).reshape(-1, 2), plan.devices)
 
 
 def _needs(plan: Schedule, task: Task) -> tuple[Task, ...]:

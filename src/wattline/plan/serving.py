@@ -65,7 +65,7 @@ class Candidates:
     @property
     def chip_energy(self) -> Array:
         """(n,) joules of all chips per output token."""
-        return np.sum([*self.parts.values()], axis=0)
+        return np.asarray(np.sum([*self.parts.values()], axis=0))
 
     def pick(self, index: int) -> Candidates:
         one = slice(index, index + 1)

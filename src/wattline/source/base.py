@@ -71,7 +71,7 @@ class Points:
     @property
     def energy(self) -> Array:
         """(n,) total joules of the device, waiting power included."""
-        return np.sum([*self.parts.values()], axis=0)
+        return np.asarray(np.sum([*self.parts.values()], axis=0))
 
     @property
     def power(self) -> Array:

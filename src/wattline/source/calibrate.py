@@ -143,7 +143,7 @@ PRIORS: Mapping[str, float] = {
     "fit.latency": 0.5,
     "fit.prefill": 0.2,
     "fit.decode": 0.3,
-    "power.waiting": 0.15,
+    "power.waiting": 0.05,
     "power.leakage": 0.5,
     "power.clock_tree": 0.5,
     "memory.hbm.energy": 0.4,

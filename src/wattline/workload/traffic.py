@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -50,7 +51,7 @@ def read_requests(path: Path) -> Requests:
         raise InputError(f"requests {path}: cannot be read ({error})") from None
 
 
-def _parse(rows: csv._reader, path: Path) -> Requests:  # type: ignore[name-defined]
+def _parse(rows: Iterator[list[str]], path: Path) -> Requests:
     header = next(rows, [])
     layout = next((names for names in _LAYOUTS if set(names) <= set(header)), None)
     if layout is None:
