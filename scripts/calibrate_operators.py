@@ -597,7 +597,7 @@ def main() -> None:
         save(nets, DATA / "residual.npz")
         keys = ["power.waiting", *SHEET_KEY.values()]
         patch(CHIPS / "h200-sxm.toml", {k: fitted[k] for k in keys}, SOURCE.format("H200"), "15 %")
-        moving = [k for k, f in b200.facts.items() if f.source.startswith("fitted to B200")]
+        moving = [k for k, f in b200.facts.items() if f.source.startswith("fitted to B200") and k != "fit.prefill"]
         patch(CHIPS / "b200-sxm.toml", {k: b200[k] for k in moving}, SOURCE.format("B200"), "20 %")
         print("written")
 

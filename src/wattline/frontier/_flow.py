@@ -5,8 +5,8 @@ starts it to the event that ends it. The flow on a computation is the price, in 
 Its length is the duration it answers with: the higher the flow, the shorter, one *level* per hull vertex. All numbers
 are scaled integers, so ties are ties and nothing drifts, however many breakpoints are crossed.
 
-Level tables: class c owns `first[c] : first[c + 1]` of `length` (descending) and `flow_at` (ascending, first 0); level k
-serves flows between `flow_at[k]` and `flow_at[k + 1]`, the last one without limit.
+Level tables: class c owns `first[c] : first[c + 1]` of `length` (descending) and `flow_at` (ascending, first 0);
+level k serves flows between `flow_at[k]` and `flow_at[k + 1]`, the last one without limit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
-import numba  # type: ignore[import-untyped]
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,13 +22,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Ints = NDArray[Any]
 Floats = NDArray[np.float64]
+Network = tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Any, Any]
 
 INFINITE = np.int64(1) << np.int64(61)  # twice this still fits, and potentials stay below 2**57
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile to machine code on first call, kept on disk; the type of the function is kept for the checker."""
-    return cast(Callable[P, R], numba.njit(cache=True, nogil=True)(function))
+    return cast("Callable[P, R]", numba.njit(cache=True, nogil=True)(function))
 
 
 @compiled
@@ -206,9 +207,7 @@ def _pop(keys: Ints, values: Ints, size: int) -> None:
 
 
 @compiled
-def _price(
-    a: int, k: int, flow: int, place: Ints, bound: Ints, length: Ints, flow_at: Ints, first: int
-) -> None:
+def _price(a: int, k: int, flow: int, place: Ints, bound: Ints, length: Ints, flow_at: Ints, first: int) -> None:
     """Refresh both bounds of arc `a` after a change of flow; `k` is its level for more flow.
 
     Slack of the residual arc that leaves v at place y is `time[other[y]] - time[v] - bound[y]`.
@@ -224,7 +223,7 @@ def _price(
 
 @compiled
 def advance(
-    network: tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, int, int],
+    network: Network,
     time: Ints,
     flow: Ints,
     price: int,
@@ -237,8 +236,9 @@ def advance(
     """Raise the price of a second from `price` until the last event happens at `stop`, or cannot happen sooner.
 
     Primal-dual: one sweep from the source over residual arcs, nearest first, finds by how much the completion can fall
-    before a path with no slack opens; then every such path is filled, walking back from the target along strictly
-    earlier settled events (each has a predecessor, so the walk hardly ever meets a dead end).
+    before a path with no slack opens; then every such path is filled, walking back from the target along events that
+    were settled earlier (each has a predecessor, so the walk hardly ever meets a dead end). The completion is the time
+    from source to target: to let it fall, what is near the source is moved later, and the rest stays untouched.
 
     `network` is (tail, head, first level, last level, pointer, arc, other, place, length, flow_at, source, target).
     `time` (events,) and `flow` (arcs,) are the state, changed in place: optimal for `price` on entry. Whenever
@@ -298,7 +298,7 @@ def advance(
         start = np.uint64(0)
         settled = one
         waiting = 0
-        step = np.int64(0)
+        step: Any = np.int64(0)
         while True:
             front = start
             while front < settled:
@@ -357,7 +357,7 @@ def advance(
         depth = 0
         while True:
             if v == source:
-                most = INFINITE
+                most: Any = INFINITE
                 cut = 0
                 for i in range(depth):
                     y = path[i]

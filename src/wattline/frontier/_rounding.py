@@ -23,7 +23,7 @@ def neighbours(count: int, edges: Ints) -> tuple[Ints, Ints]:
 
 
 @compiled
-def longest(order: Ints, pointer: Ints, before: Ints, node: Ints, pick: Ints, time: Floats) -> Floats:
+def longest(order: Ints, pointer: Ints, before: Ints, pick: Ints, time: Floats) -> Floats:
     """Longest path, seconds, that ends just before each node; `order` puts every node after those in `before`."""
     reach = np.zeros(len(order))
     for v in order:
@@ -37,7 +37,15 @@ def longest(order: Ints, pointer: Ints, before: Ints, node: Ints, pick: Ints, ti
 
 @compiled
 def diffuse(
-    order: Ints, pointer: Ints, before: Ints, node: Ints, end: Floats, price: Floats, first: Ints, time: Floats, energy: Floats
+    order: Ints,
+    pointer: Ints,
+    before: Ints,
+    node: Ints,
+    end: Floats,
+    price: Floats,
+    first: Ints,
+    time: Floats,
+    energy: Floats,
 ) -> Ints:
     """Pick, in `order`, the option of least `energy + price * time` that ends by `end`, starting as early as it can.
 
@@ -99,34 +107,47 @@ def reclaim(
 
 @compiled
 def shake(
-    ahead: Ints, before: Ints, sources: Ints, behind: Ints, after: Ints, targets: Ints, node: Ints, deadline: float,
-    prices: Floats, width: int, rounds: int, seed: int, pick: Ints, first: Ints, time: Floats, energy: Floats,
+    ahead: Ints,
+    before: Ints,
+    sources: Ints,
+    behind: Ints,
+    after: Ints,
+    targets: Ints,
+    node: Ints,
+    deadline: float,
+    prices: Floats,
+    width: int,
+    rounds: int,
+    random: np.random.Generator,
+    pick: Ints,
+    first: Ints,
+    time: Floats,
+    energy: Floats,
 ) -> None:
     """Hasten a few nodes that are near in time, spend the time won elsewhere, keep what is no worse; `rounds` times.
 
     Nodes are numbered in time; `ahead` and `behind` are that order and its reverse. At most `width` nodes are hastened
     at a time. `pick` is changed in place and always meets `deadline`.
     """  # fmt: skip
-    np.random.seed(seed)
     n = len(node)
     trial = pick.copy()
     rates = np.empty(n)
     for _ in range(rounds):
         trial[:] = pick
-        start = np.random.randint(0, n)
-        for v in range(start, min(n, start + np.random.randint(1, width + 1))):
-            if trial[v] > first[node[v]] and np.random.random() < 0.4:
+        start = int(random.random() * n)
+        for v in range(start, min(n, start + 1 + int(random.random() * width))):
+            if trial[v] > first[node[v]] and random.random() < 0.4:
                 trial[v] -= 1
-        eager = np.random.random()
+        eager = random.random()
         for turn in range(3):
             for v in range(n):
-                rates[v] = prices[v] * eager * np.random.random() if turn < 2 else 0.0
+                rates[v] = prices[v] * eager * random.random() if turn < 2 else 0.0
             eager *= 0.3
             if (turn + start) % 2 == 0:
-                rest = longest(behind, after, targets, node, trial, time)
+                rest = longest(behind, after, targets, trial, time)
                 reclaim(ahead, before, sources, node, rest, deadline, rates, trial, first, time, energy)
             else:
-                rest = longest(ahead, before, sources, node, trial, time)
+                rest = longest(ahead, before, sources, trial, time)
                 reclaim(behind, after, targets, node, rest, deadline, rates, trial, first, time, energy)
         change = 0.0
         for v in range(n):
@@ -137,8 +158,22 @@ def shake(
 
 @compiled
 def _spread(
-    changed: Ints, sign: int, pointer: Ints, sources: Ints, onward: Ints, targets: Ints, last: int, deadline: float,
-    pick: Ints, time: Floats, reach: Floats, other: Floats, keys: Ints, waits: Ints, log: Ints, was: Floats,
+    changed: Ints,
+    sign: int,
+    pointer: Ints,
+    sources: Ints,
+    onward: Ints,
+    targets: Ints,
+    last: int,
+    deadline: float,
+    pick: Ints,
+    time: Floats,
+    reach: Floats,
+    other: Floats,
+    keys: Ints,
+    waits: Ints,
+    log: Ints,
+    was: Floats,
 ) -> tuple[int, bool]:
     """Update `reach` after the picks of the `changed` nodes did; nodes are numbered in topological order.
 
@@ -187,8 +222,19 @@ def _spread(
 
 @compiled
 def trade(
-    pointer: Ints, sources: Ints, onward: Ints, targets: Ints, node: Ints, reach: Floats, after: Floats, deadline: float,
-    steps: int, pick: Ints, first: Ints, time: Floats, energy: Floats,
+    pointer: Ints,
+    sources: Ints,
+    onward: Ints,
+    targets: Ints,
+    node: Ints,
+    reach: Floats,
+    after: Floats,
+    deadline: float,
+    steps: int,
+    pick: Ints,
+    first: Ints,
+    time: Floats,
+    energy: Floats,
 ) -> float:
     """Slow one node and hasten another on a tight path through it, wherever that saves energy and meets `deadline`.
 
@@ -251,14 +297,14 @@ def trade(
                 last = changed[1]
                 fits = reach[changed[0]] + time[pick[changed[0]]] <= deadline
                 logged, met = _spread(
-                    changed, 1, pointer, sources, onward, targets, last, deadline, pick, time, reach, after, keys, waits,
-                    log, was,
+                    changed, 1, pointer, sources, onward, targets, last, deadline, pick, time, reach, after, keys,
+                    waits, log, was,
                 )  # fmt: skip
                 fits = fits and met and reach[last] + time[pick[last]] + after[last] <= deadline
                 if fits:
                     _spread(
-                        changed, -1, onward, targets, pointer, sources, 0, np.inf, pick, time, after, reach, keys, waits,
-                        log, was,
+                        changed, -1, onward, targets, pointer, sources, 0, np.inf, pick, time, after, reach, keys,
+                        waits, log, was,
                     )  # fmt: skip
                     saved += gain - (energy[down] - energy[old_j])
                     done = True

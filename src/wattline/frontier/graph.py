@@ -1,7 +1,7 @@
 """The exact, complete time-energy frontier of a DAG of frontiers, on their convex hulls.
 
-The price of a second is the flow value of one minimum-cost flow; as it grows the completion time falls, and every change
-of the critical cut is a breakpoint (Kelley 1961, Fulkerson 1961). No time quantum, no curve fitting.
+The price of a second is the flow value of one minimum-cost flow; as it grows the completion time falls, and every
+change of the critical cut is a breakpoint (Kelley 1961, Fulkerson 1961). No time quantum, no curve fitting.
 """
 
 from __future__ import annotations
@@ -139,9 +139,7 @@ class GraphFrontier:
             raise GoalError(f"completion in {time:.6g} s cannot be met: the fastest possible is {fastest:.9g} s")
 
 
-def solve(
-    dag: Dag, hulls: Sequence[Hull], waiting_power: float, start_price: float | None = None
-) -> GraphFrontier:
+def solve(dag: Dag, hulls: Sequence[Hull], waiting_power: float, start_price: float | None = None) -> GraphFrontier:
     """Return the complete frontier of `dag` when node i follows hull `dag.nodes[i]`.
 
     Parameters
@@ -162,9 +160,7 @@ def solve(
     began = perf_counter()
     network = _Network(dag, _checked(hulls, dag))
     time, energy, price, sweeps = network.solve(start_price)
-    return GraphFrontier(
-        time, energy, price, waiting_power, perf_counter() - began, "direct", sweeps, network.schedule
-    )
+    return GraphFrontier(time, energy, price, waiting_power, perf_counter() - began, "direct", sweeps, network.schedule)
 
 
 class _Network:
@@ -192,9 +188,9 @@ class _Network:
         self.tick = _unit(early.max(), TIME_BITS)
         self.watt = _unit(steepest[self.nodes].sum(), PRICE_BITS)
         first, length, flow_at = self._levels()
-        self.arrays = (
-            tail.astype(np.uint32), head.astype(np.uint32), first[kind], first[kind + 1] - 1, pointer, arc, other, place,
-            length, flow_at, np.uint64(source), np.uint64(target),
+        self.arrays: _flow.Network = (
+            tail.astype(np.uint32), head.astype(np.uint32), first[kind], first[kind + 1] - 1,
+            pointer, arc, other, place, length, flow_at, np.uint64(source), np.uint64(target),
         )  # fmt: skip
         self.kind = kind
         self.time = _flow.earliest(np.arange(events), pointer, arc, tail, head, length[first[kind]])
@@ -255,9 +251,7 @@ class _Network:
         event = times[k].copy()
         none = np.empty((0, len(event)), np.int64), np.empty((0, len(self.flow)), np.int64)
         flow = flows[k].copy()
-        _flow.advance(
-            self.arrays, event, flow, prices[k], np.int64(1) << 62, done, none[0], none[1], np.empty(0, np.int64)
-        )  # fmt: skip
+        _flow.advance(self.arrays, event, flow, int(prices[k]), 1 << 62, done, none[0], none[1], np.empty(0, np.int64))
         event -= event[self.arrays[-2]]
         n = len(self.nodes)
         start = event[self.arrays[0][:n]] * self.tick
@@ -302,8 +296,8 @@ def _cycle(edges: Ints, done: Ints, count: int) -> list[int]:
 def _checked(hulls: Sequence[Hull], dag: Dag) -> list[tuple[Floats, Floats]]:
     if dag.nodes.max() >= len(hulls):
         raise InputError(
-            f"every class needs a hull, but node {dag.nodes.argmax()} has class {dag.nodes.max()} and hulls are given for "
-            f"0 to {len(hulls) - 1}"
+            f"every class needs a hull, but node {dag.nodes.argmax()} has class {dag.nodes.max()} "
+            f"and hulls are given for 0 to {len(hulls) - 1}"
         )
     checked = []
     for c, hull in enumerate(hulls):

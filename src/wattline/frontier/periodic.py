@@ -1,7 +1,7 @@
 """The frontier of a schedule that repeats, from a few repetitions when that is exact.
 
-Once a pipeline has filled, each further microbatch adds the same time and the same energy at the same price of a second:
-the whole frontier is affine in the number of repetitions, and its breakpoints stay at the same prices.
+Once a pipeline has filled, each further microbatch adds the same time and the same energy at the same price of a
+second: the whole frontier is affine in the number of repetitions, and its breakpoints stay at the same prices.
 """
 
 from __future__ import annotations

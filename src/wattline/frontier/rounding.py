@@ -21,7 +21,7 @@ SHARES = (1.0, 0.9, 1.1)  # factors on the exact prices: three plans to start fr
 RATES = np.r_[np.geomspace(1.0, 1e-2, 12), 0.0, 0.0]  # of the dearest second: spare time goes to the best savings first
 ROUNDS = 4  # of trading and spending spare time
 NEGLIGIBLE = 1e-9  # of a node's duration: not worth a switch
-SHAKES = 5_000_000  # about how many nodes to visit while shaking the best plan
+SHAKES = 2_000_000  # about how many nodes to visit while shaking the best plan: some 0.2 s
 TRIALS = 400_000  # about how many trades to look at in a round
 
 
@@ -138,7 +138,7 @@ def round_discrete(dag: Dag, frontier: GraphFrontier, options: Sequence[Hull], d
     def spend(pick: Ints) -> None:
         for turn, rate in enumerate(rates):
             one, other = (forward, backward) if turn % 2 else (backward, forward)
-            rest = _rounding.longest(*other, pick, time)
+            rest = _rounding.longest(*other[:3], pick, time)
             _rounding.reclaim(*one, rest, deadline + slack, np.full(n, rate), pick, first, time, energy)
 
     best, least = np.zeros(n, np.int64), np.inf
@@ -147,8 +147,8 @@ def round_discrete(dag: Dag, frontier: GraphFrontier, options: Sequence[Hull], d
             pick = _rounding.diffuse(*direction, end + slack, price * share, first, time, energy)
             spend(pick)
             for _ in range(ROUNDS):
-                reach = _rounding.longest(*forward, pick, time)
-                rest = _rounding.longest(*backward, pick, time)
+                reach = _rounding.longest(*forward[:3], pick, time)
+                rest = _rounding.longest(*backward[:3], pick, time)
                 saved = _rounding.trade(
                     *before, *after, node, reach, rest, deadline + slack, steps, pick, first, time, energy
                 )
@@ -160,10 +160,11 @@ def round_discrete(dag: Dag, frontier: GraphFrontier, options: Sequence[Hull], d
                 best, least = pick, total
     _rounding.shake(
         ahead, *before, ahead[::-1].copy(), *after, node, deadline + slack,
-        price, int(np.clip(n // 8, 2, 64)), SHAKES // n, 0, best, first, time, energy,
+        price, int(np.clip(n // 8, 2, 64)), min(SHAKES // n, 20 * n), np.random.default_rng(0),
+        best, first, time, energy,
     )  # fmt: skip
     least = float(energy[best].sum())
-    start = _rounding.longest(*forward, best, time)
+    start = _rounding.longest(*forward[:3], best, time)
     bound = frontier.energy_at(deadline)
     return DiscretePlan(
         tables.row[best][rank],

@@ -13,9 +13,9 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -32,9 +32,15 @@ Constants = Mapping[str, float]
 
 
 @functools.cache
+def settings() -> Mapping[str, Any]:
+    """Return ``data/serving.toml``."""
+    return tomllib.loads((resources.files("wattline.plan") / "data" / "serving.toml").read_text("utf-8"))
+
+
+@functools.cache
 def constants(architecture: str = "") -> Constants:
     """Return the constants of ``data/serving.toml``: the common ones, then those of `architecture`."""
-    table = tomllib.loads((resources.files("wattline.plan") / "data" / "serving.toml").read_text("utf-8"))
+    table = settings()
     merged: dict[str, float] = {}
     for name in ("common", architecture):
         for group, entries in table.get(name, {}).items():
@@ -150,7 +156,7 @@ def run(work: Sums, beat: Beat, c: Constants, waiting: float, asynchronous: bool
     for kind in KINDS:
         for name, joules in work.moved[kind].items():
             group = "compute" if name.startswith("compute") else "memory"
-            parts[name] = parts.get(name, 0.0) + c[f"energy.{group}"] * c.get(f"energy.{kind}", 1.0) * joules
+            parts[name] = parts.get(name, 0.0) + c[f"energy.{group}"] * c[f"energy.{kind}"] * joules
     parts["leakage"] = c["energy.standing"] * work.standing * time
     parts["clock_tree"] = c["energy.standing"] * sum(c[f"time.{kind}"] * work.tree[kind] for kind in KINDS)
     parts["waiting"] = c["energy.waiting"] * waiting * time
@@ -231,3 +237,38 @@ def _read(values: Array, grid: Array, at: Array) -> Array:
     part = (at - grid[low]) / (grid[low + 1] - grid[low])
     left = np.take_along_axis(values, low, axis=1)
     return np.asarray(left + part * (np.take_along_axis(values, low + 1, axis=1) - left))
+
+
+def stack(works: Sequence[Parts]) -> Parts:
+    """Return several configurations as one: arrays joined along the first axis."""
+    if len(works) == 1:
+        return works[0]
+    return Parts(
+        _sums([w.decode for w in works]),
+        _sums([w.mixed for w in works]),
+        (_rows([w.beats[0] for w in works]), _rows([w.beats[1] for w in works])),
+        np.concatenate([w.share for w in works]),
+        np.concatenate([w.median for w in works]),
+    )
+
+
+def _rows(beats: Sequence[Beat]) -> Beat:
+    return Beat(**{f.name: np.concatenate([getattr(b, f.name) for b in beats]) for f in fields(Beat)})
+
+
+def _sums(all_: Sequence[Sums]) -> Sums:
+    def joined(tables: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+        names = dict.fromkeys(name for table in tables for name in table)
+        return {
+            n: np.concatenate([t.get(n, np.zeros_like(s.standing)) for t, s in zip(tables, all_, strict=True)])
+            for n in names
+        }
+
+    return Sums(
+        busy=joined([s.busy for s in all_]),
+        tree=joined([s.tree for s in all_]),
+        moved={kind: joined([s.moved[kind] for s in all_]) for kind in KINDS},
+        standing=np.concatenate([s.standing for s in all_]),
+        launches=np.concatenate([s.launches for s in all_]),
+        meetings=np.concatenate([s.meetings for s in all_]),
+    )

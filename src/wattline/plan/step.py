@@ -256,6 +256,11 @@ def work_of(replica: Replica, load: Load, batch: float, device: Device, source: 
     )  # fmt: skip
 
 
+def clock_grid(device: Device) -> Array:
+    """Return the clocks (Hz) at which steps are worked out."""
+    return np.linspace(device.chip["clock.min"], device.chip["clock.max"], _GRID)
+
+
 def step(
     replica: Replica,
     load: Load,
@@ -283,7 +288,7 @@ def step(
         )
     c = constants(device.chip.tags.get("architecture", "")) if settings is None else settings
     asked = lockable(device.chip) if clocks is None else np.asarray(clocks, dtype=np.float64)
-    grid = np.linspace(device.chip["clock.min"], device.chip["clock.max"], _GRID)
+    grid = clock_grid(device)
     sample = source.points(step_operators(replica.model, replica.parallel, (), batch, load.seen), device, grid[-1:])
     work = work_of(replica, load, batch, device, source, grid)
     waiting = device.chip["power.waiting"]

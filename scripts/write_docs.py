@@ -1,7 +1,7 @@
-"""Write the tables of docs/catalog.md anew from the catalog's own files.
+"""Write the generated tables of docs/*.md anew, from the same files the code reads.
 
-    python scripts/catalog_docs.py            writes docs/catalog.md
-    python scripts/catalog_docs.py --check    exits 1 if that would change it
+    python scripts/write_docs.py            writes every page
+    python scripts/write_docs.py --check    exits 1 if that would change one
 
 Each table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; the text around it is kept.
 """
@@ -13,12 +13,14 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from wattline import schema
 from wattline.hardware import catalog
 from wattline.hardware.chip import balance
 from wattline.hardware.facts import KINDS, Sheet, keys
 from wattline.units import show
+from wattline.workload import catalog as models
 
-PAGE = Path(__file__).parent.parent / "docs" / "catalog.md"
+PAGES = Path(__file__).parent.parent / "docs"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -101,12 +103,42 @@ def facts() -> str:
     return table(["Kind", "Key", "Unit", "Required", "Meaning"], rows)
 
 
+def scenario() -> str:
+    """Return every key a scenario may have."""
+    rows = [[f"`{k.path}`", _value(k), _default(k), k.text] for k in schema.KEYS.values()]
+    return table(["Key", "Value", "Default", "Meaning"], rows)
+
+
+def _value(key: schema.Key) -> str:
+    if key.choices:
+        return ", ".join(f"`{c}`" for c in key.choices)
+    kinds = {"text": "text", "whole": "whole number", "flag": "true or false", "": "number or %"}
+    return kinds.get(key.kind, f"quantity in {key.kind}")
+
+
+def _default(key: schema.Key) -> str:
+    if key.default is None:
+        return ""
+    return f"`{str(key.default).lower() if key.kind == 'flag' else key.default}`"
+
+
+def known_models() -> str:
+    """Return the models of the catalog with their counted parameters."""
+    rows = []
+    for name in models.models():
+        m = models.model(name)
+        rows.append([f"`{name}`", show(m.parameters, ""), show(m.active_parameters, ""), str(m.layers), m.source])
+    return table(["Model", "Parameters", "Active", "Layers", "Source"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "chips": chips,
     "nodes": nodes,
     "racks": racks,
     "sites": sites,
     "keys": facts,
+    "scenario": scenario,
+    "models": known_models,
 }
 
 
@@ -121,13 +153,16 @@ def render(page: str) -> str:
 
 
 def main() -> int:
-    """Write the page, or with ``--check`` say whether it is stale."""
-    page = PAGE.read_text("utf-8")
-    fresh = render(page)
-    if "--check" in sys.argv[1:]:
-        return int(fresh != page)
-    PAGE.write_text(fresh, "utf-8")
-    return 0
+    """Write the pages, or with ``--check`` say whether one is stale."""
+    stale = 0
+    for path in sorted(PAGES.glob("*.md")):
+        page = path.read_text("utf-8")
+        fresh = render(page)
+        if fresh != page:
+            stale = 1
+            if "--check" not in sys.argv[1:]:
+                path.write_text(fresh, "utf-8")
+    return stale if "--check" in sys.argv[1:] else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""Tests for README.md and docs/: every block runs, every table is fresh, every link leads somewhere."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# The test suite cannot run itself; `make test` is what runs this test.
+NOT_HERE = ("make test",)
+
+
+def blocks(page: Path, language: str) -> str:
+    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE))
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder that looks like the project's root, so that what blocks write does not stay in it."""
+    for entry in ROOT.iterdir():
+        if entry.name not in (".git", "report.html", ".hypothesis"):
+            (tmp_path / entry.name).symlink_to(entry)
+    (tmp_path / ".venv").unlink(missing_ok=True)
+    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+    return tmp_path
+
+
+def run(command: list[str], folder: Path, text: str) -> None:
+    path = os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ["PATH"]])
+    done = subprocess.run(
+        command, input=text, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_shell_blocks_run_as_written(page: Path, workplace: Path) -> None:
+    """Every command of a page succeeds, in order, from the project's root."""
+    text = "\n".join(line for line in blocks(page, "sh").splitlines() if not line.startswith(NOT_HERE))
+    if text.strip():
+        run(["bash", "-euo", "pipefail"], workplace, text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_python_blocks_run_as_written(page: Path, workplace: Path) -> None:
+    """The Python of a page is one program that runs to its end."""
+    if text := blocks(page, "python"):
+        run([sys.executable, "-W", "error", "-"], workplace, text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link and picture exists."""
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_generated_tables_are_fresh() -> None:
+    """The tables are those that scripts/write_docs.py would write now; run `make docs` where this fails."""
+    spec = importlib.util.spec_from_file_location("write_docs", ROOT / "scripts" / "write_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    pages = {p.name: p.read_text("utf-8") for p in PAGES}
+    stale = [name for name, text in pages.items() if script.render(text) != text]
+    assert not stale, "run make docs"
+    together = "".join(pages.values())
+    assert all(f"<!-- table: {name} -->" in together for name in script.TABLES)
+
+
+def test_the_project_speaks_only_of_itself() -> None:
+    """No page names a folder of the machine it was written on."""
+    for page in PAGES:
+        assert not re.search(r"/(work|root|home|tmp)/", page.read_text("utf-8")), page.name
