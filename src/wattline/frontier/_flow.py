@@ -232,7 +232,7 @@ def advance(
     keep_times: Ints,
     keep_flows: Ints,
     keep_prices: Ints,
-) -> tuple[Ints, Ints, int, int, int]:
+) -> tuple[Ints, Ints, int]:
     """Raise the price of a second from `price` until the last event happens at `stop`, or cannot happen sooner.
 
     Primal-dual: one sweep from the source over residual arcs, nearest first, finds by how much the completion can fall
@@ -245,7 +245,7 @@ def advance(
     `keep_times` (checkpoints, events) is full, every second checkpoint is dropped and the spacing doubled.
 
     Returns completions (descending) and prices of the breakpoints at prices >= `record_from` (the price reached before
-    the completion falls further; the last is INFINITE if `stop` was not met), the price, checkpoints kept, sweeps.
+    the completion falls further; the last is INFINITE if `stop` was not met), and the checkpoints kept.
     """
     tail, head, first, last, pointer, arc, other, place, length, flow_at, source, target = network
     events = len(time)
@@ -351,7 +351,7 @@ def advance(
             time[queue[i]] += max(step - shift[i], 0)
         completion -= step
         if stopped:
-            return completions[:points], prices[:points], price, kept, sweeps
+            return completions[:points], prices[:points], kept
         # Fill every path without slack that follows the settled order.
         v = np.uint64(target)
         depth = 0
@@ -375,7 +375,7 @@ def advance(
                 if most >= INFINITE:
                     completions[points] = completion
                     prices[points] = INFINITE
-                    return completions[: points + 1], prices[: points + 1], price, kept, sweeps
+                    return completions[: points + 1], prices[: points + 1], kept
                 price += most
                 for i in range(depth):
                     y = path[i]

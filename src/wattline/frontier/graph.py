@@ -99,8 +99,6 @@ class GraphFrontier:
         Seconds that the solve took.
     method : str
         "direct", or "affine" when extended from fewer repetitions (see `solve_family`).
-    sweeps : int
-        Steps that the solver took.
     """
 
     time: Floats
@@ -109,7 +107,6 @@ class GraphFrontier:
     waiting_power: float
     solve_s: float
     method: str
-    sweeps: int
     _schedule: Callable[[float], Schedule] = field(repr=False, compare=False)
 
     def energy_at(self, time: float) -> float:
@@ -159,8 +156,8 @@ def solve(dag: Dag, hulls: Sequence[Hull], waiting_power: float, start_price: fl
     start_price = waiting_power if start_price is None else start_price
     began = perf_counter()
     network = _Network(dag, _checked(hulls, dag))
-    time, energy, price, sweeps = network.solve(start_price)
-    return GraphFrontier(time, energy, price, waiting_power, perf_counter() - began, "direct", sweeps, network.schedule)
+    time, energy, price = network.solve(start_price)
+    return GraphFrontier(time, energy, price, waiting_power, perf_counter() - began, "direct", network.schedule)
 
 
 class _Network:
@@ -192,7 +189,6 @@ class _Network:
             tail.astype(np.uint32), head.astype(np.uint32), first[kind], first[kind + 1] - 1,
             pointer, arc, other, place, length, flow_at, np.uint64(source), np.uint64(target),
         )  # fmt: skip
-        self.kind = kind
         self.time = _flow.earliest(np.arange(events), pointer, arc, tail, head, length[first[kind]])
         self.flow = np.zeros(len(tail), np.int64)
         self.kept: tuple[Any, Any, Any] | None = None
@@ -215,7 +211,8 @@ class _Network:
         first = np.r_[0, np.cumsum([len(x) for x in lengths])].astype(np.int64)
         return first, np.concatenate(lengths), np.concatenate(flows)
 
-    def solve(self, start_price: float) -> tuple[Floats, Floats, Floats, int]:
+    def solve(self, start_price: float) -> tuple[Floats, Floats, Floats]:
+        """Return times, energies and prices of all breakpoints, times ascending."""
         from wattline.frontier import _flow
 
         state = 8 * (len(self.time) + len(self.flow))
@@ -223,7 +220,7 @@ class _Network:
         keep = np.empty((count, len(self.time)), np.int64), np.empty((count, len(self.flow)), np.int64)
         prices = np.empty(count, np.int64)
         begin = int(min(start_price / self.watt, 2.0**61))
-        done, price, _, kept, sweeps = _flow.advance(
+        done, price, kept = _flow.advance(
             self.arrays, self.time.copy(), self.flow.copy(), 0, begin, -1, keep[0], keep[1], prices
         )
         self.kept = keep[0][:kept], keep[1][:kept], prices[:kept]
@@ -233,11 +230,12 @@ class _Network:
         # Times or prices that differ by the rounding of a path or a cut are one: 0.1 + 0.2 is not 0.3.
         apart = np.r_[-np.diff(done) > len(self.time), True]
         done, energy, price = done[apart], energy[apart], price[apart]
-        apart = np.r_[True, np.diff(price) > len(self.time)] | (price > price[-1] - 1)
+        apart = np.r_[True, np.diff(price) > len(self.time)]
         watts = np.r_[price[apart][:-1] * self.watt, np.inf]
-        return (done[apart] * self.tick)[::-1].copy(), energy[apart][::-1].copy(), watts[::-1].copy(), int(sweeps)
+        return (done[apart] * self.tick)[::-1].copy(), energy[apart][::-1].copy(), watts[::-1].copy()
 
     def schedule(self, time: float) -> Schedule:
+        """Return the optimum at `time` seconds, from the last state kept before it."""
         return self._at(int(np.rint(time / self.tick)))
 
     def _at(self, done: int) -> Schedule:

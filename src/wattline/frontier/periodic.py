@@ -7,6 +7,7 @@ second: the whole frontier is affine in the number of repetitions, and its break
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from time import perf_counter
@@ -50,17 +51,19 @@ def solve_family(
     spent = 0
     k = base
 
-    def part(repetitions: int) -> GraphFrontier:
-        return solve(make_dag(repetitions), hulls, waiting_power, start_price)
+    def part(dag: Dag) -> GraphFrontier:
+        return solve(dag, hulls, waiting_power, start_price)
 
     while True:
         guard = k + 2 + k // 8
         if spent + 2 * k + 1 + guard >= count:
-            return replace(part(count), solve_s=perf_counter() - began)
-        one, two = part(k), part(k + 1)
+            return replace(part(make_dag(count)), solve_s=perf_counter() - began)
+        dags = make_dag(k), make_dag(k + 1)
+        with ThreadPoolExecutor(2) as pool:  # the kernels release the interpreter lock
+            one, two = pool.map(part, dags)
         spent += 2 * k + 1
         if _alike(one, two):
-            third = part(guard)
+            third = part(make_dag(guard))
             spent += guard
             predicted = _extended(one, two, guard - k)
             if _alike(predicted, third) and all(
@@ -72,7 +75,7 @@ def solve_family(
 
     @cache
     def whole() -> GraphFrontier:
-        return part(count)
+        return part(make_dag(count))
 
     def schedule(time: float) -> Schedule:
         return whole().schedule(time)

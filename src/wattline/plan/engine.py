@@ -48,6 +48,12 @@ def constants(architecture: str = "") -> Constants:
     return merged
 
 
+def spread(architecture: str, target: str) -> float:
+    """Return the relative standard deviation of a target on models left out of the fit."""
+    table = settings()["residual"]
+    return float(table.get(architecture, table["other"])[target][2])
+
+
 @dataclass(frozen=True)
 class Sums:
     """A step's work at each clock of a grid, unlimited by power: arrays (n steps, clocks).
@@ -146,7 +152,7 @@ def host_time(work: Sums, beat: Beat, c: Constants) -> Array:
 
 def run(work: Sums, beat: Beat, c: Constants, waiting: float, asynchronous: bool) -> tuple[Array, dict[str, Array]]:
     """Return (n, clocks) seconds of a step and its joules by component."""
-    busy = sum((c[f"time.{kind}"] * work.busy[kind] for kind in KINDS), np.zeros_like(work.standing))
+    busy = np.sum([c[f"time.{kind}"] * work.busy[kind] for kind in KINDS], axis=0)
     busy = busy + c["expert.imbalance"] * beat.crowd * c["time.grouped_gemm"] * work.busy["grouped_gemm"]
     busy = busy + c["gap.step"] + c["gap.logits"] * beat.logits
     busy = busy + c["gap.kernel"] * work.launches + c["gap.meeting"] * work.meetings
@@ -156,9 +162,11 @@ def run(work: Sums, beat: Beat, c: Constants, waiting: float, asynchronous: bool
     for kind in KINDS:
         for name, joules in work.moved[kind].items():
             group = "compute" if name.startswith("compute") else "memory"
-            parts[name] = parts.get(name, 0.0) + c[f"energy.{group}"] * c[f"energy.{kind}"] * joules
+            factor = c[f"energy.{group}"] * c[f"energy.{kind}"]
+            parts[name] = parts.get(name, np.zeros_like(joules)) + factor * joules
     parts["leakage"] = c["energy.standing"] * work.standing * time
-    parts["clock_tree"] = c["energy.standing"] * sum(c[f"time.{kind}"] * work.tree[kind] for kind in KINDS)
+    tree = np.sum([c[f"time.{kind}"] * work.tree[kind] for kind in KINDS], axis=0)
+    parts["clock_tree"] = c["energy.standing"] * tree
     parts["waiting"] = c["energy.waiting"] * waiting * time
     return time, parts
 

@@ -332,6 +332,7 @@ class Options:
     energy : (n,) joules above waiting.
     first, last : (n,) hertz, the clock it starts and ends with.
     knobs : n settings, each one mapping per partition.
+    uniform : (n,) whether all its partitions run at one clock.
     hull : indices of the vertices of the lower convex hull, fastest first.
     top : index of the setting at maximum clocks (the fastest of them).
     """
@@ -341,6 +342,7 @@ class Options:
     first: Floats
     last: Floats
     knobs: tuple[tuple[Knobs, ...], ...]
+    uniform: NDArray[np.bool_]
     hull: Ints = field(repr=False)
     top: int = 0
 
@@ -348,7 +350,7 @@ class Options:
     def fixed(time: float) -> Options:
         """Return what takes `time` seconds, cannot be chosen and takes no energy: a transfer."""
         nothing = np.zeros(1)
-        return Options(np.array([time]), nothing, nothing, nothing, (({},),), np.zeros(1, np.int64))
+        return Options(np.array([time]), nothing, nothing, nothing, (({},),), np.ones(1, bool), np.zeros(1, np.int64))
 
     @property
     def corners(self) -> tuple[Floats, Floats]:
@@ -367,19 +369,24 @@ def options(parts: Sequence[Table], waiting_power: float) -> Options:
     time, energy = table.time, table.energy - waiting_power * table.time
     top = np.array([_top(p) for p in parts])
     for part in parts[1:]:
-        sizes = len(time), len(part.time)
-        i, j = (x.ravel() for x in np.indices(sizes))
+        i, j = (x.ravel() for x in np.indices((len(time), len(part.time))))
         time, energy = time[i] + part.time[j], energy[i] + (part.energy - waiting_power * part.time)[j]
         picks = np.c_[picks[i], j]
-        keep = _few(time, energy, picks, top)
+        keep = _few(time, energy, _clocks(parts, picks), (picks == top[: picks.shape[1]]).all(axis=1))
         time, energy, picks = time[keep], energy[keep], picks[keep]
     beaten = prune(time, energy)
+    clock = _clocks(parts, picks)
     knobs = tuple(tuple(p.knobs[i] for p, i in zip(parts, row, strict=True)) for row in picks)
     at_top = int(np.flatnonzero((picks == top).all(axis=1))[0])
     return Options(
-        time, energy, parts[0].clock[picks[:, 0]], parts[-1].clock[picks[:, -1]], knobs,
+        time, energy, clock[:, 0], clock[:, -1], knobs, (clock == clock[:, :1]).all(axis=1),
         beaten[hull_index(time[beaten], energy[beaten])], at_top,
     )  # fmt: skip
+
+
+def _clocks(parts: Sequence[Table], picks: Ints) -> Floats:
+    """Return (n, partitions so far) hertz."""
+    return np.stack([part.clock[row] for part, row in zip(parts, picks.T, strict=False)], axis=1)
 
 
 def _top(table: Table) -> int:
@@ -388,12 +395,16 @@ def _top(table: Table) -> int:
     return int(highest[np.argmin(table.time[highest])])
 
 
-def _few(time: Floats, energy: Floats, picks: Ints, top: Ints) -> Ints:
-    """Return which combinations to keep: hull, maximum clocks, and an even choice of those that none beats."""
+def _few(time: Floats, energy: Floats, clock: Floats, maximum: NDArray[np.bool_]) -> Ints:
+    """Return which combinations to keep: the hull, an even choice of what none beats, and the best of each one clock."""
     best = prune(time, energy)
-    chosen = best[np.unique(np.linspace(0, len(best) - 1, SETTINGS).astype(np.int64))]
-    maximum = np.flatnonzero((picks == top[: picks.shape[1]]).all(axis=1))
-    found: Ints = np.unique(np.r_[chosen, best[hull_index(time[best], energy[best])], maximum])
+    kept = [best[np.unique(np.linspace(0, len(best) - 1, SETTINGS).astype(np.int64))]]
+    kept += [best[hull_index(time[best], energy[best])], np.flatnonzero(maximum)]
+    one = (clock == clock[:, :1]).all(axis=1)
+    for hertz in np.unique(clock[one, 0]):
+        rows = np.flatnonzero(one & (clock[:, 0] == hertz))
+        kept.append(rows[[np.argmin(time[rows]), np.argmin(energy[rows])]])
+    found: Ints = np.unique(np.concatenate(kept))
     return found
 
 

@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import GoalError
+from ..frontier.algebra import prune
 from ..frontier.graph import Dag, GraphFrontier
 from .profile import Floats, Ints, Options
 from .schedule import Graph
 
 GRANULARITIES = ("microbatch", "instruction", "stage")
 VISITS = 300_000_000  # nodes visited by one search of shared choices, about: a second or two
-WINDOW = 6  # candidates looked at beyond the present one
+WINDOW = 8  # candidates looked at beyond the present one
 RATES = np.r_[np.geomspace(1.0, 1e-2, 8), 0.0, 0.0, 0.0]  # of the dearest second
 HALVINGS = 10  # of the deadline's tightening
 
@@ -41,6 +43,7 @@ class Network:
     enter: Ints
     leave: Ints
     clocks: Floats
+    uniform: NDArray[np.bool_]
     top: Ints
     latency: float
 
@@ -61,7 +64,7 @@ class Network:
             dag.nodes, dag.order, _grouped(n, dag.edges[:, ::-1]), _grouped(n, dag.edges), row, following, rows,
             ends.astype(np.int64), graph.device, first, np.concatenate([o.time for o in options]),
             np.concatenate([o.energy for o in options]), code[:size].astype(np.int64), code[size:].astype(np.int64), clocks,
-            first[:-1] + [o.top for o in options], latency,
+            np.concatenate([o.uniform for o in options]), first[:-1] + [o.top for o in options], latency,
         )  # fmt: skip
 
     def starts(self, pick: Ints) -> tuple[Floats, float]:
@@ -103,9 +106,6 @@ class Network:
         limit = deadline * (1 + 1e-12)
         found = [p for p in (*seeds, self.at_maximum(), self.fastest()) if self.starts(p)[1] <= limit]
         low, high = float(frontier.time[0]), min(deadline, float(frontier.time[-1]))
-        for tightened in (high, *(high for _ in range(HALVINGS))):
-            tightened = high if tightened is high and not len(found) else tightened
-            break
         good, bad = low, high
         at = high
         for _ in range(HALVINGS):
@@ -131,10 +131,8 @@ class Network:
             self.rows, self.ends, self.kind, price, self.latency, self.first, self.time, self.energy, self.enter,
             self.leave, len(self.clocks),
         )  # fmt: skip
-        others = self.row + self.following == -2  # transfers, and devices with one computation
-        pick[others] = self.first[self.kind[others]] if not len(self.rows) else np.where(
-            np.isin(np.flatnonzero(others), self.rows), pick[others], self.first[self.kind[others]]
-        )
+        idle = np.setdiff1d(np.arange(len(self.kind)), self.rows)  # transfers
+        pick[idle] = self.first[self.kind[idle]]
         return pick
 
     def relax(self, pick: Ints, deadline: float) -> Ints:
@@ -230,7 +228,10 @@ class Network:
         sizes = np.diff(self.first)
         of = np.full((len(sizes), sizes.max()), -1)
         for k, size in enumerate(sizes):
-            of[k, :size] = self.first[k] + np.arange(size)
+            rows = self.first[k] + np.arange(size)
+            if not self.latency:  # what another beats in both can serve only to spare a change of clock
+                rows = rows[np.union1d(prune(self.time[rows], self.energy[rows]), [self.top[k] - self.first[k]])]
+            of[k, : len(rows)] = rows
         return np.arange(len(sizes)), of
 
     def _by_stage(self) -> tuple[Ints, Ints]:
@@ -247,7 +248,7 @@ class Network:
                 of[k, 0] = rows[0]
                 continue
             for c in range(len(self.clocks)):
-                at = rows[(self.enter[rows] == c) & (self.leave[rows] == c)]
+                at = rows[self.uniform[rows] & (self.enter[rows] == c)]
                 if len(at):
                     of[k, 2 * c], of[k, 2 * c + 1] = at[np.argmin(self.time[at])], at[np.argmin(self.energy[at])]
         return group, of

@@ -56,7 +56,8 @@ def rows_of(table: Columns) -> list[Row]:
     missing = [name for name in NEEDED if name not in table]
     if missing:
         raise InputError(
-            f"serving rows lack column {missing[0]!r}; needed: {', '.join(NEEDED)}; read where given: {', '.join(OPTIONAL)}"
+            f"serving rows lack column {missing[0]!r}; needed: {', '.join(NEEDED)}; "
+            f"read where given: {', '.join(OPTIONAL)}"
         )
     count = len(table["model_id"])
     return [_row({name: column[i] for name, column in table.items()}, i) for i in range(count)]
@@ -107,9 +108,9 @@ def load_of(cells: Mapping[str, Any]) -> Load:
 
 
 def _number(cells: Mapping[str, Any], name: str, default: float | None = None) -> float:
-    value = cells.get(name, default)
+    value: Any = cells.get(name, default)
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)
     except (TypeError, ValueError):
         number = np.nan
     if np.isnan(number) and default is not None:

@@ -23,7 +23,7 @@ from ..workload.memory import max_batch
 from ..workload.model import Model
 from ..workload.operator import Attention, Gemm, Operator
 from ..workload.parallel import Parallel
-from .engine import Beat, Constants, Parts, Sums, assemble, busiest, constants, largest, sums
+from .engine import Beat, Constants, Parts, Sums, assemble, busiest, constants, largest, spread, sums
 
 # Clocks at which a step is worked out before the power limit is applied; in between, straight lines.
 _GRID: Final = 12
@@ -286,7 +286,8 @@ def step(
             f"{batch:g} requests of {load.seen:.0f} tokens do not fit on {replica.parallel.devices} x "
             f"{device.chip.name} beside {replica.model.name}; at most {fits} do"
         )
-    c = constants(device.chip.tags.get("architecture", "")) if settings is None else settings
+    kind = device.chip.tags.get("architecture", "")
+    c = constants(kind) if settings is None else settings
     asked = lockable(device.chip) if clocks is None else np.asarray(clocks, dtype=np.float64)
     grid = clock_grid(device)
     sample = source.points(step_operators(replica.model, replica.parallel, (), batch, load.seen), device, grid[-1:])
@@ -298,6 +299,8 @@ def step(
     def points(time: Array, parts: Mapping[str, Array]) -> Points:
         return replace(
             sample, clock=asked, time=time[0], parts={n: j[0] for n, j in parts.items()}, waiting_power=floor,
+            source=f"{sample.source}; engine steps as in plan/data/serving.toml",
+            uncertainty=spread(kind, "energy_per_token_j"), time_uncertainty=spread(kind, "throughput_tok_s"),
         )  # fmt: skip
 
     return Step(

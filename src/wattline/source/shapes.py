@@ -2,7 +2,9 @@
 
 Every function here takes arrays of shapes and returns `Work`: tile and wave quantisation, split-K
 for thin products, occupancy-limited bandwidth, padded rows of packed query heads, softmax beside the
-matrix units. Each rule is monotone: a larger shape never takes less time or energy.
+matrix units. Each rule
+grows with shape, but the tile is chosen by an estimate at the reference clock: where the choice changes,
+doubling one side can lower time or energy (worst seen 32 %, in under 2 % of random shapes).
 """
 
 from __future__ import annotations

@@ -39,18 +39,20 @@ def uncertainty(chip: Silicon, works: Sequence[Work]) -> Spread:
     return Spread(float(time), float(energy), known, f"analytic roofline: {source}")
 
 
-def spread_of(chip: Silicon, net: str, outside: bool) -> tuple[float, float]:
-    """Return relative standard deviations of time and energy for one kind of operator."""
+def spread_of(chip: Silicon, net: str, outside: bool) -> tuple[float, float, float, float]:
+    """Return relative standard deviations of time and energy for one kind of operator, then the
+    half-widths of the 90 % intervals of their logarithms (split conformal)."""
     table = calibration()["spread"]
-    return _widen(table, net, outside, chip.name in table["measured"])
+    known = chip.name in table["measured"]
+    return *_widen(table, "kind", net, outside, known), *_widen(table, "ninety", net, outside, known)
 
 
 def _pair(table: dict[str, object], work: Work, known: bool) -> tuple[float, float]:
-    return _widen(table, work.net, work.outside, known)
+    return _widen(table, "kind", work.net, work.outside, known)
 
 
-def _widen(table: dict[str, object], net: str, outside: bool, known: bool) -> tuple[float, float]:
-    kinds: dict[str, list[float]] = table["kind"]  # type: ignore[assignment]
+def _widen(table: dict[str, object], which: str, net: str, outside: bool, known: bool) -> tuple[float, float]:
+    kinds: dict[str, list[float]] = table[which]  # type: ignore[assignment]
     time, energy = kinds.get(net, kinds["other"])
     factor = (float(table["outside"]) if outside else 1.0) * (1.0 if known else float(table["unmeasured"]))  # type: ignore[arg-type]
     return time * factor, energy * factor

@@ -56,7 +56,7 @@ AS_STORED = Precision()
 def step_operators(
     model: Model,
     parallel: Parallel,
-    prefill: Sequence[tuple[float, float]] = (),
+    prefill: Sequence[Sequence[float]] = (),
     decode: float = 0.0,
     context: float = 0.0,
     precision: Precision = AS_STORED,
