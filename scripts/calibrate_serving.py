@@ -67,15 +67,16 @@ COMMON = [name for name, (_, spread, *_rest) in PRIOR.items() if spread]
 # What an architecture known from a few models may have of its own, with its spread around [common].
 OWN: Mapping[str, float] = {
     "host.step": 0.8, "host.sequence": 0.8, "host.sharing": 0.8, "host.launch": 0.8, "time.grouped_gemm": 0.4,
-    "time.gemm": 0.15, "energy.compute": 0.4, "energy.memory": 0.4, "energy.standing": 0.4, "energy.waiting": 0.4,
+    "time.gemm": 0.15, "energy.compute": 0.3, "energy.memory": 0.3, "energy.standing": 0.3, "energy.waiting": 0.3,
+    "energy.attention_decode": 0.4, "energy.grouped_gemm": 0.4,
 }  # fmt: skip
 
 # Default prompts searched per task: (text tokens, visual tokens, patches).
 PROMPTS = {
     "lm-arena-chat": [(p, 0.0, 0.0) for p in (150.0, 200.0, 250.0, 300.0, 400.0)],
     "gpqa": [(p, 0.0, 0.0) for p in (150.0, 250.0)],
-    "sourcegraph-fim": [(p, 0.0, 0.0) for p in (1000.0, 1250.0, 1500.0, 2000.0)],
-    "image-chat": [(150.0, v, 4 * v) for v in (200.0, 300.0, 400.0, 600.0)],
+    "sourcegraph-fim": [(p, 0.0, 0.0) for p in (1000.0, 1500.0, 2000.0, 2500.0)],
+    "image-chat": [(150.0, v, 4 * v) for v in (200.0, 400.0, 600.0, 800.0)],
     "video-chat": [(100.0, v, 4 * v) for v in (500.0, 1000.0, 1500.0, 2000.0)],
 }
 TASKS = {

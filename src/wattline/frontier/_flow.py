@@ -238,7 +238,8 @@ def advance(
     Primal-dual: one sweep from the source over residual arcs, nearest first, finds by how much the completion can fall
     before a path with no slack opens; then every such path is filled, walking back from the target along events that
     were settled earlier (each has a predecessor, so the walk hardly ever meets a dead end). The completion is the time
-    from source to target: to let it fall, what is near the source is moved later, and the rest stays untouched.
+    from source to target: to let it fall, what is near the source is moved later, and the rest stays untouched. A
+    sweep goes on from the one before, at the first event whose way from the source was filled up.
 
     `network` is (tail, head, first level, last level, pointer, arc, other, place, length, flow_at, source, target).
     `time` (events,) and `flow` (arcs,) are the state, changed in place: optimal for `price` on entry. Whenever
@@ -258,7 +259,8 @@ def advance(
             k += 1
         level[a] = k
         _price(a, k, flow[a], place, bound, length, flow_at, first[a])
-    rank = np.full(events, -1, np.int64)  # when it was last settled, counted over all sweeps
+    rank = np.full(events, events, np.int32)  # place in the queue; `events` while not settled
+    cause = np.empty(events + 1, np.int32)  # place of the event that led to the one at a place, or a later place
     walked = np.zeros(events, np.int32)  # the last sweep that walked back through it
     shift = np.empty(events, np.int64)
     queue = np.empty(events + 1, np.uint32)
@@ -271,6 +273,10 @@ def advance(
     prices = np.empty(1024, np.int64)
     completion = time[target] - time[source]
     points = 0
+    rank[source] = 0
+    queue[0] = source
+    settled = one
+    front = np.uint64(0)
     sweeps = 0
     kept = 0
     spacing = 1
@@ -292,49 +298,46 @@ def advance(
         # Settle events by distance from the source: the slack that the completion must lose before a path reaches
         # them. Events at one distance are one level. Within a level there is no branch to mispredict: most time is
         # spent here, and it halves it.
-        queue[0] = source
-        sweep_began = np.int64(sweeps) * (events + 1)
-        rank[source] = sweep_began
         start = np.uint64(0)
-        settled = one
         waiting = 0
         step: Any = np.int64(0)
         while True:
-            front = start
             while front < settled:
                 u = queue[front]
-                front += one
                 now = time[u]
                 for y in range(pointer[u], pointer[u + one]):
                     w = other[y]
                     before = rank[w]
-                    hit = (now + bound[y] == time[w]) & (before < sweep_began)
+                    hit = (now + bound[y] == time[w]) & (before == events)
                     queue[settled] = w
-                    rank[w] = sweep_began + np.int64(settled) if hit else before
+                    cause[settled] = front
+                    rank[w] = settled if hit else before
                     settled += np.uint64(hit)
-            if rank[target] >= sweep_began:
+                front += one
+            if rank[target] < events:
                 break
             for i in range(start, settled):
                 u = queue[i]
                 for y in range(pointer[u], pointer[u + one]):
                     w = other[y]
-                    if rank[w] < sweep_began:
+                    if rank[w] == events:
                         d = step + time[w] - time[u] - bound[y]
                         if d < INFINITE:
                             _push(keys, values, waiting, d, w)
                             waiting += 1
                 shift[i] = step
             start = settled
-            while rank[values[0]] >= sweep_began:
+            while rank[values[0]] < events:
                 _pop(keys, values, waiting)
                 waiting -= 1
             step = keys[0]
-            rank[values[0]] = sweep_began + np.int64(settled)
+            rank[values[0]] = settled
+            cause[settled] = settled - one
             queue[settled] = values[0]
             settled += one
             _pop(keys, values, waiting)
             waiting -= 1
-        rank[target] = sweep_began + events
+        rank[target] = events  # after all others
         turn[target] = pointer[target]
         if step > 0 and price >= record_from:
             if points + 1 >= len(prices):
@@ -391,6 +394,17 @@ def advance(
                         flow[a] -= most
                     level[a] = k
                     _price(a, k, flow[a], place, bound, length, flow_at, first[a])
+                    # Did this close the arc by which its far end was settled? Then the sweep is void from there on.
+                    u = other[y]
+                    if place[a, 1] == y:
+                        w = head[a]
+                        closed = bound[place[a, 0]] != time[w] - time[u]
+                    else:
+                        w = tail[a]
+                        closed = bound[place[a, 1]] != time[w] - time[u]
+                    by_this = w == target or cause[rank[w]] == rank[u] or cause[rank[w]] == rank[w] - 1
+                    if closed and by_this and rank[u] < front:
+                        front = np.uint64(rank[u])
                 depth = cut
                 y = path[cut]
                 v = np.uint64(head[arc[y]] if place[arc[y], 1] == y else tail[arc[y]])
@@ -398,7 +412,7 @@ def advance(
             y = turn[v]
             while y < pointer[v + one]:
                 u = other[y]
-                if sweep_began <= rank[u] < rank[v]:
+                if rank[u] < rank[v]:
                     a = arc[y]
                     back = place[a, 0] if place[a, 1] == y else place[a, 1]
                     if time[v] - time[u] == bound[back]:
@@ -420,3 +434,10 @@ def advance(
                 y = path[depth]
                 v = np.uint64(head[arc[y]] if place[arc[y], 1] == y else tail[arc[y]])
                 turn[v] += one
+        # What was settled before the first void place stands; the next sweep goes on from there.
+        keep = front + one
+        while keep < settled and cause[keep] < front:
+            keep += one
+        for i in range(keep, settled):
+            rank[queue[i]] = events
+        settled = keep

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from time import perf_counter
 
 import numpy as np
 
 from wattline.errors import InputError
-from wattline.frontier.graph import Dag, GraphFrontier, Hull, Schedule, solve
+from wattline.frontier.graph import Dag, GraphFrontier, Hull, Ints, Schedule, solve
 
 AGREEMENT = 1e-9  # relative, of the guard's times and energies with their prediction
 
@@ -27,6 +27,7 @@ def solve_family(
     waiting_power: float,
     start_price: float | None = None,
     base: int = 8,
+    fold: Callable[[int], Ints] | None = None,
 ) -> GraphFrontier:
     """Return the frontier of `make_dag(count)`, extended from fewer repetitions where that is proved cheaper.
 
@@ -44,6 +45,10 @@ def solve_family(
         As in `solve`.
     base : int
         Repetitions to try first; four per pipeline stage are usually enough.
+    fold : function, optional
+        For a number of repetitions k, which node of `make_dag(k)` plays the part of each node of `make_dag(count)`.
+        With it a schedule of an affine frontier is unfolded from the small one at the same price of a second: a good
+        plan to round, though not an exact optimum.
     """
     if count < 1 or base < 1:
         raise InputError(f"count and base must be at least 1, but got count={count}, base={base}")
@@ -80,7 +85,34 @@ def solve_family(
     def schedule(time: float) -> Schedule:
         return whole().schedule(time)
 
-    return replace(_extended(one, two, count - k), solve_s=perf_counter() - began, _schedule=schedule)
+    extended = _extended(one, two, count - k)
+    if fold is not None:
+        schedule = _Unfolded(make_dag(count), one, extended, fold(k), hulls)
+    return replace(extended, solve_s=perf_counter() - began, _schedule=schedule)
+
+
+@dataclass(frozen=True)
+class _Unfolded:
+    """Schedules of a long graph from those of a short one that differs in the number of repetitions alone."""
+
+    dag: Dag
+    short: GraphFrontier
+    long: GraphFrontier
+    part: Ints  # node of the short graph that plays the part of each node of the long one
+    hulls: Sequence[Hull]
+
+    def __call__(self, time: float) -> Schedule:
+        from .path import end_times, start_times
+
+        # Breakpoints correspond one to one; between two of them the same share of the way is the same price.
+        at = np.interp(time, self.long.time, np.arange(len(self.long.time)))
+        small = self.short.schedule(float(np.interp(at, np.arange(len(self.short.time)), self.short.time)))
+        duration = small.duration[self.part]
+        energy = sum(
+            float(np.interp(duration[self.dag.nodes == c], t, e).sum()) for c, (t, e) in enumerate(self.hulls)
+        )
+        start = start_times(self.dag, duration)
+        return Schedule(start, end_times(self.dag, duration, time), duration, small.price[self.part], energy)
 
 
 def _alike(one: GraphFrontier, two: GraphFrontier) -> bool:

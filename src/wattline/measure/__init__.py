@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .merge import merge
+    from .union import merge
     from .result import Measurement, Part, Total
     from .window import Window, begin, current, end, measure
 
@@ -22,7 +22,7 @@ _HOME = {
     "Measurement": "result",
     "Part": "result",
     "Total": "result",
-    "merge": "merge",
+    "merge": "union",
     "Window": "window",
     "begin": "window",
     "current": "window",

@@ -39,7 +39,7 @@ def slow(
     rest: Floats, deadline: float, rate: float, latency: float, pick: Ints, first: Ints,
     time: Floats, energy: Floats, enter: Ints, leave: Ints,
 ) -> int:  # fmt: skip
-    """Change settings, in `order`, where that saves energy, at least `rate` watts if it takes longer, and meets `deadline`.
+    """Change settings, in `order`, where that saves energy and meets `deadline`; at least `rate` watts if it is slower.
 
     `rest` is the longest path from each node's end with the picks as they are. Returns how many changed.
     """
@@ -66,7 +66,12 @@ def slow(
             end = begin + time[o]
             if end + tail > deadline:
                 continue
-            if latency > 0.0 and q >= 0 and leave[o] != enter[pick[q]] and end + latency + time[pick[q]] + rest[q] > deadline:
+            if (
+                latency > 0.0
+                and q >= 0
+                and leave[o] != enter[pick[q]]
+                and end + latency + time[pick[q]] + rest[q] > deadline
+            ):
                 continue
             best, most = o, gain
         if best != now:
@@ -169,7 +174,9 @@ def together(
                 if not gain > 0.0:
                     continue
                 choice[g] = c
-                end = _finish(choice, of, group, kind, pick, order, pointer, before, row, time, enter, leave, latency, start)
+                end = _finish(
+                    choice, of, group, kind, pick, order, pointer, before, row, time, enter, leave, latency, start
+                )
                 spent += 1
                 choice[g] = c0
                 if end > deadline:
@@ -183,7 +190,9 @@ def together(
                     best, at, score = g, c, gain / weight
         if best >= 0:
             choice[best] = at
-            now = _finish(choice, of, group, kind, pick, order, pointer, before, row, time, enter, leave, latency, start)
+            now = _finish(
+                choice, of, group, kind, pick, order, pointer, before, row, time, enter, leave, latency, start
+            )
             continue
         traded = False
         for g in range(groups):
@@ -201,7 +210,20 @@ def together(
                             continue
                         choice[g], choice[h] = c, d
                         end = _finish(
-                            choice, of, group, kind, pick, order, pointer, before, row, time, enter, leave, latency, start
+                            choice,
+                            of,
+                            group,
+                            kind,
+                            pick,
+                            order,
+                            pointer,
+                            before,
+                            row,
+                            time,
+                            enter,
+                            leave,
+                            latency,
+                            start,
                         )
                         spent += 1
                         if end <= deadline:

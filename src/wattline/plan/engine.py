@@ -192,7 +192,7 @@ class Table:
     @property
     def energy(self) -> Array:
         """(n, m) joules of one device in the mean step."""
-        return np.sum([*self.parts.values()], axis=0)
+        return np.asarray(np.sum([*self.parts.values()], axis=0))
 
 
 @dataclass(frozen=True)

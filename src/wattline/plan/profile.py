@@ -202,7 +202,9 @@ def parse(text: str, name: str, *, repeats: bool = False, fixed: bool = False) -
 def _check_heads(heads: list[str], name: str) -> None:
     missing = [c for c in COLUMNS if c not in heads]
     if missing:
-        raise InputError(f"{name}: has no column {missing[0]!r}; the columns are {','.join(COLUMNS)}, not {','.join(heads)}")
+        raise InputError(
+            f"{name}: has no column {missing[0]!r}; the columns are {','.join(COLUMNS)}, not {','.join(heads)}"
+        )
     twice = [h for h in heads if heads.count(h) > 1]
     if twice:
         raise InputError(f"{name}: names column {twice[0]!r} twice; keep one")
@@ -214,8 +216,13 @@ def _row(cells: dict[str, str], number: int, where: str) -> _Row:
         raise InputError(f"{where}: stage must be a whole number from 0, got {cells['stage']!r}")
     instruction = cells["instruction"].lower()
     if instruction not in INSTRUCTIONS:
-        raise InputError(f"{where}: instruction {cells['instruction']!r} is not known; {nearest(instruction, INSTRUCTIONS)}")
-    values = {what: _positive(cells[what], what, unit, where) for what, unit in (("frequency", "MHz"), ("time", "s"), ("energy", "J"))}
+        raise InputError(
+            f"{where}: instruction {cells['instruction']!r} is not known; {nearest(instruction, INSTRUCTIONS)}"
+        )
+    values = {
+        what: _positive(cells[what], what, unit, where)
+        for what, unit in (("frequency", "MHz"), ("time", "s"), ("energy", "J"))
+    }
     extra = {k: _plain(v) for k, v in cells.items() if k not in (*COLUMNS, "partition") and v}
     knobs = {"clock_hz": 1e6 * values["frequency"], **extra}
     partition = cells.get("partition", "")
@@ -261,7 +268,9 @@ def _check_complete(profile: Profile) -> None:
     for stage in range(count):
         have = [what for what in wanted if (stage, what) in profile.tables]
         if not have:
-            raise InputError(f"{name}: stage {stage} has no rows, yet stages go up to {count - 1}; measure it or renumber")
+            raise InputError(
+                f"{name}: stage {stage} has no rows, yet stages go up to {count - 1}; measure it or renumber"
+            )
         lacking = [what for what in wanted if what not in have]
         if lacking:
             like = next(s for s in range(count) if (s, lacking[0]) in profile.tables)
@@ -281,8 +290,8 @@ def _check_settings(parts: tuple[Table, ...], name: str, *, repeats: bool, fixed
     if not fixed and all(len({_key(k) for k in table.knobs}) == 1 for table in parts):
         table = parts[0]
         raise InputError(
-            f"{name} line {table.line[0]}: {table.name} has one clock only ({table.clock[0] / 1e6:g} MHz), so nothing can "
-            "be chosen there; measure more clocks, or allow fixed computations if it has no other"
+            f"{name} line {table.line[0]}: {table.name} has one clock only ({table.clock[0] / 1e6:g} MHz), so nothing "
+            "can be chosen there; measure more clocks, or allow fixed computations if it has no other"
         )
 
 
@@ -315,7 +324,9 @@ def _averaged(table: Table) -> Table:
     group = np.array([place[_key(k)] for k in table.knobs])
     count = np.bincount(group)
     return replace(
-        _picked(table, first), time=np.bincount(group, table.time) / count, energy=np.bincount(group, table.energy) / count
+        _picked(table, first),
+        time=np.bincount(group, table.time) / count,
+        energy=np.bincount(group, table.energy) / count,
     )
 
 
@@ -329,6 +340,7 @@ class Options:
     Attributes
     ----------
     time : (n,) seconds.
+    times : (n, partitions) seconds.
     energy : (n,) joules above waiting.
     first, last : (n,) hertz, the clock it starts and ends with.
     knobs : n settings, each one mapping per partition.
@@ -338,6 +350,7 @@ class Options:
     """
 
     time: Floats
+    times: Floats
     energy: Floats
     first: Floats
     last: Floats
@@ -350,7 +363,16 @@ class Options:
     def fixed(time: float) -> Options:
         """Return what takes `time` seconds, cannot be chosen and takes no energy: a transfer."""
         nothing = np.zeros(1)
-        return Options(np.array([time]), nothing, nothing, nothing, (({},),), np.ones(1, bool), np.zeros(1, np.int64))
+        return Options(
+            np.array([time]),
+            np.array([[time]]),
+            nothing,
+            nothing,
+            nothing,
+            (({},),),
+            np.ones(1, bool),
+            np.zeros(1, np.int64),
+        )
 
     @property
     def corners(self) -> tuple[Floats, Floats]:
@@ -378,8 +400,9 @@ def options(parts: Sequence[Table], waiting_power: float) -> Options:
     clock = _clocks(parts, picks)
     knobs = tuple(tuple(p.knobs[i] for p, i in zip(parts, row, strict=True)) for row in picks)
     at_top = int(np.flatnonzero((picks == top).all(axis=1))[0])
+    times = np.stack([part.time[row] for part, row in zip(parts, picks.T, strict=True)], axis=1)
     return Options(
-        time, energy, clock[:, 0], clock[:, -1], knobs, (clock == clock[:, :1]).all(axis=1),
+        time, times, energy, clock[:, 0], clock[:, -1], knobs, (clock == clock[:, :1]).all(axis=1),
         beaten[hull_index(time[beaten], energy[beaten])], at_top,
     )  # fmt: skip
 
@@ -396,7 +419,7 @@ def _top(table: Table) -> int:
 
 
 def _few(time: Floats, energy: Floats, clock: Floats, maximum: NDArray[np.bool_]) -> Ints:
-    """Return which combinations to keep: the hull, an even choice of what none beats, and the best of each one clock."""
+    """Return which combinations to keep: the hull, some of what none beats, and the best of each single clock."""
     best = prune(time, energy)
     kept = [best[np.unique(np.linspace(0, len(best) - 1, SETTINGS).astype(np.int64))]]
     kept += [best[hull_index(time[best], energy[best])], np.flatnonzero(maximum)]

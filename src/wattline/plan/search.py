@@ -1,4 +1,4 @@
-"""Settings that the exact rounding does not cover: one choice shared by many computations, or a price on changing clock.
+"""Settings the exact rounding does not cover: one choice for many computations, or time lost in changing clock.
 
 Both are searched with the longest path as judge; the exact bound of the freest choice says how far they are from it.
 """
@@ -26,7 +26,7 @@ HALVINGS = 10  # of the deadline's tightening
 
 @dataclass(frozen=True)
 class Network:
-    """A schedule's graph and the settings of its kinds, laid out flat for the kernels; settings count over all kinds."""
+    """A schedule's graph and the settings of its kinds, laid out flat for the kernels; settings count over kinds."""
 
     kind: Ints
     order: Ints
@@ -57,13 +57,16 @@ class Network:
         same = graph.device[rows[1:]] == graph.device[rows[:-1]]
         row, following = np.full(n, -1), np.full(n, -1)
         row[rows[1:][same]], following[rows[:-1][same]] = rows[:-1][same], rows[1:][same]
-        clocks, code = np.unique(np.concatenate([o.first for o in options] + [o.last for o in options]), return_inverse=True)
+        clocks, code = np.unique(
+            np.concatenate([o.first for o in options] + [o.last for o in options]), return_inverse=True
+        )
         size = len(code) // 2
         first = np.r_[0, np.cumsum([len(o.time) for o in options])].astype(np.int64)
         return Network(
             dag.nodes, dag.order, _grouped(n, dag.edges[:, ::-1]), _grouped(n, dag.edges), row, following, rows,
             ends.astype(np.int64), graph.device, first, np.concatenate([o.time for o in options]),
-            np.concatenate([o.energy for o in options]), code[:size].astype(np.int64), code[size:].astype(np.int64), clocks,
+            np.concatenate([o.energy for o in options]), code[:size].astype(np.int64), code[size:].astype(np.int64),
+            clocks,
             np.concatenate([o.uniform for o in options]), first[:-1] + [o.top for o in options], latency,
         )  # fmt: skip
 
@@ -119,7 +122,9 @@ class Network:
                 break
             at = 0.5 * (good + bad)
         if not found:
-            raise GoalError(f"no plan found that ends by {deadline:.6g} s when changing clock takes {self.latency:.3g} s")
+            raise GoalError(
+                f"no plan found that ends by {deadline:.6g} s when changing clock takes {self.latency:.3g} s"
+            )
         relaxed = [self.relax(p.copy(), limit) for p in _distinct(found)]
         return min(relaxed, key=self.spent)
 
@@ -183,14 +188,12 @@ class Network:
         budget = max(200, VISITS // len(self.kind))
         fixed = group, cost, work, self.kind, self.order, *self.back, self.row, self.time, self.enter, self.leave
         best, least = None, np.inf
-        for begin in self._beginnings(group, of, cost, work):
+        for begin in self._beginnings(group, of, cost):
             if self.starts(of[self.kind, begin[group[self.kind]]])[1] > deadline * (1 + 1e-12):
                 continue
             for way in (0, 1, 2):
                 choice = begin.copy()
-                joules = _search.together(
-                    choice, of, *fixed, self.latency, deadline * (1 + 1e-12), way, WINDOW, budget
-                )
+                joules = _search.together(choice, of, *fixed, self.latency, deadline * (1 + 1e-12), way, WINDOW, budget)
                 if joules < least:
                     best, least = choice, joules
         if best is None:
@@ -202,7 +205,7 @@ class Network:
         """Return (groups, candidates) joules and seconds; infinite where a candidate is missing."""
         shape = int(group.max()) + 1, of.shape[1]
         cost, work = np.zeros(shape), np.zeros(shape)
-        for k, g in enumerate(group):
+        for k, g in enumerate(group.tolist()):
             there = of[k] >= 0
             cost[g] += np.where(there, uses[k] * self.energy[of[k]], np.inf)
             work[g] += np.where(there, uses[k] * self.time[of[k]], np.inf)
@@ -214,7 +217,7 @@ class Network:
                 of[k] = of[k][order]
         return cost, work
 
-    def _beginnings(self, group: Ints, of: Ints, cost: Floats, work: Floats) -> list[Ints]:
+    def _beginnings(self, group: Ints, of: Ints, cost: Floats) -> list[Ints]:
         """Return where to start from: the fastest candidates, and maximum clocks where that is a candidate."""
         quick = np.zeros(len(cost), np.int64)
         top = quick.copy()

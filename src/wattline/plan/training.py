@@ -21,11 +21,12 @@ import numpy as np
 from ..errors import ScenarioError
 from ..frontier.algebra import Frontier, total
 from ..frontier.graph import Dag, GraphFrontier, solve
+from ..frontier.periodic import solve_family
 from ..frontier.path import longest_path, start_times
 from ..frontier.rounding import round_discrete
 from ..hardware.chip import clocks as chip_clocks
 from ..hardware.cluster import Cluster
-from ..source.base import Array, Device, Points, Source
+from ..source.base import Array, Device, Points, Source, tables
 from ..workload.fits import check_training
 from ..workload.model import Model
 from ..workload.operator import Operator
@@ -36,7 +37,7 @@ from . import elasticity
 from .answer import Answer, Goal, Outcome, Rates
 from .goal import Choice, choose
 from .overhead import Overhead
-from .schedule import BACKWARD, FORWARD, Graph, graph, schedule
+from .schedule import BACKWARD, FORWARD, Graph, fold, graph, schedule
 from .steady import steady_iteration
 
 _PER_ITERATION = ("gradients", "optimizer", "parameters")
@@ -136,7 +137,7 @@ class Costs:
 
     @staticmethod
     def points_of(work: Work, device: Device, source: Source, clocks: Array | None) -> tuple[Points, ...]:
-        return tuple(source.points(operators, device, clocks) for operators in work.operators)
+        return tuple(tables(source, work.operators, device, clocks))
 
     def stretched(self, factor: float) -> Costs:
         if factor == 1.0:
@@ -224,7 +225,7 @@ def plan_training(
     baseline = run(work, costs.points, fastest, groups)
 
     limited = power_limit is not None or goal.kind == "power"
-    pipeline = _pipeline(work, costs, over, groups, limited=limited)
+    pipeline = _pipeline(job, work, costs, over, groups, limited=limited)
     whole = total([_as_frontier(pipeline), _steps(work, costs).hull()])
     scale = job.iterations / job.goodput
     time = whole.time * scale
@@ -341,13 +342,24 @@ def _stretch(job: TrainingJob, cluster: Cluster, modelled: float) -> float:
     return stated / modelled
 
 
-def _pipeline(work: Work, costs: Costs, over: Overhead, groups: int, *, limited: bool) -> GraphFrontier:
-    hulls = [costs.frontiers[entry].hull() for entry in work.kinds]
+def _pipeline(job: TrainingJob, work: Work, costs: Costs, over: Overhead, groups: int, *, limited: bool) -> GraphFrontier:
+    hulls = [(h.time, h.energy) for h in (costs.frontiers[entry].hull() for entry in work.kinds)]
     waiting = costs.waiting_power * work.graph.devices
     # Slower than least facility energy is of no use, unless a power limit asks for it. A second
     # costs the waiting chips and, per group, its share of everything that stands around them.
     price = 0.0 if limited else waiting + over.standing / groups
-    return solve(work.dag, [(h.time, h.energy) for h in hulls], waiting, start_price=price)
+    stages, virtual, count = job.parallel.pipeline, job.parallel.virtual, job.microbatches
+
+    def shorter(microbatches: int) -> Graph:
+        return graph(schedule(job.schedule, stages, microbatches, virtual))
+
+    def make(microbatches: int) -> Dag:
+        g = shorter(microbatches)
+        return Dag(g.kind, g.edges)
+
+    if job.schedule not in ("gpipe", "1f1b", "zb-h1"):  # the others take only some numbers of microbatches
+        return solve(work.dag, hulls, waiting, start_price=price)
+    return solve_family(make, count, hulls, waiting, price, base=4 * stages, fold=lambda k: fold(work.graph, shorter(k)))
 
 
 def _as_frontier(g: GraphFrontier) -> Frontier:

@@ -123,7 +123,10 @@ class Points:
 
 
 class Source(Protocol):
-    """**Required to implement**: `points`. Planning and simulation see only this."""
+    """**Required to implement**: `points`. Planning and simulation see only this.
+
+    **Worth adding** where work recurs: ``tables(pieces, device, clocks) -> list[Points]``, see `tables`.
+    """
 
     def points(self, operators: Sequence[Operator], device: Device, clocks: Array | None = None) -> Points:
         """Return time and energy of `operators` run in order on `device` at each of its clocks.
@@ -132,3 +135,13 @@ class Source(Protocol):
         the work would draw more than the chip's power limit runs slower: the device throttles.
         """
         ...
+
+
+def tables(
+    source: Source, pieces: Sequence[Sequence[Operator]], device: Device, clocks: Array | None = None
+) -> list[Points]:
+    """Return the points of many pieces of work: the source's own `tables` where it has one, else one by one."""
+    many = getattr(source, "tables", None)
+    if many is not None:
+        return list(many(pieces, device, clocks))
+    return [source.points(piece, device, clocks) for piece in pieces]

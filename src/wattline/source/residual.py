@@ -106,4 +106,4 @@ def adjust(work: Work, chip: Silicon) -> Work:
     target = np.minimum(power * np.exp(weight * on_power.reshape(shape)), chip.limit)
     warm = np.clip((target - standing) / np.maximum(power - standing, 1e-9), 0.0, 100.0)
     warm = np.where(power >= chip.limit, 1.0, warm)
-    return replace(work, slow=slow, warm=slow * warm, outside=bool(outside.any()))
+    return replace(work, slow=slow, warm=slow * warm, outside=outside.reshape(shape))

@@ -25,8 +25,8 @@ from .base import Array, Device, Points
 from .collective import collective
 from .residual import adjust
 from .silicon import Silicon
-from .uncertain import uncertainty
-from .work import Work, cost
+from .table import layout, tables
+from .work import Work
 
 
 @dataclass(frozen=True)
@@ -37,24 +37,19 @@ class Roofline:
 
     def points(self, operators: Sequence[Operator], device: Device, clocks: Array | None = None) -> Points:
         """Return time and energy of `operators` in order on `device` at each clock (Hz)."""
+        return self.tables([operators], device, clocks)[0]
+
+    def tables(
+        self, pieces: Sequence[Sequence[Operator]], device: Device, clocks: Array | None = None
+    ) -> list[Points]:
+        """Return `points` of many pieces of work, operators that recur evaluated once."""
         chip = Silicon.of(device.chip)
-        grid = chip.clocks() if clocks is None else np.asarray(clocks, dtype=np.float64)
-        if not operators:
-            return Points(grid, np.zeros_like(grid), {"waiting": np.zeros_like(grid)}, chip.waiting)
-        works = self.works(operators, chip, device.node)
-        answer = cost(works, chip, grid)
-        spread = uncertainty(chip, works)
-        return Points(
-            clock=grid,
-            time=answer.time,
-            parts=answer.parts,
-            waiting_power=chip.waiting,
-            provenance="calibrated" if spread.known else "modelled",
-            source=spread.source,
-            uncertainty=spread.energy,
-            time_uncertainty=spread.time,
-            extrapolated=any(w.outside for w in works),
-        )
+        grid = chip.clocks() if clocks is None else np.clip(clocks, chip.clock_min, chip.clock_max)
+        found = layout(tuple(tuple(piece) for piece in pieces), _signature)
+        works = [_build(group, chip, device.node) for group in found.groups]
+        if self.residual:
+            works = [adjust(w, chip) for w in works]
+        return tables(found.repeat, works, chip, np.asarray(grid, dtype=np.float64))
 
     def works(self, operators: Sequence[Operator], chip: Silicon, node: Sheet | None = None) -> list[Work]:
         """Return the operators as works of shape (operators, 1), grouped by kind and precisions."""

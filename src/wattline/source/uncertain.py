@@ -8,35 +8,40 @@ widened for shapes outside the fitted range and for chips without measurements.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from .base import Array
 from .silicon import Silicon, calibration
-from .work import Stack, Work
+from .work import Work
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Relative standard deviations of time and energy, and whether the chip itself was measured."""
-
-    time: float
-    energy: float
-    known: bool
-    source: str
-
-
-def uncertainty(chip: Silicon, works: Sequence[Work]) -> Spread:
-    """Return the spread of the sum of `works`: errors of one source are common, so they average."""
+def describe(chip: Silicon) -> tuple[bool, str]:
+    """Return whether the chip itself was measured, and where predictions for it come from."""
     table = calibration()["spread"]
     known = chip.name in table["measured"]
-    stack = [Stack.of([w]) for w in works]
-    weight = np.array([float(s.time(np.asarray(chip.clock_max), chip)[0].sum()) for s in stack])
-    weight = weight / max(float(weight.sum()), 1e-30)
-    pairs = np.array([_pair(table, w, known) for w in works])
-    time, energy = (weight[:, None] * pairs).sum(axis=0)
     source = table["source"] if known else "the chip's facts; efficiency as measured on other chips"
-    return Spread(float(time), float(energy), known, f"analytic roofline: {source}")
+    return known, f"analytic roofline: {source}"
+
+
+def spread_per_operator(chip: Silicon, works: Sequence[Work]) -> tuple[Array, NDArray[np.bool_]]:
+    """Return relative standard deviations of time and energy (operators, 2), and which lie outside the fitted range.
+
+    Errors of one source are common to its operators, so those of a sum average rather than cancel.
+    """
+    table = calibration()["spread"]
+    known = chip.name in table["measured"]
+    rows, flags = [], []
+    for w in works:
+        count = max(np.shape(a)[0] if np.ndim(a) else 1 for a in (w.core, w.dram, w.link, w.fixed))
+        outside = np.broadcast_to(np.asarray(w.outside, bool), (count, 1))[:, 0]
+        inner, outer = _widen(table, "kind", w.net, False, known), _widen(table, "kind", w.net, True, known)
+        rows.append(np.where(outside[:, None], outer, inner))
+        flags.append(outside)
+    if not rows:
+        return np.zeros((0, 2)), np.zeros(0, bool)
+    return np.concatenate(rows), np.concatenate(flags)
 
 
 def spread_of(chip: Silicon, net: str, outside: bool) -> tuple[float, float, float, float]:
@@ -45,10 +50,6 @@ def spread_of(chip: Silicon, net: str, outside: bool) -> tuple[float, float, flo
     table = calibration()["spread"]
     known = chip.name in table["measured"]
     return *_widen(table, "kind", net, outside, known), *_widen(table, "ninety", net, outside, known)
-
-
-def _pair(table: dict[str, object], work: Work, known: bool) -> tuple[float, float]:
-    return _widen(table, "kind", work.net, work.outside, known)
 
 
 def _widen(table: dict[str, object], which: str, net: str, outside: bool, known: bool) -> tuple[float, float]:

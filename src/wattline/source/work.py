@@ -38,7 +38,7 @@ class Work:
     slow, warm : factors on time and on switched energy, from the learned residual.
     repeat : how many times over.
     net, hints : which learned correction applies, and the logarithms of the shape it reads.
-    outside : whether any shape lies outside the range that correction was fitted on.
+    outside : whether each shape lies outside the range that correction was fitted on.
     """
 
     precision: str
@@ -59,7 +59,7 @@ class Work:
     link_name: str = "nvlink"
     net: str = ""
     hints: tuple[Array, ...] = ()
-    outside: bool = False
+    outside: NDArray[np.bool_] | bool = False
 
 
 _WORDS = ("precision", "link_name", "net", "hints", "outside")
