@@ -255,9 +255,7 @@ def write(
     lines += ["", "# Factors on a prediction that hold nine in ten measurements of models left out of the fit."]
     for kind, table in spans.items():
         lines += [f"[interval.{kind}]", *[f"{n} = [{v[0]:.3f}, {v[1]:.3f}]" for n, v in table.items()], ""]
-    lines += [
-        "# Relative size of errors on models left out of the fit: [median, mean, 68 % quantile]."
-    ]
+    lines += ["# Relative size of errors on models left out of the fit: [median, mean, 68 % quantile]."]
     for kind, table in errors.items():
         lines += [f"[residual.{kind}]", f"rows = {table.shape[1]}"]
         for name, line in zip(sr.TARGETS, table, strict=True):

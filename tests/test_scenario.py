@@ -139,3 +139,17 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         sc.solve(sc.parse({"model": {"name": "llama-3.1-8b"}, "serve": {"prompt": 8}}))
     with pytest.raises(ScenarioError, match="names no model"):
         sc.solve(sc.parse({"hardware": {"chip": "h100-sxm"}, "serve": {"prompt": 8}}))
+
+
+def test_sketched_rows_agree_with_exact_ones() -> None:
+    """A sweep's sketch, corrected by one exact solve, lies within the rounding of the exact plan."""
+    base = sc.parse(changed(TRAIN, goal={"max_slowdown": "2 %"}))
+    for change in ({"chip.memory.hbm.energy": "20 pJ/bit"}, {"hardware.chip": "h200-sxm"}, {"goal.max_slowdown": "8 %"}):
+        sketch, exact = sc.sketch(base, change), sc.summary(base, change)
+        assert sketch["method"] == "steady state, corrected"
+        assert exact["method"] == "exact"
+        assert set(sketch) <= set(exact)
+        assert sketch["time_s"] == pytest.approx(exact["time_s"], rel=2e-3)
+        assert sketch["energy_j"] == pytest.approx(exact["energy_j"], rel=1e-2)
+        assert sketch["baseline_energy_j"] == pytest.approx(exact["baseline_energy_j"], rel=1e-6)
+    assert sc.sketch(base, {"train.tensor": 6})["error"].startswith("train.tensor = 6")

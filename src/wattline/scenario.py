@@ -6,18 +6,21 @@ and goal into a plan. Commands and the web page call these and hold no logic of 
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from . import schema
 from .errors import InputError, ScenarioError, WattlineError, nearest
 from .hardware import catalog as hardware
 from .hardware.cluster import Cluster
 from .hardware.facts import Sheet, keys, sheet
-from .plan.answer import Answer, Goal, Rates
+from .plan.answer import Answer, Array, Goal, Rates
 from .source.base import Source
 from .units import show
 from .workload import catalog as models
@@ -27,8 +30,11 @@ from .workload.model import Model
 from .workload.parallel import Parallel
 from .workload.traffic import read_requests
 
+if TYPE_CHECKING:
+    from .plan.training import Sketch, TrainingJob
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Scenario:
     """A checked scenario: what was stated, by dotted key, SI inside.
 
@@ -251,7 +257,24 @@ def solve(scenario: Scenario, *, source: Source | None = None, detail: bool = Tr
 
 
 def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:
-    from .plan.training import TrainingJob, plan_training
+    from .plan.training import plan_training
+
+    job, cluster = _training(scenario)
+    return plan_training(
+        job,
+        cluster,
+        source,
+        goal_of(scenario),
+        rates_of(scenario),
+        power_limit=scenario.get("site.power_limit"),
+        detail=detail,
+        title=_title(job.model, cluster),
+        assumptions=_assumptions(scenario, cluster),
+    )
+
+
+def _training(scenario: Scenario) -> tuple[TrainingJob, Cluster]:
+    from .plan.training import TrainingJob
 
     model, cluster = model_of(scenario), cluster_of(scenario)
     job = TrainingJob(
@@ -269,17 +292,7 @@ def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:
         mfu=scenario.get("train.mfu"),
         goodput=scenario["train.goodput"],
     )
-    return plan_training(
-        job,
-        cluster,
-        source,
-        goal_of(scenario),
-        rates_of(scenario),
-        power_limit=scenario.get("site.power_limit"),
-        detail=detail,
-        title=_title(model, cluster),
-        assumptions=_assumptions(scenario, cluster),
-    )
+    return job, cluster
 
 
 def _solve_serving(scenario: Scenario, source: Source, detail: bool) -> Answer:
@@ -341,23 +354,95 @@ def _assumptions(scenario: Scenario, cluster: Cluster) -> tuple[str, ...]:
 
 # ---- what-if -------------------------------------------------------------------------------------
 
+# Changes to these leave the schedule as it is, so one exact solve corrects all their sketches.
+_SAME_SCHEDULE: Final = ("chip.", "node.", "site.", "goal.", "train.tokens", "train.goodput", "train.mfu")
 
-def summary(scenario: Scenario, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the chosen point of one changed scenario as a flat row; an `error` column where it has none."""
+
+def summary(scenario: Scenario, changes: Mapping[str, Any], *, exact: bool = True) -> dict[str, Any]:
+    """Return the chosen point of one changed scenario as a flat row; an `error` column where it has none.
+
+    With `exact=False` training is sketched by its steady state and corrected by the exact answer of the
+    same schedule with the scenario's own hardware; the column `method` says which way a row was made.
+    """
     row: dict[str, Any] = dict(changes)
     try:
-        answer = solve(scenario.with_(changes), detail=False)
+        changed = scenario.with_(changes)
+        if not exact and changes and changed.has("train") and not changed.has("serve"):
+            sketched = _sketch(scenario, changed, changes)
+            if sketched is not None:
+                return row | sketched
+        answer = solve(changed, detail=False)
     except WattlineError as error:
         return {**row, "error": str(error)}
-    chosen = answer.chosen
+    return row | _row(answer, "exact" if answer.kind == "training" else "analytic")
+
+
+def sketch(scenario: Scenario, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `summary` without an exact solve where there is a cheaper way: for large sweeps."""
+    return summary(scenario, changes, exact=False)
+
+
+def _row(answer: Answer, method: str) -> dict[str, Any]:
+    chosen, base = answer.chosen, answer.baseline
     return {
-        **row,
         "time_s": chosen.time_s,
         "energy_j": chosen.energy_j,
         "average_power_w": chosen.average_power_w,
         **chosen.figures,
         "saving_energy": answer.savings["energy"],
         "saving_time": answer.savings["time"],
-        "baseline_time_s": answer.baseline.time_s,
-        "baseline_energy_j": answer.baseline.energy_j,
+        "baseline_time_s": base.time_s,
+        "baseline_energy_j": base.energy_j,
+        "method": method,
     }
+
+
+def _sketch(scenario: Scenario, changed: Scenario, changes: Mapping[str, Any]) -> dict[str, Any] | None:
+    from .plan.training import training_figures
+
+    structure = tuple(sorted((k, v) for k, v in changes.items() if not k.startswith(_SAME_SCHEDULE)))
+    ratio = _correction(scenario, structure)
+    found = _sketched(changed)
+    if ratio is None or found is None:
+        return None
+    job, cluster = _training(changed)
+    at = found.time / found.base_time
+    energy = found.energy * float(np.interp(at, ratio[0], ratio[1]))
+    return {
+        "time_s": found.time,
+        "energy_j": energy,
+        "average_power_w": energy / found.time,
+        **training_figures(job, cluster, found.time, energy),
+        **rates_of(changed).figures(energy),
+        "saving_energy": 1.0 - energy / found.base_energy,
+        "saving_time": 1.0 - found.time / found.base_time,
+        "baseline_time_s": found.base_time,
+        "baseline_energy_j": found.base_energy,
+        "method": "steady state, corrected",
+    }
+
+
+def _sketched(scenario: Scenario, goal: Goal | None = None) -> Sketch | None:
+    from .plan.training import sketch_training
+
+    job, cluster = _training(scenario)
+    return sketch_training(
+        job, cluster, default_source(), goal or goal_of(scenario), rates_of(scenario), scenario.get("site.power_limit")
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _correction(scenario: Scenario, structure: tuple[tuple[str, Any], ...]) -> tuple[Array, Array] | None:
+    """Return exact over sketched energy against relative time, for the scenario's hardware and one schedule."""
+    based = scenario.with_(dict(structure))
+    based = replace(based, values={k: v for k, v in based.values.items() if k != "site.power_limit"})
+    exact = solve(based.with_({"goal.max_slowdown": 0.0}), detail=False)
+    slow = np.linspace(0.0, exact.time_s[-1] / exact.baseline.time_s - 1.0, 9)
+    ratios = []
+    for slowdown in slow:
+        found = _sketched(based, Goal("max_slowdown", max(0.0, float(slowdown))))
+        if found is None:
+            return None
+        bound = float(np.interp(found.time, exact.time_s, exact.energy_j))
+        ratios.append(bound / found.energy)
+    return 1.0 + np.maximum(slow, 0.0), np.array(ratios)

@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from .errors import InputError, MissingExtraError, nearest
-from .scenario import Scenario, summary
+from .scenario import Scenario, sketch, summary
 
 Changes = Mapping[str, Any]
 Row = dict[str, Any]
 Evaluate = Callable[[Scenario, Changes], Row]
 Progress = Callable[[int], None]
+
+# Most points that are each solved exactly; training sweeps beyond it are sketched, and their rows say so.
+EXACT: Final = 64
 
 ENGINES: Final = ("local", "ray")
 
@@ -57,7 +60,7 @@ def sweep(
     engine: str = "local",
     jobs: int | None = None,
     progress: Progress | None = None,
-    evaluate: Evaluate = summary,
+    evaluate: Evaluate | None = None,
 ) -> list[Row]:
     """Return one row per point, in order.
 
@@ -66,8 +69,11 @@ def sweep(
     engine : "local" (processes on this machine) or "ray" (the cluster of RAY_ADDRESS, else a local one).
     jobs : workers; all cores this process may use where None. An existing Ray cluster decides itself.
     progress : called with the number of points done since the last call.
-    evaluate : a function of a module, found by workers by its name.
+    evaluate : a function of a module, found by workers by its name. Where None, `scenario.summary` for up to
+        `EXACT` points and `scenario.sketch` for more.
     """
+    if evaluate is None:
+        evaluate = summary if len(points) <= EXACT else sketch
     if engine not in ENGINES:
         raise InputError(f"engine {engine!r} is not known; {nearest(engine, ENGINES)}")
     if jobs is not None and jobs < 1:

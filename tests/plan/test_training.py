@@ -171,11 +171,10 @@ def test_the_sketch_agrees_with_the_exact_plan() -> None:
     j = job(global_batch=64)
     exact, sketch = plan(j=j), sketch_training(j, cluster(), Toy(), Goal("max_slowdown", 0.02))
     assert sketch is not None
-    time, energy, base_time, base_energy = sketch
-    assert base_time == pytest.approx(exact.baseline.time_s, rel=1e-9)
-    assert base_energy == pytest.approx(exact.baseline.energy_j, rel=1e-9)
-    assert time == pytest.approx(exact.chosen.time_s, rel=1e-3)
-    assert energy == pytest.approx(exact.chosen.energy_j, rel=0.02)
+    assert sketch.base_time == pytest.approx(exact.baseline.time_s, rel=1e-9)
+    assert sketch.base_energy == pytest.approx(exact.baseline.energy_j, rel=1e-9)
+    assert sketch.time == pytest.approx(exact.chosen.time_s, rel=1e-3)
+    assert sketch.energy == pytest.approx(exact.chosen.energy_j, rel=0.02)
     assert sketch_training(job(schedule="zb-h1"), cluster(), Toy(), Goal("max_slowdown", 0.02)) is None
 
 

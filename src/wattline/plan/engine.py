@@ -13,20 +13,20 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, Final
 
 import numpy as np
 
-from ..source.base import Array, Device, Source
+from ..source.base import Array, Device, Source, tables
 from ..workload.operator import Attention, Collective, GroupedGemm, Operator
 
 # Kinds of operator that an engine may run slower or faster than alone.
 KINDS: Final = ("gemm", "grouped_gemm", "attention_decode", "attention_prefill", "elementwise", "collective")
 
-# Parts of an energy that time decides, not the work done.
-_APART: Final = ("clock_tree", "leakage", "waiting")
+# Components that time decides while the device is busy, not the work done.
+_STANDING: Final = ("clock_tree", "leakage")
 
 Constants = Mapping[str, float]
 
@@ -56,43 +56,60 @@ def spread(architecture: str, target: str) -> float:
 
 @dataclass(frozen=True)
 class Sums:
-    """A step's work at each clock of a grid, unlimited by power: arrays (n steps, clocks).
+    """Steps at each clock of a grid, unlimited by power: arrays (n steps, clocks).
 
-    busy : kind -> seconds. tree : kind -> joules of clock distribution. moved : component -> joules.
-    standing : watts of leakage while awake. launches, meetings : (n, 1) kernels, and collectives among them.
+    busy : kind -> seconds. joules : (kind, component) -> joules, the awake floor left out.
+    launches, meetings : (n, 1) kernels, and collectives among them.
     """
 
     busy: Mapping[str, Array]
-    tree: Mapping[str, Array]
-    moved: Mapping[str, Mapping[str, Array]]
-    standing: Array
+    joules: Mapping[tuple[str, str], Array]
     launches: Array
     meetings: Array
 
 
-def sums(operators: Sequence[Operator], late: Sequence[Operator], device: Device, source: Source, grid: Array) -> Sums:
-    """Ask the source for each kind of operator apart, with the power limit out of the way.
+@dataclass(frozen=True)
+class Piece:
+    """Operators of one step, and of the same step on the device that the others wait for.
 
-    `late`: the same step on the device that the others wait for. It sets the time, `operators` the energy.
+    `late` sets the time, `operators` the energy.
     """
+
+    operators: tuple[Operator, ...]
+    late: tuple[Operator, ...]
+
+
+def sums(pieces: Sequence[Piece], device: Device, source: Source, grid: Array) -> Sums:
+    """Ask the source for each kind of operator of each piece apart, with the power limit out of the way."""
     free = replace(device, chip=device.chip.with_({"power.limit": "100 kW"}, "lifted: the step as a whole keeps it"))
-    zero = np.zeros((1, grid.size))
-    busy, tree, standing = {}, {}, zero
-    moved: dict[str, Mapping[str, Array]] = {}
-    for kind in KINDS:
-        mine = [o for o in operators if kind_of(o) == kind]
-        last = [o for o in late if kind_of(o) == kind]
-        busy[kind], tree[kind], moved[kind] = zero, zero, {}
-        if not mine:
-            continue
-        points = source.points(mine, free, grid)
-        busy[kind] = (points if last == mine else source.points(last, free, grid)).time[None]
-        tree[kind] = points.parts.get("clock_tree", zero[0])[None]
-        standing = (points.parts.get("leakage", zero[0]) / points.time)[None]
-        moved[kind] = {name: joules[None] for name, joules in points.parts.items() if name not in _APART}
-    launches = sum(o.launches * o.repeat for o in operators)
-    meetings = sum(o.launches * o.repeat for o in operators if isinstance(o, Collective))
-    return Sums(busy, tree, moved, standing, np.array([[launches]]), np.array([[meetings]]))
+    asked: dict[tuple[Operator, ...], int] = {}
+    where: list[tuple[int, str, int, int]] = []
+    for row, piece in enumerate(pieces):
+        mine, late = _by_kind(piece.operators), _by_kind(piece.late)
+        for kind, some in mine.items():
+            place = asked.setdefault(some, len(asked))
+            where.append((row, kind, place, asked.setdefault(late.get(kind, some), len(asked))))
+    points = tables(source, list(asked), free, grid)
+    busy = {kind: np.zeros((len(pieces), grid.size)) for kind in KINDS}
+    joules: dict[tuple[str, str], Array] = {}
+    for row, kind, place, last in where:
+        busy[kind][row] = points[last].time
+        for name, values in points[place].parts.items():
+            if name != "waiting":
+                joules.setdefault((kind, name), np.zeros((len(pieces), grid.size)))[row] = values
+    return Sums(
+        busy,
+        joules,
+        np.array([[sum(o.launches * o.repeat for o in p.operators)] for p in pieces]),
+        np.array([[sum(o.launches * o.repeat for o in p.operators if isinstance(o, Collective))] for p in pieces]),
+    )
+
+
+def _by_kind(operators: Sequence[Operator]) -> dict[str, tuple[Operator, ...]]:
+    groups: dict[str, list[Operator]] = {}
+    for operator in operators:
+        groups.setdefault(kind_of(operator), []).append(operator)
+    return {kind: tuple(some) for kind, some in groups.items()}
 
 
 def busiest(operator: Operator, ranks: int) -> Operator:
@@ -159,16 +176,17 @@ def run(work: Sums, beat: Beat, c: Constants, waiting: float, asynchronous: bool
     host = host_time(work, beat, c)
     time = longer(busy, host, c["host.exponent"]) if asynchronous else busy + host
     parts: dict[str, Array] = {}
-    for kind in KINDS:
-        for name, joules in work.moved[kind].items():
-            group = "compute" if name.startswith("compute") else "memory"
-            factor = c[f"energy.{group}"] * c[f"energy.{kind}"]
-            parts[name] = parts.get(name, np.zeros_like(joules)) + factor * joules
-    parts["leakage"] = c["energy.standing"] * work.standing * time
-    tree = np.sum([c[f"time.{kind}"] * work.tree[kind] for kind in KINDS], axis=0)
-    parts["clock_tree"] = c["energy.standing"] * tree
+    for (kind, name), joules in work.joules.items():
+        parts[name] = parts.get(name, np.zeros_like(time)) + _factor(kind, name, c) * joules
     parts["waiting"] = c["energy.waiting"] * waiting * time
     return time, parts
+
+
+def _factor(kind: str, name: str, c: Constants) -> float:
+    """Return what an engine makes of a component's joules: standing ones last as long as the kind is busy."""
+    if name in _STANDING:
+        return c["energy.standing"] * c[f"time.{kind}"]
+    return c[f"energy.{kind}"] * c["energy.compute" if name.startswith("compute") else "energy.memory"]
 
 
 def longer(one: Array, two: Array, exponent: float) -> Array:
@@ -245,38 +263,3 @@ def _read(values: Array, grid: Array, at: Array) -> Array:
     part = (at - grid[low]) / (grid[low + 1] - grid[low])
     left = np.take_along_axis(values, low, axis=1)
     return np.asarray(left + part * (np.take_along_axis(values, low + 1, axis=1) - left))
-
-
-def stack(works: Sequence[Parts]) -> Parts:
-    """Return several configurations as one: arrays joined along the first axis."""
-    if len(works) == 1:
-        return works[0]
-    return Parts(
-        _sums([w.decode for w in works]),
-        _sums([w.mixed for w in works]),
-        (_rows([w.beats[0] for w in works]), _rows([w.beats[1] for w in works])),
-        np.concatenate([w.share for w in works]),
-        np.concatenate([w.median for w in works]),
-    )
-
-
-def _rows(beats: Sequence[Beat]) -> Beat:
-    return Beat(**{f.name: np.concatenate([getattr(b, f.name) for b in beats]) for f in fields(Beat)})
-
-
-def _sums(all_: Sequence[Sums]) -> Sums:
-    def joined(tables: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-        names = dict.fromkeys(name for table in tables for name in table)
-        return {
-            n: np.concatenate([t.get(n, np.zeros_like(s.standing)) for t, s in zip(tables, all_, strict=True)])
-            for n in names
-        }
-
-    return Sums(
-        busy=joined([s.busy for s in all_]),
-        tree=joined([s.tree for s in all_]),
-        moved={kind: joined([s.moved[kind] for s in all_]) for kind in KINDS},
-        standing=np.concatenate([s.standing for s in all_]),
-        launches=np.concatenate([s.launches for s in all_]),
-        meetings=np.concatenate([s.meetings for s in all_]),
-    )

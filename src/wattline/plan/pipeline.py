@@ -518,8 +518,8 @@ def _assumed(job: PipelineJob) -> list[str]:
     )
     if job.split_backward is not None and BACKWARD_INPUT in needs and BACKWARD_INPUT not in have:
         out.append(
-            f"the backward pass is split by an assumed share: {job.split_backward:.0%} for the input part, the rest for "
-            "the weight part, at every clock"
+            f"the backward pass is split by an assumed share: {job.split_backward:.0%} for the input part, the rest "
+            "for the weight part, at every clock"
         )
     unused = [w for w in have if w in (BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT) and w not in needs]
     if unused and not (BACKWARD in needs and BACKWARD not in have) and job.split_backward is None:

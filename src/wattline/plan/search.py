@@ -213,7 +213,7 @@ class Network:
         for g in range(shape[0]):
             order = np.argsort(work[g], kind="stable")
             cost[g], work[g] = cost[g][order], work[g][order]
-            for k in np.flatnonzero(group == g):
+            for k in np.flatnonzero(group == g).tolist():
                 of[k] = of[k][order]
         return cost, work
 

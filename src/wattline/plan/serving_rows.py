@@ -18,8 +18,8 @@ from ..hardware import catalog as hardware
 from ..source.base import Array, Device, Source
 from ..workload import catalog as models
 from ..workload.parallel import Parallel
-from .engine import Constants, Parts, Table, assemble, constants, settings, stack
-from .step import Load, Replica, clock_grid, work_of
+from .engine import Constants, Parts, Table, assemble, constants, settings
+from .step import Job, Load, Replica, clock_grid, work_of
 
 TARGETS: Final = ("energy_per_token_j", "throughput_tok_s", "power_per_gpu_w", "median_itl_ms")
 
@@ -136,7 +136,8 @@ def _range(batch: float) -> str:
 # ------------------------------------------------------------------ predictions
 def works(rows: Sequence[Row], source: Source) -> Parts:
     """Return rows of one chip as one piece of work for `assemble`."""
-    return stack([work_of(r.replica, r.load, r.batch, r.device, source, clock_grid(r.device)) for r in rows])
+    device = rows[0].device
+    return work_of([Job(r.replica, r.load, r.batch) for r in rows], device, source, clock_grid(device))
 
 
 def table_of(rows: Sequence[Row], work: Parts, c: Constants) -> Table:

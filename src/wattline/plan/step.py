@@ -9,7 +9,7 @@ end and enter per step, so each output token carries prompt / output tokens of p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -23,7 +23,7 @@ from ..workload.memory import max_batch
 from ..workload.model import Model
 from ..workload.operator import Attention, Gemm, Operator
 from ..workload.parallel import Parallel
-from .engine import Beat, Constants, Parts, Sums, assemble, busiest, constants, largest, spread, sums
+from .engine import Beat, Constants, Parts, Piece, Sums, assemble, busiest, constants, largest, spread, sums
 
 # Clocks at which a step is worked out before the power limit is applied; in between, straight lines.
 _GRID: Final = 12
@@ -219,41 +219,70 @@ def vision_operators(patches: float, images: float, tensor: int, precision: str 
     )  # fmt: skip
 
 
-def work_of(replica: Replica, load: Load, batch: float, device: Device, source: Source, grid: Array) -> Parts:
-    """Return what one configuration needs to be assembled."""
-    if batch <= 0:
-        raise InputError(f"a step needs at least some running requests, got batch = {batch:g}")
-    beat = rhythm(load, batch, replica.chunk)
-    model, parallel = replica.model, replica.parallel
-    # Where data-parallel groups outnumber the prompts of a step, the others wait for those that have one.
-    crowded = max(1.0, parallel.data / beat.prompts)
+@dataclass(frozen=True)
+class Job:
+    """One configuration to be worked out."""
 
-    def operators(tokens: float) -> tuple[Operator, ...]:
-        entries = chunks(load, tokens, replica.chunk)
-        plain = step_operators(model, parallel, entries, batch, load.seen, replica.precision)
-        patches = load.patches * tokens / load.fresh / parallel.data
-        images = max(tokens / load.fresh / parallel.data, 1.0)
-        return plain + vision_operators(patches, images, parallel.tensor, replica.precision.activation)
+    replica: Replica
+    load: Load
+    batch: float
 
-    def summed(tokens: float, most: float) -> Sums:
-        late = [busiest(o, parallel.expert) for o in operators(most)]
-        return sums(operators(tokens), late, device, source, grid)
 
-    one = np.ones((1, 1))
-
-    def beats(prompts: float, tokens: float, loose: bool) -> Beat:
-        logits = 4.0 * model.vocab * (batch + prompts) / device.chip["memory.hbm.bandwidth"]
-        return Beat(
-            batch=batch / parallel.data * one, prompts=prompts / parallel.data * one,
-            visual=load.visual * tokens / load.fresh * one, loose=loose * one, logits=logits / parallel.data * one,
-            crowd=largest(parallel.expert) * one, shared=replica.hosted(device) * one,
-        )  # fmt: skip
-
+def work_of(jobs: Sequence[Job], device: Device, source: Source, grid: Array) -> Parts:
+    """Return what configurations on one device need to be assembled; the source is asked once."""
+    beats = [rhythm(job.load, job.batch, job.replica.chunk) for job in jobs]
+    plain = [_piece(job, 0.0, 0.0) for job in jobs]
+    mixed = [_piece(job, beat.tokens, beat.tokens * _crowded(job, beat)) for job, beat in zip(jobs, beats, strict=True)]
+    both = sums([*plain, *mixed], device, source, grid)
+    loose = [job.batch / job.replica.parallel.data > job.replica.graph for job in jobs]
+    first = [_beat(job, device, 0.0, 0.0, alone) for job, alone in zip(jobs, loose, strict=True)]
+    second = [_beat(job, device, x.prompts, x.tokens, True) for job, x in zip(jobs, beats, strict=True)]
     return Parts(
-        summed(0.0, 0.0), summed(beat.tokens, beat.tokens * crowded),
-        (beats(0.0, 0.0, batch / parallel.data > replica.graph), beats(beat.prompts, beat.tokens, True)),
-        beat.share * one, (beat.median / beat.tokens if beat.tokens > 0 else 0.0) * one,
-    )  # fmt: skip
+        decode=_rows(both, slice(0, len(jobs))),
+        mixed=_rows(both, slice(len(jobs), None)),
+        beats=(_beats(first), _beats(second)),
+        share=np.array([[beat.share] for beat in beats]),
+        median=np.array([[beat.median / beat.tokens if beat.tokens > 0 else 0.0] for beat in beats]),
+    )
+
+
+def _crowded(job: Job, beat: Rhythm) -> float:
+    """Where data-parallel groups outnumber the prompts of a step, the others wait for those that have one."""
+    return max(1.0, job.replica.parallel.data / beat.prompts)
+
+
+def _piece(job: Job, tokens: float, most: float) -> Piece:
+    mine = _operators(job, tokens)
+    late = mine if most == tokens else _operators(job, most)
+    expert = job.replica.parallel.expert
+    return Piece(mine, tuple(busiest(o, expert) for o in late) if expert > 1 else late)
+
+
+def _operators(job: Job, tokens: float) -> tuple[Operator, ...]:
+    replica, load = job.replica, job.load
+    entries = chunks(load, tokens, replica.chunk)
+    plain = step_operators(replica.model, replica.parallel, entries, job.batch, load.seen, replica.precision)
+    requests = tokens / load.fresh / replica.parallel.data
+    tensor, precision = replica.parallel.tensor, replica.precision.activation
+    return plain + vision_operators(load.patches * requests, max(requests, 1.0), tensor, precision)
+
+
+def _beat(job: Job, device: Device, prompts: float, tokens: float, loose: bool) -> tuple[float, ...]:
+    """Return the fields of a `Beat` in order."""
+    groups = job.replica.parallel.data
+    logits = 4.0 * job.replica.model.vocab * (job.batch + prompts) / device.chip["memory.hbm.bandwidth"]
+    visual = job.load.visual * tokens / job.load.fresh
+    crowd, shared = largest(job.replica.parallel.expert), job.replica.hosted(device)
+    return job.batch / groups, prompts / groups, visual, float(loose), logits / groups, crowd, shared
+
+
+def _beats(rows: Sequence[tuple[float, ...]]) -> Beat:
+    return Beat(*(np.array(column)[:, None] for column in zip(*rows, strict=True)))
+
+
+def _rows(work: Sums, at: slice) -> Sums:
+    busy = {kind: seconds[at] for kind, seconds in work.busy.items()}
+    return Sums(busy, {key: j[at] for key, j in work.joules.items()}, work.launches[at], work.meetings[at])
 
 
 def clock_grid(device: Device) -> Array:
@@ -281,6 +310,8 @@ def step(
     CapacityError : `batch` requests do not fit in the device memory.
     """
     fits = replica.capacity(load, device)
+    if batch <= 0:
+        raise InputError(f"a step needs running requests, got batch = {batch:g}")
     if batch > fits:
         raise CapacityError(
             f"{batch:g} requests of {load.seen:.0f} tokens do not fit on {replica.parallel.devices} x "
@@ -291,7 +322,7 @@ def step(
     asked = lockable(device.chip) if clocks is None else np.asarray(clocks, dtype=np.float64)
     grid = clock_grid(device)
     sample = source.points(step_operators(replica.model, replica.parallel, (), batch, load.seen), device, grid[-1:])
-    work = work_of(replica, load, batch, device, source, grid)
+    work = work_of([Job(replica, load, batch)], device, source, grid)
     waiting = device.chip["power.waiting"]
     table = assemble(work, c, waiting, device.chip["power.limit"], grid, asked, replica.asynchronous)
     floor = c["energy.waiting"] * waiting

@@ -266,10 +266,20 @@ def plan_training(
     )
 
 
+@dataclass(frozen=True)
+class Sketch:
+    """Seconds and facility joules of a job: the chosen point and maximum clocks."""
+
+    time: float
+    energy: float
+    base_time: float
+    base_energy: float
+
+
 def sketch_training(
     job: TrainingJob, cluster: Cluster, source: Source, goal: Goal, rates: Rates = Rates(), power_limit: float | None = None
-) -> tuple[float, float, float, float] | None:
-    """Return chosen (seconds, joules) and baseline (seconds, joules) of the job by the steady state alone.
+) -> Sketch | None:
+    """Return the job's chosen point and baseline by the steady state alone.
 
     For sweeps: milliseconds instead of the graph's exact solve, and no knobs. None where the schedule
     has no steady form. See `steady` for what it leaves out.
@@ -290,7 +300,8 @@ def sketch_training(
     choice = choose(time, energy, base_time * scale, goal, rates, power_limit)
     point = whole.by(max(choice.time / scale, float(whole.time[0])))
     chosen = over.total(groups * point.total, point.time) * scale
-    return point.time * scale, chosen, base_time * scale, over.total(groups * base_energy, base_time) * scale
+    base = over.total(groups * base_energy, base_time) * scale
+    return Sketch(point.time * scale, chosen, base_time * scale, base)
 
 
 # Clocks looked at, evenly spread: with 32 of a chip's 110 the plan of the shipped examples costs under
@@ -404,16 +415,24 @@ def _outcome(i: Iteration, job: TrainingJob, cluster: Cluster, over: Overhead, r
     time, parts = i.time * scale, over.breakdown(i.parts, i.time)
     energy = sum(parts.values()) * scale
     figures = {
-        "iteration_s": i.time,
-        "iteration_energy_j": energy / scale,
         "chip_energy_j": i.energy * scale,
         "chip_power_w": i.energy / (i.time * cluster.devices),
-        "tokens_per_s": job.tokens / time,
-        "energy_per_token_j": energy / job.tokens,
-        "mfu": job.flops / (i.time * cluster.devices * cluster.chip[f"compute.rate.{job.precision}"]),
+        **training_figures(job, cluster, time, energy),
         **rates.figures(energy),
     }
     return Outcome(time, energy, energy / time, {k: v * scale for k, v in parts.items()}, figures=figures)
+
+
+def training_figures(job: TrainingJob, cluster: Cluster, time: float, energy: float) -> dict[str, float]:
+    """Return what a job's seconds and joules come to per iteration, per token and against the chips' peak."""
+    peak = cluster.devices * cluster.chip[f"compute.rate.{job.precision}"]
+    return {
+        "iteration_s": time * job.goodput / job.iterations,
+        "iteration_energy_j": energy * job.goodput / job.iterations,
+        "tokens_per_s": job.tokens / time,
+        "energy_per_token_j": energy / job.tokens,
+        "mfu": job.flops * job.iterations / (time * job.goodput * peak),
+    }
 
 
 def _knobs(work: Work, costs: Costs, settings: Settings) -> tuple[Mapping[str, Any], ...]:
