@@ -28,9 +28,10 @@ format: .venv/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Facts and command lines in docs/ are written by the code; this writes them anew.
+# Tables, pictures and expected answers are written by the code; this writes them anew.
 docs: .venv/.dev
 	$(BIN)/python scripts/write_docs.py
+	$(BIN)/python scripts/write_examples.py
 
 lock: .venv/.dev
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header --python-version 3.11 -q -o requirements.lock
@@ -44,6 +45,8 @@ lock: .venv/.dev
 .venv/.core: requirements.lock pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@echo "compiling numeric kernels (once)"
+	$(BIN)/python scripts/compile_kernels.py
 	touch $@
 
 .venv/.dev: requirements-dev.lock .venv/.core

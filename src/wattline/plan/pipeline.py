@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import GoalError, InputError, nearest
-from ..frontier.graph import Dag, GraphFrontier
+from ..frontier.graph import Dag, GraphFrontier, solve
 from ..frontier.periodic import solve_family
 from ..frontier.rounding import SwitchPlan, round_discrete, round_switch_once
 from ..units import show
 from .profile import Floats, Ints, Options, Profile, options, parts_of, stage_map
-from .schedule import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, GENERATORS, TRANSFER, Graph, graph, schedule
+from .schedule import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, GENERATORS, TRANSFER, Graph, fold, graph, schedule
 from .search import GRANULARITIES, Network
 
 SCHEDULES = (*GENERATORS, "interleaved")
@@ -491,16 +491,22 @@ def _solve(job: PipelineJob, choices: Sequence[Options], price: float) -> GraphF
     # Schedules repeat every microbatch, or every few; the solver extends what repeats, where that is exact.
     unit = {"interleaved": job.stages, "dualpipe": 2}.get(job.schedule, 1)
     base = max(4, 4 * job.stages // unit)
+
+    def shorter(count: int) -> Ints:
+        return fold(job.network()[0], job.network(count)[0])
+
+    # Unfolding tells computations apart by kind and microbatch: transfers, and longer periods, it does not cover.
+    plain = unit == 1 and not np.any(np.asarray(job.transfer_time))
     return solve_family(
         lambda count: job.network(count * unit)[1], job.microbatches // unit, [o.corners for o in choices], job.power,
-        start_price=price, base=base,
+        start_price=price, base=base, fold=shorter if plain else None,
     )  # fmt: skip
 
 
 def _mapped(job: PipelineJob) -> list[str]:
     profile, mapping = job.profile, job.mapping
-    if job.direct or (job.stages == profile.stages and job.virtual == 1):
-        return []
+    if job.direct:
+        return [f"the profile's {profile.stages} stages are the model chunks, {job.virtual} per device"]
     out = []
     if job.stages != profile.stages:
         way = "picked evenly from" if job.stages < profile.stages else "repeated from"

@@ -27,6 +27,7 @@ from ..frontier.rounding import round_discrete
 from ..hardware.chip import clocks as chip_clocks
 from ..hardware.cluster import Cluster
 from ..source.base import Array, Device, Points, Source, tables
+from ..workload.memory import ADAM
 from ..workload.fits import check_training
 from ..workload.model import Model
 from ..workload.operator import Operator
@@ -57,6 +58,9 @@ class TrainingJob:
     schedule: str = "1f1b"
     recompute: str = "selective"
     flash: bool = True
+    dropout: bool = False
+    fused_gradients: bool = True
+    gradient_bytes: float = 4.0
     overlap: float = 0.0
     mfu: float | None = None
     goodput: float = 1.0
@@ -119,7 +123,8 @@ def count_work(job: TrainingJob) -> Work:
 def _operators(job: TrainingJob, stage: int, instruction: str) -> tuple[Operator, ...]:
     return stage_operators(
         job.model, job.parallel, job.sequence, job.microbatch, job.precision, job.recompute, stage, instruction,
-        flash=job.flash, overlap=job.overlap,
+        flash=job.flash, dropout=job.dropout, fused_gradients=job.fused_gradients, overlap=job.overlap,
+        optimizer=ADAM if job.gradient_bytes == ADAM.gradient else replace(ADAM, gradient=job.gradient_bytes),
     )  # fmt: skip
 
 

@@ -14,6 +14,10 @@ from .base import Array
 from .silicon import Silicon
 from .work import Work, work
 
+# Above this many bytes a ring fills the links better than everyone reading from everyone: the limit of
+# the custom all-reduce of vLLM (csrc/custom_all_reduce.cuh; its Python side allows 8 MiB).
+ONE_SHOT = 8 * 2**20
+
 OPS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send")
 
 
@@ -32,6 +36,8 @@ def collective(
     sent = np.where(p > 1, sent, 0.0)
     rate = bandwidth * chip.shape["link.efficiency"]
     hops = np.where(p > 1, _hops(op, p, span), 0.0)
+    if span == "node":
+        hops = np.where((size > ONE_SHOT) & (p > 1), _ring(op, p), hops)
     seconds = sent / rate + hops * latency
     if op == "all_reduce" and span == "node":
         # One step: each device reads the whole buffer of every other.
@@ -44,6 +50,11 @@ def collective(
         e_link=sent * energy, e_dram=nbytes * chip.hbm_energy, e_l2=nbytes * chip.l2_energy,
         repeat=repeat, link_name=name,
     )  # fmt: skip
+
+
+def _ring(op: str, p: Array) -> Array:
+    """Return steps round a ring of devices: once, and twice for an all-reduce."""
+    return np.ones_like(p) if op == "send" else (p - 1.0) * (2.0 if op == "all_reduce" else 1.0)
 
 
 def _hops(op: str, p: Array, span: str) -> Array:

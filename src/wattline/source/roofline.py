@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,14 @@ from .work import Work
 
 @dataclass(frozen=True)
 class Roofline:
-    """Time and energy from the chip's facts. `residual`: apply the learned, bounded correction."""
+    """Time and energy from the chip's facts.
+
+    `residual`: apply the learned, bounded correction. `sustained`: products at the rate that steps of
+    training keep up, below that of a kernel benchmarked alone.
+    """
 
     residual: bool = True
+    sustained: bool = False
 
     def points(self, operators: Sequence[Operator], device: Device, clocks: Array | None = None) -> Points:
         """Return time and energy of `operators` in order on `device` at each clock (Hz)."""
@@ -57,13 +62,19 @@ class Roofline:
         for operator in operators:
             groups[_signature(operator)].append(operator)
         works = [_build(group, chip, node) for group in groups.values()]
-        return [adjust(w, chip) for w in works] if self.residual else works
+        works = [adjust(w, chip) for w in works] if self.residual else works
+        return [_sustain(w, chip) for w in works] if self.sustained else works
+
+
+def _sustain(work: Work, chip: Silicon) -> Work:
+    share = chip.shape["sustained.products"] if work.net in ("gemm", "moe", "prefill") else 1.0
+    return replace(work, slow=work.slow / share)
 
 
 def _signature(operator: Operator) -> tuple[object, ...]:
     """Return what operators must share to be evaluated as arrays."""
     names = {
-        Gemm: ("a", "b", "c"),
+        Gemm: ("a", "b", "c", "accumulate"),
         GroupedGemm: ("a", "b", "c"),
         Attention: ("causal", "shared_kv", "kv", "phase"),
         Elementwise: (),
@@ -85,6 +96,7 @@ def _build(group: Sequence[Operator], chip: Silicon, node: Sheet | None) -> Work
     first = group[0]
     if isinstance(first, Gemm):
         stored: dict[str, Any] = {"a": first.a, "b": first.b, "c": first.c, "precision": first.precision}
+        stored["accumulate"] = first.accumulate
         return shapes.gemm(chip, **_columns(group, "m", "n", "k", "batch", "repeat"), **stored)
     if isinstance(first, GroupedGemm):
         stored = {"a": first.a, "b": first.b, "c": first.c, "precision": first.precision}

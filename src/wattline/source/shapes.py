@@ -49,14 +49,15 @@ def width(precision: str) -> float:
 def gemm(
     chip: Silicon, m: _Number, n: _Number, k: _Number, *, batch: _Number = 1.0,
     a: str = "bf16", b: str = "bf16", c: str = "bf16", precision: str = "bf16", repeat: _Number = 1.0,
+    accumulate: bool = False,
 ) -> Work:  # fmt: skip
-    """Return the work of C[m, n] = A[m, k] B[k, n], `batch` times in one launch."""
+    """Return the work of C[m, n] = A[m, k] B[k, n], `batch` times in one launch; `accumulate` reads C too."""
     m, n, k, batch = (np.asarray(x, dtype=np.float64) for x in (m, n, k, batch))
     s = chip.shape
     feed = max(width(a), width(b))
     best: dict[str, Array] | None = None
     least = np.asarray(np.inf)
-    compulsory = batch * (m * k * width(a) + k * n * width(b) + m * n * width(c))
+    compulsory = batch * (m * k * width(a) + k * n * width(b) + m * n * width(c) * (1 + accumulate))
     reread = _reread(chip, m, n, k, batch, feed)
     for rows, columns, split in TILES:
         tiles = batch * np.ceil(m / rows) * np.ceil(n / columns) * split

@@ -6,7 +6,7 @@ then lists of pieces read forwards, read backwards, or run again (recomputation)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .model import Layer, Matrix, Model, Recurrent
@@ -15,6 +15,14 @@ from .parallel import Parallel
 
 # Tokens per block of the parallel form of a recurrent layer (Mamba-2, arXiv 2405.21060, section 7).
 CHUNK = 256.0
+
+# Operations per value of a dropout kernel: ten rounds of Philox (Salmon et al., SC 2011), about eight
+# instructions each, give four random words; then compare, scale and select.
+RANDOM = 24.0
+
+# Share of a collective run beside a product that costs no time: it takes compute units and memory
+# bandwidth away from the product (calculon, Isaev et al., SC 2023, holds 15 % of an A100 for it).
+HIDDEN = 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,10 @@ class Piece:
 class Setup:
     """One microbatch on one device.
 
+    `fused_gradients`: weight gradients are added to their fp32 sum inside the product; else the product
+    writes them in its own precision and a pass of its own adds them (Megatron-LM before 2022). `gradient`:
+    stored precision of that sum.
+
     `sequence` tokens per sequence, `microbatch` sequences. `precision` of the matrix products:
     "bf16", "fp16", "tf32", "fp32" or "fp8" (activations then stay in bf16 outside the products).
     """
@@ -45,6 +57,8 @@ class Setup:
     precision: str = "bf16"
     flash: bool = True
     dropout: bool = False
+    fused_gradients: bool = True
+    gradient: str = "fp32"
 
     @property
     def act(self) -> str:
@@ -107,8 +121,15 @@ def linear(x: Setup, matrix: Matrix, tokens: float, low: bool = True) -> tuple[P
         name = matrix.name + suffix
         return Gemm(name=name, precision=prec, m=m, n=n, k=k, a=stored, b=stored, c=c, accumulate=accumulate)
 
-    product = Piece((gemm("", m, n, k),), (gemm("_dgrad", m, k, n),), (gemm("_wgrad", k, n, m, "fp32", True),))
+    product = Piece((gemm("", m, n, k),), (gemm("_dgrad", m, k, n),), _weight_gradient(x, gemm, m, n, k))
     return _with_casts(x, product, m * k, m * n) if prec == "fp8" else (product,)
+
+
+def _weight_gradient(x: Setup, gemm: Callable[..., Gemm], m: float, n: float, k: float) -> tuple[Operator, ...]:
+    if x.fused_gradients:
+        return (gemm("_wgrad", k, n, m, x.gradient, True),)
+    held = BYTES[x.gradient]
+    return gemm("_wgrad", k, n, m), touch("gradient_sum", k * n, x.width + held, held, 1)
 
 
 def _with_casts(x: Setup, product: Piece, inputs: float, outputs: float) -> tuple[Piece, ...]:
@@ -145,7 +166,7 @@ def _residual(x: Setup) -> Piece:
     w, values = x.width, x.own_tokens * x.model.hidden
     mask = 1.0 if x.dropout else 0.0
     return Piece(
-        (touch("residual", values, 2 * w, w + mask, 1 + 3 * mask),),
+        (touch("residual", values, 2 * w, w + mask, 1 + RANDOM * mask),),
         (touch("residual_backward", values, 2 * w + mask, w, 1 + mask),),
     )
 
@@ -158,8 +179,8 @@ def _enter(x: Setup) -> Piece:
     if not p.sequence:
         return Piece(input=(tensor_collective(x, "all_reduce"),))
     gather = tensor_collective(x, "all_gather")
-    # The gathered input is not kept: it is gathered again, hidden behind the input-gradient product.
-    again = tensor_collective(x, "all_gather", overlap=1.0)
+    # The gathered input is not kept: it is gathered again, behind the input-gradient product.
+    again = tensor_collective(x, "all_gather", overlap=HIDDEN)
     return Piece((gather,), (tensor_collective(x, "reduce_scatter"),), (again,))
 
 
@@ -290,7 +311,7 @@ def _unfused(x: Setup, heads: float) -> Piece:
         product("scores_kgrad", s, m.qk_dim, q),
     ]
     if x.dropout:
-        forward.insert(2, touch("attention_dropout", scores, w, w + mask, 3))
+        forward.insert(2, touch("attention_dropout", scores, w, w + mask, RANDOM))
         backward.insert(2, touch("attention_dropout_backward", scores, w + mask, w, 2))
     return Piece(tuple(forward), tuple(backward), core=True)
 

@@ -33,6 +33,7 @@ def stage_operators(
     *,
     flash: bool = True,
     dropout: bool = False,
+    fused_gradients: bool = True,
     optimizer: Optimizer = ADAM,
     overlap: float = 0.0,
 ) -> tuple[Operator, ...]:
@@ -47,6 +48,7 @@ def stage_operators(
         microbatch; once per iteration "gradients" (their reduction over the data ranks),
         "optimizer", "parameters" (their gathering under ZeRO 1 and 2).
     flash : fused attention; without it scores go through memory. dropout : as GPT-3 was trained.
+    fused_gradients : weight gradients added to their fp32 sum inside the product.
     overlap : share of the data-parallel communication that can hide behind computation.
     """
     _check(sequence, microbatch, precision, recompute, instruction, parallel)
@@ -61,6 +63,7 @@ def stage_operators(
         instruction,
         flash,
         dropout,
+        fused_gradients,
         optimizer,
         overlap,
     )
@@ -69,14 +72,14 @@ def stage_operators(
 @lru_cache(maxsize=4096)
 def _operators(
     model: Model, parallel: Parallel, sequence: int, microbatch: int, precision: str, recompute: str, stage: int,
-    instruction: str, flash: bool, dropout: bool, optimizer: Optimizer, overlap: float,
+    instruction: str, flash: bool, dropout: bool, fused_gradients: bool, optimizer: Optimizer, overlap: float,
 ) -> tuple[Operator, ...]:  # fmt: skip
     parallel.check(model)
     if instruction in ("gradients", "optimizer", "parameters"):
-        return _per_iteration(model, parallel, stage, instruction, optimizer, overlap)
+        return _per_iteration(model, parallel, stage, instruction, optimizer, overlap, precision == "fp16")
     x = Setup(
         model=model, parallel=parallel, sequence=sequence, microbatch=microbatch, precision=precision, flash=flash,
-        dropout=dropout,
+        dropout=dropout, fused_gradients=fused_gradients, gradient="fp32" if optimizer.gradient == 4 else "bf16",
     )  # fmt: skip
     if instruction == "forward":
         return merge(_forward(x, stage, overlap))
@@ -182,8 +185,15 @@ def _sends(x: Setup, stage: int, forward: bool) -> list[Operator]:
     p = x.parallel
     if p.pipeline == 1:
         return []
-    last = stage == (p.pipeline - 1 if forward else 0)
-    times = p.virtual - (1 if last else 0)
+    first, last = (0, p.pipeline - 1) if forward else (p.pipeline - 1, 0)
+    times, received = p.virtual - (stage == last), p.virtual - (stage == first)
+    # What arrives in slices is put together, unless sequence parallelism keeps it so.
+    whole = [] if p.sequence or p.tensor == 1 else [tensor_collective(x, "all_gather")]
+    return [*_send(x, times), *_many(whole if received else (), received)]
+
+
+def _send(x: Setup, times: int) -> list[Operator]:
+    p = x.parallel
     if times == 0:
         return []
     # The tensor ranks each send their slice (scatter-gather, Narayanan et al. 2021, section 4.1).
@@ -234,6 +244,7 @@ def _per_iteration(
     instruction: str,
     optimizer: Optimizer,
     overlap: float,
+    scaled: bool,
 ) -> tuple[Operator, ...]:
     zero = parallel.zero
     if instruction == "parameters":
@@ -243,7 +254,7 @@ def _per_iteration(
             else ()
         )
     if instruction == "optimizer":
-        return (_update(model, parallel, stage, optimizer),)
+        return (_update(model, parallel, stage, optimizer, scaled),)
     if zero == 3:
         return ()  # reduced after every microbatch
     op = "all_reduce" if zero == 0 else "reduce_scatter"
@@ -262,16 +273,20 @@ def _per_iteration(
     return (*_data(model, parallel, stage, op, optimizer.gradient, "data", overlap), *tied)
 
 
-def _update(model: Model, parallel: Parallel, stage: int, o: Optimizer) -> Elementwise:
-    """Adam on the device's share: gradients zeroed, their norm taken, state read and written."""
+def _update(model: Model, parallel: Parallel, stage: int, o: Optimizer, scaled: bool) -> Elementwise:
+    """Adam on the device's share: gradients zeroed, their norm taken, state read and written, weights cast.
+
+    With a loss scale (fp16) gradients are unscaled and clipped in passes of their own, and so is the cast
+    of the weights (megatron/optimizer/optimizer.py).
+    """
     dense, experts = stage_parameters(model, parallel, stage)
     held = dense + experts
     if parallel.zero:
         held = dense / parallel.replicas + experts / parallel.expert_replicas
-    state = o.master + o.moments
+    state, passes = o.master + o.moments, 2 * o.gradient if scaled else 0.0
     return Elementwise(
-        name="optimizer", precision="fp32", read=held * (2 * o.gradient + state),
-        write=held * (state + o.weight + o.gradient), ops=14 * held, kernels=4.0,
+        name="optimizer", precision="fp32", read=held * (2 * o.gradient + state + passes + (o.master if scaled else 0)),
+        write=held * (state + o.weight + o.gradient + passes), ops=14 * held, kernels=4.0 + 3.0 * scaled,
     )  # fmt: skip
 
 

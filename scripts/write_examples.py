@@ -1,0 +1,47 @@
+"""Write what each shipped example answers beside it, and the pictures of the first one.
+
+    python scripts/write_examples.py            writes examples/*.expected.json and docs/pictures/*.svg
+
+The tests hold the examples against these files, so a change of a model's constants shows as a change here.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from wattline import scenario
+
+ROOT = Path(__file__).parent.parent
+KEYS = ("time_s", "energy_j", "average_power_w")
+
+
+def expected(path: Path) -> dict[str, object]:
+    """Return the figures of an example that its file and the tests hold."""
+    answer = scenario.solve(scenario.load(path)).to_dict()
+    return {
+        "goal": answer["goal"],
+        "chosen": {key: answer["chosen"][key] for key in KEYS},
+        "baseline": {key: answer["baseline"][key] for key in KEYS},
+        "savings": answer["savings"],
+        "breakdown_j": answer["breakdown_j"],
+    }
+
+
+def main() -> None:
+    """Write every example's figures, then the pictures."""
+    for path in sorted((ROOT / "examples").glob("*.toml")):
+        text = json.dumps(expected(path), indent=1) + "\n"
+        path.with_suffix(".expected.json").write_text(text, "utf-8")
+    first = ROOT / "examples" / "llama-70b-training.toml"
+    pictures = ROOT / "docs" / "pictures"
+    command = [sys.executable, "-m", "wattline.cli", "plan", str(first), "--charts", str(pictures)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    for left in pictures.glob("*.png"):
+        left.unlink()
+
+
+if __name__ == "__main__":
+    main()

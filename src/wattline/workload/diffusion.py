@@ -1,0 +1,196 @@
+"""Diffusion transformers as operators: one denoising step, and what comes before and after the steps.
+
+An autoencoder shrinks pixels to a latent, patches of it are the tokens, and every step runs all of
+them through the transformer, twice where the guidance compares with an empty prompt. Facts of models
+lie in ``data/diffusion.toml``.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from ..errors import InputError, nearest
+from .operator import Attention, Collective, Elementwise, Gemm, Operator
+
+# FLOP per decoded pixel and frame of an image autoencoder: 2.48 TFLOP for 512 x 512 pixels (the
+# decoder of Stable Diffusion's, 128 to 512 channels, counted layer by layer).
+DECODER: Final = 9.5e6
+
+# Passes over the tokens of a layer that unfused norms, modulation, gates, residuals and rotary
+# embedding make, and kernels they take (counted from the transformer blocks of diffusers 0.35).
+PASSES: Final = 22.0
+KERNELS: Final = 16.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diffuser:
+    """Architecture facts of a diffusion transformer; keys as explained in ``data/diffusion.toml``.
+
+    `single`: layers, of all, where text and image share weights and one product makes the qkv and
+    the inner values. `shared_text`: text runs through the image's weights in every layer.
+    """
+
+    name: str
+    layers: int
+    hidden: int
+    heads: int
+    ffn: int
+    text: int
+    ffn_matrices: int = 2
+    joint: bool = False
+    shared_text: bool = False
+    single: int = 0
+    second: int = 0
+    linear: bool = False
+    stride: int = 8
+    frames_stride: int = 1
+    patch: int = 2
+    encoder: float = 0.0
+    guided: int = 2
+    source: str = ""
+
+    def tokens(self, height: int, width: int, frames: int = 1) -> float:
+        """Return tokens of the latent of a picture, or of a video of `frames`."""
+        if min(height, width, frames) < 1:
+            raise InputError(
+                f"a picture needs height, width and frames of at least 1, got {height} x {width} x {frames}"
+            )
+        side = self.stride * self.patch
+        deep = 1 + (frames - 1) // self.frames_stride
+        return math.ceil(height / side) * math.ceil(width / side) * float(deep)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """What is generated: size in pixels, frames (1: an image), and how many at once."""
+
+    height: int
+    width: int
+    frames: int = 1
+    batch: int = 1
+
+
+def diffusers() -> list[str]:
+    """Return the names of all diffusion models in the catalog, sorted."""
+    return sorted(_tables())
+
+
+def diffuser(name: str) -> Diffuser:
+    """Return a diffusion model by its short name or Hugging Face id.
+
+    >>> diffuser("Wan-AI/Wan2.1-T2V-14B-Diffusers").name
+    'wan-2.1-14b'
+    """
+    names = {other.lower(): key for key, table in _tables().items() for other in (key, *table["ids"])}
+    key = names.get(name.lower())
+    if key is None:
+        raise InputError(f"diffusion model {name!r} is not in the catalog; {nearest(name.lower(), diffusers())}")
+    facts = {k: v for k, v in _tables()[key].items() if k != "ids"}
+    return Diffuser(name=key, **facts)
+
+
+@cache
+def _tables() -> Mapping[str, Mapping[str, Any]]:
+    return tomllib.loads((resources.files(__package__) / "data" / "diffusion.toml").read_text("utf-8"))
+
+
+def denoise_operators(m: Diffuser, picture: Picture, ulysses: int = 1, ring: int = 1) -> tuple[Operator, ...]:
+    """Return one denoising step on one of `ulysses` x `ring` devices that split the sequence."""
+    ranks = ulysses * ring
+    sequences = float(picture.batch * m.guided)
+    image = m.tokens(picture.height, picture.width, picture.frames)
+    own, text = sequences * image / ranks, sequences * m.text / ranks
+    mixed = own + (text if m.joint else 0.0)
+    return (
+        *_products(m, own, text),
+        *_attentions(m, sequences, image, ulysses, ring),
+        _touch("modulate", mixed * m.hidden * m.layers, PASSES, KERNELS * m.layers),
+        _touch("activation", mixed * m.ffn * m.layers, float(m.ffn_matrices), 2.0 * m.layers),
+        *_exchanges(m, mixed, ulysses, ring),
+    )
+
+
+def _products(m: Diffuser, own: float, text: float) -> list[Operator]:
+    """Weights of text and image are apart in joint layers, shared in `single` or `shared_text` ones."""
+    h, inner = float(m.hidden), float(m.ffn)
+    up = (m.ffn_matrices - 1) * inner
+    sizes = [("qkv", 3 * h, h), ("out", h, h), ("mlp_up", up, h), ("mlp_down", h, inner)]
+    shared = float(m.layers if m.shared_text else m.single)
+    done: list[Operator] = []
+    for name, n, k in sizes:
+        rows = own + (text if m.joint else 0.0)
+        if shared:
+            done.append(Gemm(name=name, repeat=shared, m=rows, n=n, k=k))
+        apart = m.layers - shared
+        if apart:
+            done.append(Gemm(name=name, repeat=apart, m=own, n=n, k=k))
+            if m.joint:
+                done.append(Gemm(name=f"text_{name}", repeat=apart, m=text, n=n, k=k))
+    if m.second:
+        done += [Gemm(name=f"second_{name}", repeat=m.second, m=own, n=n, k=k) for name, n, k in sizes[:2]]
+    if not m.joint:
+        done += [
+            Gemm(name="cross_q", repeat=m.layers, m=own, n=h, k=h),
+            Gemm(name="cross_kv", repeat=m.layers, m=text, n=2 * h, k=h),
+            Gemm(name="cross_out", repeat=m.layers, m=own, n=h, k=h),
+        ]
+    return done
+
+
+def _attentions(m: Diffuser, sequences: float, image: float, ulysses: int, ring: int) -> list[Operator]:
+    heads, dim = m.heads / ulysses, m.hidden / m.heads
+    whole = image + (m.text if m.joint else 0.0)
+
+    def attention(name: str, query: float, context: float, repeat: float) -> Attention:
+        return Attention(
+            name=name, repeat=repeat, batch=sequences, query=query, context=context, heads=heads, kv_heads=heads,
+            head_dim=dim, value_dim=dim, causal=False,
+        )  # fmt: skip
+
+    done: list[Operator] = []
+    if m.linear:
+        rows = sequences * image / ring
+        done.append(Gemm(name="linear_attention", repeat=2.0 * m.layers, batch=heads, m=rows, n=dim, k=dim))
+    else:
+        done.append(attention("attention", whole / ring, whole, float(m.layers)))
+    if m.second:
+        done.append(attention("second_attention", image / ring, image, float(m.second)))
+    if not m.joint:
+        done.append(attention("cross_attention", image / ring, float(m.text), float(m.layers)))
+    return done
+
+
+def _touch(name: str, values: float, passes: float, kernels: float) -> Elementwise:
+    half = values * passes  # each pass reads or writes two bytes a value
+    return Elementwise(name=name, precision="fp32", read=half, write=half, ops=2.0 * half, kernels=kernels)
+
+
+def _exchanges(m: Diffuser, rows: float, ulysses: int, ring: int) -> list[Operator]:
+    """Ulysses swaps sequence for heads before attention and back; a ring passes keys and values round."""
+    size = 2.0 * rows * m.hidden
+    done: list[Operator] = []
+    if ulysses > 1:
+        done.append(Collective(name="swap", repeat=4.0 * m.layers, op="all_to_all", size=size, ranks=float(ulysses)))
+    if ring > 1:
+        hops = (ring - 1.0) * m.layers
+        done.append(Collective(name="ring", repeat=hops, op="send", size=2.0 * size, ranks=float(ring), overlap=0.5))
+    return done
+
+
+def frame_operators(m: Diffuser, picture: Picture) -> tuple[Operator, ...]:
+    """Return what surrounds the steps on one device: text encoders before, the autoencoder after."""
+    pixels = float(picture.batch * picture.frames * picture.height * picture.width)
+    side = math.sqrt(DECODER / 2.0)
+    text = float(picture.batch * m.guided * m.text)
+    width = math.sqrt(m.encoder / 300.0)
+    return (
+        Gemm(name="text_encoder", repeat=300.0, m=text, n=width, k=width),
+        Gemm(name="decoder", repeat=16.0, m=pixels / 16.0, n=side, k=side),
+        _touch("decoder_touch", pixels * side, 1.0, 60.0),
+    )

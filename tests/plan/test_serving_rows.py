@@ -1,0 +1,104 @@
+"""Tests for `wattline.plan.serving_rows`: measured serving configurations beside predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wattline.errors import InputError
+from wattline.plan.serving_rows import TARGETS, metrics, predict, rows_of, validate
+from wattline.source.roofline import Roofline
+
+SOURCE = Roofline()
+
+
+def table(**changes: list[object]) -> dict[str, list[object]]:
+    columns: dict[str, list[object]] = {
+        "row_id": ["a", "b", "c"],
+        "task": ["lm-arena-chat", "lm-arena-chat", "gpqa"],
+        "model_id": ["meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-30B-A3B-Instruct-2507", "Qwen/Qwen3-32B"],
+        "gpu": ["H100", "B200", "H100"],
+        "attn_tp": [1, 1, 2],
+        "avg_batch_size": [8.0, 64.0, 400.0],
+        "avg_output_len": [390.0, 920.0, 7000.0],
+    }
+    return columns | changes
+
+
+def test_every_row_is_predicted_with_an_interval() -> None:
+    """Rows of several chips come back in order, each target inside its own interval."""
+    found = validate(table(), SOURCE)
+    assert found["rows"] == 3
+    assert found["metrics"] == {}
+    assert [p["row_id"] for p in found["predictions"]] == ["a", "b", "c"]
+    for line in found["predictions"]:
+        for name in TARGETS:
+            low, high = line[f"{name}_interval"]
+            assert low < line[name] < high
+
+
+def test_energy_per_token_times_throughput_is_power() -> None:
+    """The three figures of a row agree exactly."""
+    guess = predict(rows_of(table()), SOURCE)
+    devices = np.array([1, 1, 2])
+    assert guess["energy_per_token_j"] * guess["throughput_tok_s"] == pytest.approx(devices * guess["power_per_gpu_w"])
+
+
+def test_a_perfect_measurement_has_no_error() -> None:
+    """What was measured exactly as predicted has errors of zero, in every group."""
+    guess = {name: values.tolist() for name, values in predict(rows_of(table()), SOURCE).items()}
+    found = validate(table(), SOURCE, guess)
+    assert set(found["metrics"]) == set(TARGETS)
+    for line in found["metrics"].values():
+        assert line["mape"] == pytest.approx(0)
+        assert line["coverage_90"] == 1
+    assert set(found["groups"]) == {"family", "batch", "num_gpus", "task"}
+    assert set(found["groups"]["batch"]) == {"0 to 12", "48 to 100", "over 300"}
+
+
+def test_errors_are_of_the_measurement() -> None:
+    """Relative errors are taken of what was measured."""
+    found = metrics(np.array([1.1, 0.8, 1.0]), np.ones(3))
+    assert found["mape"] == pytest.approx(0.1)
+    assert found["median_ape"] == pytest.approx(0.1)
+    assert found["bias"] == pytest.approx(0.0)
+
+
+def test_columns_in_text_are_read_as_numbers() -> None:
+    """A table read without types predicts the same."""
+    text = {name: [str(cell) for cell in column] for name, column in table().items()}
+    for name, values in predict(rows_of(text), SOURCE).items():
+        assert values == pytest.approx(predict(rows_of(table()), SOURCE)[name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gpu": ["H101", "B200", "H100"]}, "chip 'H101' is not in the catalog"),
+        ({"model_id": ["nobody/nothing"] * 3}, "model 'nobody/nothing' is not in the catalog"),
+        ({"task": ["singing"] * 3}, "task 'singing' has no default prompt; known: gpqa"),
+        ({"avg_batch_size": ["many"] * 3}, "column avg_batch_size must hold numbers"),
+        ({"attn_tp": [1.5] * 3}, "column attn_tp must hold whole numbers"),
+        ({"throughput_tok_s": [1.0, -1.0, 1.0]}, "column throughput_tok_s must hold a positive number"),
+    ],
+)
+def test_what_is_not_known_is_refused_by_name(changes: dict[str, list[object]], message: str) -> None:
+    """Unknown chips, models and tasks, and cells that are no number, are errors that list what is known."""
+    with pytest.raises(InputError, match=message):
+        validate(table(**changes), SOURCE)
+
+
+def test_a_missing_column_is_named() -> None:
+    """A table without a needed column is refused with the list of columns."""
+    columns = table()
+    del columns["avg_output_len"]
+    with pytest.raises(InputError, match="lack column 'avg_output_len'; needed: model_id, gpu"):
+        validate(columns, SOURCE)
+
+
+def test_a_stated_prompt_replaces_the_default() -> None:
+    """A column of prompt lengths wins over the task's default, and lets the task be unknown."""
+    longer = table(task=["singing"] * 3, prompt_len=[4000, 4000, 4000])
+    assert (
+        predict(rows_of(longer), SOURCE)["energy_per_token_j"] > predict(rows_of(table()), SOURCE)["energy_per_token_j"]
+    ).all()

@@ -1,0 +1,58 @@
+"""Tests for examples/: each scenario answers what stands beside it, and what was published."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wattline import scenario
+from wattline.plan.answer import Answer
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
+DAY, GWH = 86400.0, 3.6e12
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, Answer]:
+    return {path.stem: scenario.solve(scenario.load(path)) for path in EXAMPLES}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_an_example_answers_what_stands_beside_it(path: Path, answers: dict[str, Answer]) -> None:
+    """Times and energies are those of the expected file; `python scripts/write_examples.py` writes it anew."""
+    answer = answers[path.stem].to_dict()
+    stated = json.loads(path.with_suffix(".expected.json").read_text("utf-8"))
+    assert answer["goal"] == stated["goal"]
+    for outcome in ("chosen", "baseline"):
+        for key, value in stated[outcome].items():
+            assert answer[outcome][key] == pytest.approx(value, rel=1e-4), (outcome, key)
+    assert answer["breakdown_j"] == pytest.approx(stated["breakdown_j"], rel=1e-3)
+
+
+def test_every_example_is_complete(answers: dict[str, Answer]) -> None:
+    """Each answer has a frontier, knobs, elasticities, sources, an uncertainty and a breakdown that sums."""
+    for name, a in answers.items():
+        assert len(a.time_s) >= 2, name
+        assert a.chosen.knobs, name
+        assert len(a.elasticity) > 10, name
+        assert a.sources, name
+        assert 0 < a.uncertainty < 1, name
+        assert sum(a.chosen.breakdown_j.values()) == pytest.approx(a.chosen.energy_j), name
+
+
+def test_the_200_billion_run_comes_out_as_reported(answers: dict[str, Answer]) -> None:
+    """13,760 A100 for 48 days and 11.9 GWh for the whole system, each within 15 % (Hamilton, CIDR 2024)."""
+    base = answers["amazon-200b"].baseline
+    assert base.time_s / DAY == pytest.approx(48, rel=0.15)
+    assert base.energy_j / GWH == pytest.approx(11.9, rel=0.15)
+
+
+def test_gpt3_takes_about_as_long_as_published(answers: dict[str, Answer]) -> None:
+    """300 B tokens on 1,024 A100: 34 days (Narayanan et al. 2021, section 5.1), within 20 % uncalibrated."""
+    assert answers["gpt3-1024-a100"].baseline.time_s / DAY == pytest.approx(34, rel=0.2)
+
+
+def test_no_rate_no_cost(answers: dict[str, Answer]) -> None:
+    """Cost and carbon appear only where the scenario gives a price and an intensity."""
+    assert "cost_usd" in answers["llama-70b-training"].chosen.figures
+    assert not any("carbon" in key for key in answers["gpt3-1024-a100"].chosen.figures)
