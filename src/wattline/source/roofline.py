@@ -51,9 +51,7 @@ class Roofline:
         chip = Silicon.of(device.chip)
         grid = chip.clocks() if clocks is None else np.clip(clocks, chip.clock_min, chip.clock_max)
         found = layout(tuple(tuple(piece) for piece in pieces), _signature)
-        works = [_build(group, chip, device.node) for group in found.groups]
-        if self.residual:
-            works = [adjust(w, chip) for w in works]
+        works = self._corrected([_build(group, chip, device.node) for group in found.groups], chip)
         return tables(found.repeat, works, chip, np.asarray(grid, dtype=np.float64))
 
     def works(self, operators: Sequence[Operator], chip: Silicon, node: Sheet | None = None) -> list[Work]:
@@ -61,7 +59,9 @@ class Roofline:
         groups: dict[tuple[object, ...], list[Operator]] = defaultdict(list)
         for operator in operators:
             groups[_signature(operator)].append(operator)
-        works = [_build(group, chip, node) for group in groups.values()]
+        return self._corrected([_build(group, chip, node) for group in groups.values()], chip)
+
+    def _corrected(self, works: list[Work], chip: Silicon) -> list[Work]:
         works = [adjust(w, chip) for w in works] if self.residual else works
         return [_sustain(w, chip) for w in works] if self.sustained else works
 

@@ -20,7 +20,7 @@ from ..workload.operator import BYTES
 from .base import Array
 from .logs import log2
 from .silicon import Silicon
-from .work import Work, work
+from .work import Work, soft_max, work
 
 _Number = Array | float
 
@@ -71,7 +71,7 @@ def gemm(
         flow = np.minimum(s["dram.efficiency"] * chip.hbm_bandwidth, tiles * s["dram.per_tile"])
         dram = (compulsory + reread) / np.maximum(flow, 1.0)
         ramp = s["gemm.ramp"] + (s["gemm.split_ramp"] if split > 1 else 0.0)
-        total = np.maximum(np.maximum(core, l2), dram) + ramp
+        total = _overlapped(chip, core, l2, dram, ramp)
         lit = np.minimum(tiles / chip.units, 1.0)
         padded = 2.0 * tiles * rows * columns * depth
         found = {
@@ -92,6 +92,12 @@ def gemm(
             log2(best["core"] / best["dram"]), log2(best["l2"] / best["dram"]),
         ),
     )  # fmt: skip
+
+
+def _overlapped(chip: Silicon, core: Array, l2: Array, dram: Array, ramp: float) -> Array:
+    """Return seconds at the highest clock, as `work.cost` will: the measure by which a tile is chosen."""
+    s = chip.clock_ref / chip.clock_max
+    return soft_max(chip.shape["overlap.exponent"], core * s, l2 * s, dram) + ramp * s
 
 
 def _tile_efficiency(s: Mapping[str, float], rows: float, columns: float) -> float:
@@ -142,7 +148,7 @@ def grouped_gemm(
         l2 = traffic / (chip.l2_bandwidth * s["gemm.l2_efficiency"])
         flow = np.minimum(s["moe.dram_efficiency"] * chip.hbm_bandwidth, tiles * s["moe.dram_per_tile"])
         dram = nbytes / np.maximum(flow, 1.0)
-        total = np.maximum(np.maximum(core, l2), dram)
+        total = _overlapped(chip, core, l2, dram, s["moe.ramp"])
         lit = np.minimum(tiles / chip.units, 1.0)
         padded = 2.0 * tiles * high * wide * k
         found = {"core": core, "l2": l2, "dram": dram, "traffic": traffic, "lit": lit, "padded": padded}
