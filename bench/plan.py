@@ -72,7 +72,15 @@ def sweeps(points: int) -> list[dict[str, object]]:
         done = sweep(stated, todo)
         seconds = time.perf_counter() - start
         failed = sum("error" in row for row in done)
-        rows.append({"example": name, "points": len(todo), "seconds": seconds, "per_point_ms": 1e3 * seconds / len(todo), "failed": failed})
+        rows.append(
+            {
+                "example": name,
+                "points": len(todo),
+                "seconds": seconds,
+                "per_point_ms": 1e3 * seconds / len(todo),
+                "failed": failed,
+            }
+        )
     return rows
 
 
@@ -101,7 +109,9 @@ def main() -> int:
     for row in found["examples"]:
         print(f"plan {row['example']:28} {row['wall_s']:6.2f} s  {row['peak_mb']:5.0f} MB  exit {row['code']}")
     for row in found["sweeps"]:
-        print(f"what-if {row['example']:25} {row['points']} points  {row['seconds']:6.1f} s  {row['per_point_ms']:.1f} ms each")
+        print(
+            f"what-if {row['example']:25} {row['points']} points  {row['seconds']:6.1f} s  {row['per_point_ms']:.1f} ms each"
+        )
     print(f"looking at {100 * 32 / 110:.0f} % of the clocks costs {100 * found['clocks_cost']:.3f} % energy")
     print(f"peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
     return 0

@@ -1,6 +1,6 @@
 """Compile the numeric kernels once, so that the first plan does not wait for it; they are kept on disk.
 
-    python scripts/compile_kernels.py
+python scripts/compile_kernels.py
 """
 
 from __future__ import annotations

@@ -93,8 +93,16 @@ def test_every_default_used_is_an_assumption() -> None:
         ({"train": {"global_batch": 0}}, ScenarioError, r"train.global_batch must be at least 1"),
         ({"hardware": {"chip": "h1000"}}, InputError, r"chip 'h1000' is not in the catalog; did you mean"),
         ({"model": {"name": "lama-3.1-8b"}}, InputError, r"did you mean 'llama-3.1-8b'"),
-        ({"hardware": {"chips_per_node": 9}}, ScenarioError, r"hardware.chips_per_node = 9 but node hgx-h100 has 8; try 8"),
-        ({"chip": {"memory": {"hbm": {"enrgy": "2 pJ/bit"}}}}, ScenarioError, r"unknown key chip.memory.hbm.enrgy; did you"),
+        (
+            {"hardware": {"chips_per_node": 9}},
+            ScenarioError,
+            r"hardware.chips_per_node = 9 but node hgx-h100 has 8; try 8",
+        ),
+        (
+            {"chip": {"memory": {"hbm": {"enrgy": "2 pJ/bit"}}}},
+            ScenarioError,
+            r"unknown key chip.memory.hbm.enrgy; did you",
+        ),
         ({"chip": {"memory": {"hbm": {"energy": "2 W"}}}}, UnitError, r"memory.hbm.energy: '2 W' is in W"),
         ({"goal": {"max_slowdown": "1 %", "deadline": "3 d"}}, ScenarioError, r"\[goal\] takes one key"),
         ({"goal": {"cost": "3 USD"}}, ScenarioError, r"needs site.price"),
@@ -144,7 +152,11 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_sketched_rows_agree_with_exact_ones() -> None:
     """A sweep's sketch, corrected by one exact solve, lies within the rounding of the exact plan."""
     base = sc.parse(changed(TRAIN, goal={"max_slowdown": "2 %"}))
-    for change in ({"chip.memory.hbm.energy": "20 pJ/bit"}, {"hardware.chip": "h200-sxm"}, {"goal.max_slowdown": "8 %"}):
+    for change in (
+        {"chip.memory.hbm.energy": "20 pJ/bit"},
+        {"hardware.chip": "h200-sxm"},
+        {"goal.max_slowdown": "8 %"},
+    ):
         sketch, exact = sc.sketch(base, change), sc.summary(base, change)
         assert sketch["method"] == "steady state, corrected"
         assert exact["method"] == "exact"

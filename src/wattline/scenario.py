@@ -159,7 +159,9 @@ def model_of(scenario: Scenario) -> Model:
         return read_config(_path(scenario, config))
     name = scenario.get("model.name")
     if name is None:
-        raise ScenarioError('the scenario names no model; add [model] name = "llama-3.1-8b" or config = "path/to/config.json"')
+        raise ScenarioError(
+            'the scenario names no model; add [model] name = "llama-3.1-8b" or config = "path/to/config.json"'
+        )
     return models.model(name)
 
 

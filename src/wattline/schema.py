@@ -57,8 +57,13 @@ class Key:
 
     def _bounded(self, number: Any, value: object) -> Any:
         if not self.low <= number <= self.high:
-            limits = f"at least {self.low:g}" if self.high == float("inf") else f"between {self.low:g} and {self.high:g}"
-            raise ScenarioError(f"{self.path} must be {limits} {self.kind if self.kind != 'whole' else ''}".rstrip() + f", got {value!r}")
+            limits = (
+                f"at least {self.low:g}" if self.high == float("inf") else f"between {self.low:g} and {self.high:g}"
+            )
+            raise ScenarioError(
+                f"{self.path} must be {limits} {self.kind if self.kind != 'whole' else ''}".rstrip()
+                + f", got {value!r}"
+            )
         return number
 
 

@@ -32,7 +32,13 @@ def test_nothing_is_gained_beyond_least_energy() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "value", "time"),
-    [("energy", 90.0, 11.0), ("cost", 180.0, 11.0), ("carbon", 45.0, 11.0), ("power", 10.0, 10.0), ("least_energy", 0.0, 16.0)],
+    [
+        ("energy", 90.0, 11.0),
+        ("cost", 180.0, 11.0),
+        ("carbon", 45.0, 11.0),
+        ("power", 10.0, 10.0),
+        ("least_energy", 0.0, 16.0),
+    ],
 )
 def test_limits_are_met_exactly_on_the_line_between_points(kind: str, value: float, time: float) -> None:
     """Energy 90 J lies halfway between two vertices; cost and carbon are energy at a rate."""

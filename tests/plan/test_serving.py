@@ -23,12 +23,15 @@ BASE = ServingJob(
 )
 
 
+LATENCY = Goal("latency")
+
+
 def cluster() -> Cluster:
     chip = catalog.chip("h100-sxm")
     return Cluster(chip, catalog.default_node(chip), used=1)
 
 
-def plan(goal: Goal = Goal("latency"), **changes: object) -> Answer:
+def plan(goal: Goal = LATENCY, **changes: object) -> Answer:
     more = {k: changes.pop(k) for k in ("power_limit", "rates", "detail") if k in changes}
     return plan_serving(replace(BASE, **changes), cluster(), Roofline(), goal, **{"detail": False, **more})
 

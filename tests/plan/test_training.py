@@ -18,6 +18,9 @@ from wattline.workload.parallel import Parallel
 from .toy import Toy
 
 
+TWO_PERCENT = Goal("max_slowdown", 0.02)
+
+
 def job(**changes: object) -> TrainingJob:
     parallel = Parallel(tensor=2, pipeline=4, data=1, node=8)
     base = TrainingJob(model("llama-3.1-8b"), parallel, 1e9, 1024, 16, 1, recompute="full")
@@ -29,7 +32,7 @@ def cluster(**changes: object) -> Cluster:
     return Cluster(chip, catalog.default_node(chip), **changes)
 
 
-def plan(goal: Goal = Goal("max_slowdown", 0.02), j: TrainingJob | None = None, c: Cluster | None = None, **more: object) -> Answer:
+def plan(goal: Goal = TWO_PERCENT, j: TrainingJob | None = None, c: Cluster | None = None, **more: object) -> Answer:
     return plan_training(j or job(), c or cluster(), Toy(), goal, **more)
 
 
@@ -76,7 +79,9 @@ def test_more_time_never_costs_energy(slack: float) -> None:
 def test_every_microbatch_of_every_stage_has_a_clock() -> None:
     """The knobs name each stage, instruction and microbatch once."""
     a = plan()
-    named = [(k["stage"], k["instruction"], m) for k in a.chosen.knobs if "microbatches" in k for m in k["microbatches"]]
+    named = [
+        (k["stage"], k["instruction"], m) for k in a.chosen.knobs if "microbatches" in k for m in k["microbatches"]
+    ]
     assert len(named) == len(set(named)) == 4 * 2 * 16
     assert {k["stage"] for k in a.chosen.knobs if k["instruction"] == "step"} == {0, 1, 2, 3}
 
@@ -117,7 +122,9 @@ def test_a_stated_mfu_sets_the_time() -> None:
     slow = plan(j=job(mfu=0.5 * free.baseline.figures["mfu"]))
     assert slow.baseline.figures["mfu"] == pytest.approx(0.5 * free.baseline.figures["mfu"])
     assert slow.baseline.time_s == pytest.approx(2 * free.baseline.time_s)
-    assert slow.baseline.breakdown_j["chip.compute.bf16"] == pytest.approx(free.baseline.breakdown_j["chip.compute.bf16"])
+    assert slow.baseline.breakdown_j["chip.compute.bf16"] == pytest.approx(
+        free.baseline.breakdown_j["chip.compute.bf16"]
+    )
     with pytest.raises(ScenarioError, match=r"train.mfu = 0.99 is more than the model of the step reaches"):
         plan(j=job(mfu=0.99))
 
@@ -180,7 +187,9 @@ def test_the_sketch_agrees_with_the_exact_plan() -> None:
 
 def test_impossible_jobs_say_what_would_work() -> None:
     """A batch that replicas do not divide, and a model that does not fit, each name the way out."""
-    with pytest.raises(ScenarioError, match=r"train.global_batch = 15 is not a multiple of data x microbatch = 1 x 2 = 2; try 16"):
+    with pytest.raises(
+        ScenarioError, match=r"train.global_batch = 15 is not a multiple of data x microbatch = 1 x 2 = 2; try 16"
+    ):
         plan(j=job(global_batch=15, microbatch=2))
     with pytest.raises(CapacityError, match="does not fit"):
         plan(j=job(model=model("llama-3.1-405b")))

@@ -10,8 +10,7 @@ from wattline.workload.traffic import read_requests
 
 OURS = "arrival_s,prompt_tokens,output_tokens\n10,100,5\n10.5,200,7\n12,300,9\n"
 AZURE = (
-    "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-    "2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,109\n"
+    "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,109\n"
 )
 
 

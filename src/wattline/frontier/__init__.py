@@ -1,0 +1,1 @@
+"""The waist: frontiers, their algebra, the exact solver of graphs, and fits of noisy samples."""

@@ -47,7 +47,9 @@ class Cluster:
         if self.nodes < 1 or self.nodes != int(self.nodes):
             raise InputError(f"nodes must be a whole number of 1 or more, got {self.nodes!r}")
         if self.used is not None and not 1 <= self.used <= self.node["chips"]:
-            raise InputError(f"chips used in a node must be 1 to {self.node['chips']:.0f} in {self.node.name}, got {self.used}")
+            raise InputError(
+                f"chips used in a node must be 1 to {self.node['chips']:.0f} in {self.node.name}, got {self.used}"
+            )
 
     @property
     def devices(self) -> int:

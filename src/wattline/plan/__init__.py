@@ -1,0 +1,1 @@
+"""Plans: compose frontiers, pick points under goals, unroll them into settings."""

@@ -89,9 +89,7 @@ class Answer:
             "title": self.title,
             "work": self.work,
             "goal": self.goal,
-            "frontier": [
-                {"time_s": float(t), "energy_j": float(e), "average_power_w": float(p)} for t, e, p in points
-            ],
+            "frontier": [{"time_s": float(t), "energy_j": float(e), "average_power_w": float(p)} for t, e, p in points],
             "chosen": _outcome(self.chosen),
             "baseline": _outcome(self.baseline),
             "savings": self.savings,
@@ -140,3 +138,6 @@ class Rates:
         if self.carbon is not None:
             out["carbon_g"] = self.carbon * energy_j
         return out
+
+
+NO_RATES = Rates()

@@ -130,9 +130,7 @@ def dualpipe(stages: int, microbatches: int) -> Schedule:
             f"got {stages} stages and {microbatches} microbatches; try {stages + stages % 2} and "
             f"{max(2 * (stages + stages % 2), microbatches + microbatches % 2)}"
         )
-    return Schedule(
-        "dualpipe", tuple(_DualRow(d, stages, microbatches).build() for d in range(stages)), 2 * stages
-    )
+    return Schedule("dualpipe", tuple(_DualRow(d, stages, microbatches).build() for d in range(stages)), 2 * stages)
 
 
 class _DualRow:

@@ -25,7 +25,7 @@ from ..source.base import Array, Device, Source
 from ..units import show
 from ..workload.fits import check_serving
 from . import elasticity
-from .answer import Answer, Goal, Outcome, Rates
+from .answer import NO_RATES, Answer, Goal, Outcome, Rates
 from .overhead import Overhead
 from .step import Load, Replica, Step, step
 
@@ -141,9 +141,9 @@ class _Table:
         if not able.size:
             most = float(carried.max())
             raise GoalError(
-                f"serve.rate = {show(job.rate or 0, 'request/s')} needs {tokens:,.0f} output tokens/s and one replica carries at "
-                f"most {most:,.0f}: lower the rate to {most / job.load.output:.3g} requests/s, add chips, or split it over "
-                f"{math.ceil(tokens / most)} replicas"
+                f"serve.rate = {show(job.rate or 0, 'request/s')} needs {tokens:,.0f} output tokens/s and one replica "
+                f"carries at most {most:,.0f}: lower the rate to {most / job.load.output:.3g} requests/s, add chips, or "
+                f"split it over {math.ceil(tokens / most)} replicas"
             )
         rows = [self._one(job, tokens, int(c), device) for c in able]
         arrays = [np.array(column) for column in zip(*[row[:-1] for row in rows], strict=True)]
@@ -194,7 +194,7 @@ def plan_serving(
     cluster: Cluster,
     source: Source,
     goal: Goal,
-    rates: Rates = Rates(),
+    rates: Rates = NO_RATES,
     *,
     power_limit: float | None = None,
     detail: bool = True,
@@ -283,7 +283,8 @@ def _choose(
         words = f"fastest tokens within {show(goal.value, 'W')}"
     elif goal.kind not in ("latency", "least_energy"):
         raise ScenarioError(
-            f"goal.{goal.kind} is not a goal for serving; try goal.max_slowdown, goal.power, or serve.tpot and serve.ttft"
+            f"goal.{goal.kind} is not a goal for serving; "
+            "try goal.max_slowdown, goal.power, or serve.tpot and serve.ttft"
         )
     if power_limit is not None:
         ok &= power <= power_limit
@@ -302,7 +303,10 @@ def _missed(job: ServingJob, every: Candidates) -> str:
         if limit is not None and not (values <= limit).any():
             best = float(values.min())
             bound.append(f"serve.{name} = {show(limit, 's')} cannot be met: the best is {show(best, 's')}")
-    return "; ".join(bound or ["serve.ttft and serve.tpot cannot be met together"]) + "; allow more, or add chips (serve.tensor)"
+    return (
+        "; ".join(bound or ["serve.ttft and serve.tpot cannot be met together"])
+        + "; allow more, or add chips (serve.tensor)"
+    )
 
 
 def _price(every: Candidates, energy: Array, chosen: int, longest: float) -> float:
@@ -344,7 +348,8 @@ def _outcome(c: Candidates, job: ServingJob, cluster: Cluster, over: Overhead, r
 def _points(every: Candidates, keep: Any) -> tuple[Mapping[str, Any], ...]:
     """Return the knobs of each point of the frontier, for pictures."""
     return tuple(
-        {"tpot_s": float(every.tpot[i]), "clock_hz": float(every.clock[i]), "batch": float(every.batch[i])} for i in keep
+        {"tpot_s": float(every.tpot[i]), "clock_hz": float(every.clock[i]), "batch": float(every.batch[i])}
+        for i in keep
     )
 
 

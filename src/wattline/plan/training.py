@@ -21,21 +21,21 @@ import numpy as np
 from ..errors import ScenarioError
 from ..frontier.algebra import Frontier, total
 from ..frontier.graph import Dag, GraphFrontier, solve
-from ..frontier.periodic import solve_family
 from ..frontier.path import longest_path, start_times
+from ..frontier.periodic import solve_family
 from ..frontier.rounding import round_discrete
 from ..hardware.chip import clocks as chip_clocks
 from ..hardware.cluster import Cluster
 from ..source.base import Array, Device, Points, Source, tables
-from ..workload.memory import ADAM
 from ..workload.fits import check_training
+from ..workload.flops import model_flops
+from ..workload.memory import ADAM
 from ..workload.model import Model
 from ..workload.operator import Operator
 from ..workload.parallel import Parallel
-from ..workload.flops import model_flops
 from ..workload.train import stage_operators
 from . import elasticity
-from .answer import Answer, Goal, Outcome, Rates
+from .answer import NO_RATES, Answer, Goal, Outcome, Rates
 from .goal import Choice, choose
 from .overhead import Overhead
 from .schedule import BACKWARD, FORWARD, Graph, fold, graph, schedule
@@ -59,7 +59,7 @@ class TrainingJob:
     recompute: str = "selective"
     flash: bool = True
     dropout: bool = False
-    fused_gradients: bool = True
+    fused_linear: bool = True
     gradient_bytes: float = 4.0
     overlap: float = 0.0
     mfu: float | None = None
@@ -123,7 +123,7 @@ def count_work(job: TrainingJob) -> Work:
 def _operators(job: TrainingJob, stage: int, instruction: str) -> tuple[Operator, ...]:
     return stage_operators(
         job.model, job.parallel, job.sequence, job.microbatch, job.precision, job.recompute, stage, instruction,
-        flash=job.flash, dropout=job.dropout, fused_gradients=job.fused_gradients, overlap=job.overlap,
+        flash=job.flash, dropout=job.dropout, fused_linear=job.fused_linear, overlap=job.overlap,
         optimizer=ADAM if job.gradient_bytes == ADAM.gradient else replace(ADAM, gradient=job.gradient_bytes),
     )  # fmt: skip
 
@@ -206,7 +206,7 @@ def plan_training(
     cluster: Cluster,
     source: Source,
     goal: Goal,
-    rates: Rates = Rates(),
+    rates: Rates = NO_RATES,
     *,
     power_limit: float | None = None,
     detail: bool = True,
@@ -282,7 +282,12 @@ class Sketch:
 
 
 def sketch_training(
-    job: TrainingJob, cluster: Cluster, source: Source, goal: Goal, rates: Rates = Rates(), power_limit: float | None = None
+    job: TrainingJob,
+    cluster: Cluster,
+    source: Source,
+    goal: Goal,
+    rates: Rates = NO_RATES,
+    power_limit: float | None = None,
 ) -> Sketch | None:
     """Return the job's chosen point and baseline by the steady state alone.
 
@@ -358,7 +363,9 @@ def _stretch(job: TrainingJob, cluster: Cluster, modelled: float) -> float:
     return stated / modelled
 
 
-def _pipeline(job: TrainingJob, work: Work, costs: Costs, over: Overhead, groups: int, *, limited: bool) -> GraphFrontier:
+def _pipeline(
+    job: TrainingJob, work: Work, costs: Costs, over: Overhead, groups: int, *, limited: bool
+) -> GraphFrontier:
     hulls = [(h.time, h.energy) for h in (costs.frontiers[entry].hull() for entry in work.kinds)]
     waiting = costs.waiting_power * work.graph.devices
     # Slower than least facility energy is of no use, unless a power limit asks for it. A second
@@ -375,12 +382,16 @@ def _pipeline(job: TrainingJob, work: Work, costs: Costs, over: Overhead, groups
 
     if job.schedule not in ("gpipe", "1f1b", "zb-h1"):  # the others take only some numbers of microbatches
         return solve(work.dag, hulls, waiting, start_price=price)
-    return solve_family(make, count, hulls, waiting, price, base=4 * stages, fold=lambda k: fold(work.graph, shorter(k)))
+    return solve_family(
+        make, count, hulls, waiting, price, base=4 * stages, fold=lambda k: fold(work.graph, shorter(k))
+    )
 
 
 def _as_frontier(g: GraphFrontier) -> Frontier:
     """Wrap the solved graph as one piece of work of the waist."""
-    return Frontier.of(g.time, g.energy, waiting_power=g.waiting_power, knobs=[{"graph": i} for i in range(len(g.time))]).hull()
+    return Frontier.of(
+        g.time, g.energy, waiting_power=g.waiting_power, knobs=[{"graph": i} for i in range(len(g.time))]
+    ).hull()
 
 
 def _steps(work: Work, costs: Costs) -> Frontier:
@@ -467,7 +478,14 @@ def _timeline(work: Work, costs: Costs, settings: Settings) -> tuple[Mapping[str
     names = [work.graph.kinds[k][1] for k in work.graph.kind]
     rows = zip(work.graph.device, work.graph.microbatch, names, start, duration, clock, strict=True)
     return tuple(
-        {"stage": int(d), "microbatch": int(m), "instruction": n, "start_s": float(s), "time_s": float(t), "clock_hz": float(c)}
+        {
+            "stage": int(d),
+            "microbatch": int(m),
+            "instruction": n,
+            "start_s": float(s),
+            "time_s": float(t),
+            "clock_hz": float(c),
+        }
         for d, m, n, s, t, c in rows
     )
 
@@ -491,8 +509,8 @@ def _notes(job: TrainingJob, costs: Costs, stretch: float) -> tuple[str, ...]:
     out = []
     if stretch > 1:
         out.append(
-            f"train.mfu = {job.mfu:.3g} is an input: every step takes {stretch:.2f} times as long as modelled, for the same "
-            "switched energy, with the chips' clocks running"
+            f"train.mfu = {job.mfu:.3g} is an input: every step takes {stretch:.2f} times as long as modelled, "
+            "for the same switched energy, with the chips' clocks running"
         )
     if job.goodput < 1:
         out.append(f"train.goodput = {job.goodput:.3g}: lost work is done again at the same power")
@@ -507,7 +525,8 @@ def _facts(job: TrainingJob, cluster: Cluster) -> dict[str, str]:
         "model": job.model.name,
         "chips": f"{cluster.devices} x {cluster.chip.title}",
         "node": cluster.node.title,
-        "parallelism": f"tensor {p.tensor} x pipeline {p.pipeline} x data {p.data} x context {p.context}, expert {p.expert}",
+        "parallelism": f"tensor {p.tensor} x pipeline {p.pipeline} x data {p.data} x context {p.context}, "
+        f"expert {p.expert}",
         "schedule": f"{job.schedule}, {job.microbatches} microbatches of {job.microbatch} x {job.sequence} tokens",
         "iterations": f"{job.iterations:,.0f}",
     }

@@ -1,1 +1,1 @@
-"""Sources: whatever turns work and a device into time and energy."""
+"""Sources: where hardware and workload first meet and become time and energy."""

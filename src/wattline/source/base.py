@@ -103,7 +103,7 @@ class Points:
         return replace(self, time=factor * self.time, parts=parts)
 
     def stretched(self, factor: float) -> Points:
-        """The same work taking `factor` times as long with the clocks running: switched energy stays, standing grows."""
+        """The same work taking `factor` times as long with the clocks running: only standing energy grows."""
         parts = {name: factor * joules if name in STANDING else joules for name, joules in self.parts.items()}
         return replace(self, time=factor * self.time, parts=parts)
 

@@ -103,7 +103,9 @@ def adjust(work: Work, chip: Silicon) -> Work:
     weight = chip.shape["residual.weight"]
     slow = np.exp(weight * on_time.reshape(shape))
     _, power, standing = alone(work, chip)
-    target = np.minimum(power * np.exp(weight * on_power.reshape(shape)), chip.limit)
+    # On a chip that was not measured the energy of an operation does not depend on the limit.
+    limit = chip.limit if weight >= 1.0 else np.inf
+    target = np.minimum(power * np.exp(weight * on_power.reshape(shape)), limit)
     warm = np.clip((target - standing) / np.maximum(power - standing, 1e-9), 0.0, 100.0)
-    warm = np.where(power >= chip.limit, 1.0, warm)
+    warm = np.where(power >= limit, 1.0, warm)
     return replace(work, slow=slow, warm=slow * warm, outside=outside.reshape(shape))

@@ -122,7 +122,9 @@ def _alone(work: Work, chip: Silicon) -> Array:
 
 
 def _count(work: Work) -> int:
-    return max(int(np.shape(getattr(work, n))[0]) for n in ("core", "dram", "link", "fixed") if np.ndim(getattr(work, n)))
+    return max(
+        int(np.shape(getattr(work, n))[0]) for n in ("core", "dram", "link", "fixed") if np.ndim(getattr(work, n))
+    )
 
 
 def _watts(chip: Silicon, time: Array, lit: Array, moved: tuple[Array, Array], clock: Array) -> Array:

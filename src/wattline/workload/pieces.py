@@ -42,9 +42,9 @@ class Piece:
 class Setup:
     """One microbatch on one device.
 
-    `fused_gradients`: weight gradients are added to their fp32 sum inside the product; else the product
-    writes them in its own precision and a pass of its own adds them (Megatron-LM before 2022). `gradient`:
-    stored precision of that sum.
+    `fused_linear`: backward of linear layers as in Megatron-LM since 2022: weight gradients are added to
+    their sum inside the product, and input gradients are summed over the tensor ranks beside it. Else a
+    pass of its own adds what the product wrote, and sums wait. `gradient`: stored precision of that sum.
 
     `sequence` tokens per sequence, `microbatch` sequences. `precision` of the matrix products:
     "bf16", "fp16", "tf32", "fp32" or "fp8" (activations then stay in bf16 outside the products).
@@ -57,7 +57,7 @@ class Setup:
     precision: str = "bf16"
     flash: bool = True
     dropout: bool = False
-    fused_gradients: bool = True
+    fused_linear: bool = True
     gradient: str = "fp32"
 
     @property
@@ -126,7 +126,7 @@ def linear(x: Setup, matrix: Matrix, tokens: float, low: bool = True) -> tuple[P
 
 
 def _weight_gradient(x: Setup, gemm: Callable[..., Gemm], m: float, n: float, k: float) -> tuple[Operator, ...]:
-    if x.fused_gradients:
+    if x.fused_linear:
         return (gemm("_wgrad", k, n, m, x.gradient, True),)
     held = BYTES[x.gradient]
     return gemm("_wgrad", k, n, m), touch("gradient_sum", k * n, x.width + held, held, 1)
@@ -176,12 +176,13 @@ def _enter(x: Setup) -> Piece:
     p = x.parallel
     if p.tensor == 1:
         return Piece()
+    hidden = HIDDEN if x.fused_linear else 0.0
     if not p.sequence:
-        return Piece(input=(tensor_collective(x, "all_reduce"),))
+        return Piece(input=(tensor_collective(x, "all_reduce", hidden),))
     gather = tensor_collective(x, "all_gather")
     # The gathered input is not kept: it is gathered again, behind the input-gradient product.
-    again = tensor_collective(x, "all_gather", overlap=HIDDEN)
-    return Piece((gather,), (tensor_collective(x, "reduce_scatter"),), (again,))
+    again = tensor_collective(x, "all_gather", HIDDEN)
+    return Piece((gather,), (tensor_collective(x, "reduce_scatter", hidden),), (again,))
 
 
 def _leave(x: Setup) -> Piece:

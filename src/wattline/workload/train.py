@@ -33,7 +33,7 @@ def stage_operators(
     *,
     flash: bool = True,
     dropout: bool = False,
-    fused_gradients: bool = True,
+    fused_linear: bool = True,
     optimizer: Optimizer = ADAM,
     overlap: float = 0.0,
 ) -> tuple[Operator, ...]:
@@ -48,7 +48,8 @@ def stage_operators(
         microbatch; once per iteration "gradients" (their reduction over the data ranks),
         "optimizer", "parameters" (their gathering under ZeRO 1 and 2).
     flash : fused attention; without it scores go through memory. dropout : as GPT-3 was trained.
-    fused_gradients : weight gradients added to their fp32 sum inside the product.
+    fused_linear : weight gradients added to their sum inside the product, collectives of the backward pass
+        beside it (Megatron-LM since 2022).
     overlap : share of the data-parallel communication that can hide behind computation.
     """
     _check(sequence, microbatch, precision, recompute, instruction, parallel)
@@ -63,7 +64,7 @@ def stage_operators(
         instruction,
         flash,
         dropout,
-        fused_gradients,
+        fused_linear,
         optimizer,
         overlap,
     )
@@ -72,14 +73,14 @@ def stage_operators(
 @lru_cache(maxsize=4096)
 def _operators(
     model: Model, parallel: Parallel, sequence: int, microbatch: int, precision: str, recompute: str, stage: int,
-    instruction: str, flash: bool, dropout: bool, fused_gradients: bool, optimizer: Optimizer, overlap: float,
+    instruction: str, flash: bool, dropout: bool, fused_linear: bool, optimizer: Optimizer, overlap: float,
 ) -> tuple[Operator, ...]:  # fmt: skip
     parallel.check(model)
     if instruction in ("gradients", "optimizer", "parameters"):
         return _per_iteration(model, parallel, stage, instruction, optimizer, overlap, precision == "fp16")
     x = Setup(
         model=model, parallel=parallel, sequence=sequence, microbatch=microbatch, precision=precision, flash=flash,
-        dropout=dropout, fused_gradients=fused_gradients, gradient="fp32" if optimizer.gradient == 4 else "bf16",
+        dropout=dropout, fused_linear=fused_linear, gradient="fp32" if optimizer.gradient == 4 else "bf16",
     )  # fmt: skip
     if instruction == "forward":
         return merge(_forward(x, stage, overlap))
