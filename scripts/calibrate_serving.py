@@ -24,6 +24,7 @@ from scipy.optimize import least_squares
 
 from wattline.plan import engine
 from wattline.plan import serving_rows as sr
+from wattline.plan.measured import metrics
 from wattline.source.roofline import Roofline
 
 Array = NDArray[np.float64]
@@ -42,12 +43,8 @@ PRIOR: Mapping[str, tuple[float, float, str, str]] = {
     "energy.memory": (1, 0.3, "", "the same of main memory, caches and links"),
     "energy.standing": (1, 0.3, "", "the same of leakage and clocks"),
     "energy.waiting": (1, 0.3, "", "the same of the awake floor"),
-    "energy.gemm": (1, 0.0, "", "joules moved by matrix products in an engine, besides the factors above"),
     "energy.grouped_gemm": (1, 0.3, "", "the same of grouped products of experts"),
     "energy.attention_decode": (1, 0.3, "", "the same of new tokens attending to their cache"),
-    "energy.attention_prefill": (1, 0.0, "", "the same of attention inside prompts and images"),
-    "energy.elementwise": (1, 0.0, "", "the same of kernels bound by memory"),
-    "energy.collective": (1, 0.0, "", "the same of communication"),
     "host.step": (2e-3, 0.6, "s", "host seconds per step: scheduler, input preparation, output"),
     "host.sequence": (20e-6, 0.6, "s", "host seconds per running request and step: detokenise, stream"),
     "host.sharing": (0.3, 0.6, "", "power by which these grow with the replicas that share a host"),
@@ -66,7 +63,7 @@ COMMON = [name for name, (_, spread, *_rest) in PRIOR.items() if spread]
 
 # What an architecture known from a few models may have of its own, with its spread around [common].
 OWN: Mapping[str, float] = {
-    "host.step": 0.8, "host.sequence": 0.8, "host.sharing": 0.8, "host.launch": 0.8, "time.grouped_gemm": 0.4,
+    "host.step": 0.8, "host.sequence": 0.4, "host.sharing": 0.4, "host.launch": 0.8, "time.grouped_gemm": 0.4,
     "time.gemm": 0.15, "energy.compute": 0.3, "energy.memory": 0.3, "energy.standing": 0.3, "energy.waiting": 0.3,
     "energy.attention_decode": 0.4, "energy.grouped_gemm": 0.4,
 }  # fmt: skip
@@ -161,7 +158,7 @@ def report(title: str, errors: Array, labels: NDArray[np.str_] | None = None) ->
     for name, mine in groups.items():
         cells = []
         for line in errors:
-            m = sr.metrics(np.exp(line[mine]), np.ones(int(mine.sum())))
+            m = metrics(np.exp(line[mine]), np.ones(int(mine.sum())))
             cells.append("".join(f"{100 * m[k]:{w}.1f}" for k, w in _FIELDS))
         print(f"{name[-24:]:24}{mine.sum():5d}" + "".join(cells))
 
@@ -262,7 +259,7 @@ def write(
     for kind, table in errors.items():
         lines += [f"[residual.{kind}]", f"rows = {table.shape[1]}"]
         for name, line in zip(sr.TARGETS, table, strict=True):
-            m = sr.metrics(np.exp(line), np.ones(line.size))
+            m = metrics(np.exp(line), np.ones(line.size))
             deviation = float(np.quantile(np.abs(np.expm1(line)), 0.68))
             lines.append(f"{name} = [{m['median_ape']:.3f}, {m['mape']:.3f}, {deviation:.3f}]")
         lines.append("")
@@ -274,7 +271,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(names) != 1:
         raise SystemExit(__doc__)
     folder, source = Path(names[0]) / "serving", Roofline()
-    start = {n: float(p[0]) for n, p in PRIOR.items()}
+    start = dict(engine.NEUTRAL) | {n: float(p[0]) for n, p in PRIOR.items()}
     spread = {n: PRIOR[n][1] for n in COMMON}
     if "--prompts" in arguments:
         search_prompts(folder / "llm_h100.csv.gz", source, start, spread)

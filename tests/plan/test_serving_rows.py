@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from wattline.errors import InputError
-from wattline.plan.serving_rows import TARGETS, metrics, predict, rows_of, validate
+from wattline.plan.measured import metrics
+from wattline.plan.serving_rows import TARGETS, predict, rows_of, validate
 from wattline.source.roofline import Roofline
 
 SOURCE = Roofline()

@@ -31,26 +31,38 @@ _STANDING: Final = ("clock_tree", "leakage")
 Constants = Mapping[str, float]
 
 
-@functools.cache
-def settings() -> Mapping[str, Any]:
-    """Return ``data/serving.toml``."""
-    return tomllib.loads((resources.files("wattline.plan") / "data" / "serving.toml").read_text("utf-8"))
+# What a constant is where no file states it: nothing added, nothing scaled.
+NEUTRAL: Final[Constants] = {
+    **{f"{what}.{kind}": 1.0 for what in ("time", "energy") for kind in KINDS},
+    **{f"energy.{group}": 1.0 for group in ("compute", "memory", "standing", "waiting")},
+    **{f"host.{what}": 0.0 for what in ("step", "sequence", "sharing", "prompt", "visual", "launch")},
+    **{f"gap.{what}": 0.0 for what in ("step", "kernel", "meeting", "logits")},
+    "host.exponent": 3.0,
+    "expert.imbalance": 0.0,
+    "limit.share": 1.0,
+}
 
 
 @functools.cache
-def constants(architecture: str = "") -> Constants:
-    """Return the constants of ``data/serving.toml``: the common ones, then those of `architecture`."""
-    table = settings()
-    merged: dict[str, float] = {}
-    for name in ("common", architecture):
-        for group, entries in table.get(name, {}).items():
+def settings(name: str = "serving") -> Mapping[str, Any]:
+    """Return ``data/NAME.toml``: "serving" or "diffusion"."""
+    return tomllib.loads((resources.files("wattline.plan") / "data" / f"{name}.toml").read_text("utf-8"))
+
+
+@functools.cache
+def constants(architecture: str = "", name: str = "serving") -> Constants:
+    """Return fitted constants: the common ones, then those of `architecture`."""
+    table = settings(name)
+    merged = dict(NEUTRAL)
+    for part in ("common", architecture):
+        for group, entries in table.get(part, {}).items():
             merged |= {f"{group}.{key}": float(entry[0]) for key, entry in entries.items()}
     return merged
 
 
-def spread(architecture: str, target: str) -> float:
+def spread(architecture: str, target: str, name: str = "serving") -> float:
     """Return the relative standard deviation of a target on models left out of the fit."""
-    table = settings()["residual"]
+    table = settings(name)["residual"]
     return float(table.get(architecture, table["other"])[target][2])
 
 
@@ -103,6 +115,12 @@ def sums(pieces: Sequence[Piece], device: Device, source: Source, grid: Array) -
         np.array([[sum(o.launches * o.repeat for o in p.operators)] for p in pieces]),
         np.array([[sum(o.launches * o.repeat for o in p.operators if isinstance(o, Collective))] for p in pieces]),
     )
+
+
+def rows_from(work: Sums, at: slice) -> Sums:
+    """Return some of the steps."""
+    busy = {kind: seconds[at] for kind, seconds in work.busy.items()}
+    return Sums(busy, {key: j[at] for key, j in work.joules.items()}, work.launches[at], work.meetings[at])
 
 
 def _by_kind(operators: Sequence[Operator]) -> dict[str, tuple[Operator, ...]]:

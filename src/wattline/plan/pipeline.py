@@ -26,6 +26,7 @@ from .schedule import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, GENERATORS, TRA
 from .search import GRANULARITIES, Network
 
 SCHEDULES = (*GENERATORS, "interleaved")
+UNFOLDED = 10_000  # stages x microbatches from which schedules are unfolded from fewer microbatches
 NEAR = 1e-9  # relative: times that differ by less are the same
 
 
@@ -350,9 +351,11 @@ class PipelinePlan:
     def switch_once(self, deadline: float | None = None, max_slowdown: float | None = None) -> SwitchPlan:
         """Return the exact optimum, realised by at most one change of clock inside each computation."""
         limit = self.deadline(deadline, max_slowdown)
-        return round_switch_once(
-            self.dag, self.frontier, [o.corners for o in self.options], max(limit, float(self.time[0]))
-        )
+        corners = [o.corners for o in self.options]
+        frontier = self.frontier
+        if frontier.method != "direct":  # what is extended from fewer microbatches may hold no exact schedule
+            frontier = solve(self.dag, corners, self.job.power)
+        return round_switch_once(self.dag, frontier, corners, max(limit, float(frontier.time[0])))
 
     # ---- stragglers and power ---------------------------------------------------------------
 
@@ -496,7 +499,8 @@ def _solve(job: PipelineJob, choices: Sequence[Options], price: float) -> GraphF
         return fold(job.network()[0], job.network(count)[0])
 
     # Unfolding tells computations apart by kind and microbatch: transfers, and longer periods, it does not cover.
-    plain = unit == 1 and not np.any(np.asarray(job.transfer_time))
+    # It is quick and rounds less well, so it is left to graphs whose exact schedule takes too long.
+    plain = unit == 1 and not np.any(np.asarray(job.transfer_time)) and job.stages * job.microbatches > UNFOLDED
     return solve_family(
         lambda count: job.network(count * unit)[1], job.microbatches // unit, [o.corners for o in choices], job.power,
         start_price=price, base=base, fold=shorter if plain else None,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import InputError, nearest
 from ..hardware import catalog as hardware
@@ -19,6 +18,7 @@ from ..source.base import Array, Device, Source
 from ..workload import catalog as models
 from ..workload.parallel import Parallel
 from .engine import Constants, Parts, Table, assemble, constants, settings
+from .measured import Columns, compare, number, whole
 from .step import Job, Load, Replica, clock_grid, work_of
 
 TARGETS: Final = ("energy_per_token_j", "throughput_tok_s", "power_per_gpu_w", "median_itl_ms")
@@ -36,8 +36,6 @@ OPTIONAL: Final[Mapping[str, str]] = {
 # Ranges of running requests that errors are grouped by.
 BATCHES: Final = (0.0, 12.0, 48.0, 100.0, 300.0, np.inf)
 
-Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
-
 
 @dataclass(frozen=True)
 class Row:
@@ -49,6 +47,11 @@ class Row:
     batch: float
     device: Device
     groups: Mapping[str, str]
+
+    @property
+    def architecture(self) -> str:
+        """Architecture of the chip, "" where its sheet does not say."""
+        return self.device.chip.tags.get("architecture", "")
 
 
 def rows_of(table: Columns) -> list[Row]:
@@ -66,12 +69,12 @@ def rows_of(table: Columns) -> list[Row]:
 def _row(cells: Mapping[str, Any], index: int) -> Row:
     chip = hardware.chip(str(cells["gpu"]))
     model = models.model(str(cells["model_id"]))
-    tensor, data = _whole(cells, "attn_tp"), _whole(cells, "attn_dp", 1)
-    parallel = Parallel(tensor=tensor, data=data, expert=_whole(cells, "expert_ep", 1), section="serve").check(model)
-    chunk = _number(cells, "vllm_max_num_batched_tokens", 8192.0)
+    tensor, data = whole(cells, "attn_tp"), whole(cells, "attn_dp", 1)
+    parallel = Parallel(tensor=tensor, data=data, expert=whole(cells, "expert_ep", 1), section="serve").check(model)
+    chunk = number(cells, "vllm_max_num_batched_tokens", 8192.0)
     ahead = str(cells.get("vllm_async_scheduling", "True")).lower() != "false"
     replica = Replica(model=model, parallel=parallel, chunk=chunk, asynchronous=ahead)
-    batch = _number(cells, "avg_batch_size")
+    batch = number(cells, "avg_batch_size")
     groups = {
         "family": str(cells.get("family", model.name)),
         "batch": _range(batch),
@@ -91,40 +94,20 @@ def load_of(cells: Mapping[str, Any]) -> Load:
         raise InputError(f"task {task!r} has no default prompt; {nearest(task, known)}, or give a column prompt_len")
     prompt, visual, patches = known[task][:3] if task in known else (0.0, 0.0, 0.0)
     if "visual_tokens" in cells:
-        tokens = _number(cells, "visual_tokens")
+        tokens = number(cells, "visual_tokens")
         patches = tokens * (patches / visual if visual else 4.0)
         visual = tokens
-    unique, sent = (_number(cells, n, 0.0) for n in ("num_unique_requests", "n_requests_sampled"))
-    output = _number(cells, "avg_output_len")
+    unique, sent = (number(cells, n, 0.0) for n in ("num_unique_requests", "n_requests_sampled"))
+    output = number(cells, "avg_output_len")
     return Load(
-        prompt=_number(cells, "prompt_len", prompt),
+        prompt=number(cells, "prompt_len", prompt),
         output=output,
-        context=_number(cells, "out_ctx_mean", output / 2.0),
+        context=number(cells, "out_ctx_mean", output / 2.0),
         visual=visual,
         patches=patches,
         # A prompt sent before is found in the prefix cache.
         cached=max(0.0, 1.0 - unique / sent) if unique and sent else 0.0,
     )
-
-
-def _number(cells: Mapping[str, Any], name: str, default: float | None = None) -> float:
-    value: Any = cells.get(name, default)
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = np.nan
-    if np.isnan(number) and default is not None:
-        return default
-    if not np.isfinite(number) or number < 0:
-        raise InputError(f"column {name} must hold numbers of at least 0, got {value!r}")
-    return number
-
-
-def _whole(cells: Mapping[str, Any], name: str, default: float | None = None) -> int:
-    number = _number(cells, name, default)
-    if number != int(number) or number < 1:
-        raise InputError(f"column {name} must hold whole numbers of at least 1, got {cells.get(name)!r}")
-    return int(number)
 
 
 def _range(batch: float) -> str:
@@ -166,32 +149,11 @@ def predict(rows: Sequence[Row], source: Source) -> dict[str, Array]:
     for chip in dict.fromkeys(r.device.chip.name for r in rows):
         mine = np.array([i for i, r in enumerate(rows) if r.device.chip.name == chip])
         some = [rows[i] for i in mine]
-        c = constants(some[0].device.chip.tags.get("architecture", ""))
+        c = constants(some[0].architecture)
         found = targets_of(some, table_of(some, works(some, source), c))
         for name, values in found.items():
             out[name][mine] = values
     return out
-
-
-def interval(row: Row, name: str) -> tuple[float, float]:
-    """Return factors on a prediction that bound nine in ten measurements of models never seen."""
-    table = settings()["interval"]
-    kind = row.device.chip.tags.get("architecture", "")
-    low, high = table.get(kind, table["other"])[name]
-    return float(low), float(high)
-
-
-# ------------------------------------------------------------------ errors
-def metrics(predicted: Array, measured: Array) -> dict[str, float]:
-    """Return relative errors of predictions: mean, median and 90th percentile of the size, and the median bias."""
-    error = predicted / measured - 1.0
-    size = np.abs(error)
-    return {
-        "mape": float(size.mean()),
-        "median_ape": float(np.median(size)),
-        "p90_ape": float(np.quantile(size, 0.9)),
-        "bias": float(np.median(error)),
-    }
 
 
 def validate(table: Columns, source: Source, measured: Columns | None = None) -> dict[str, Any]:
@@ -202,54 +164,4 @@ def validate(table: Columns, source: Source, measured: Columns | None = None) ->
     with a 90 % interval each.
     """
     rows = rows_of(table)
-    guess = predict(rows, source)
-    found = _measured(table if measured is None else measured, len(rows))
-    inside = {name: _bounds(rows, name, guess[name]) for name in TARGETS}
-    return {
-        "rows": len(rows),
-        "metrics": {n: metrics(guess[n], v) | {"coverage_90": _coverage(inside[n], v)} for n, v in found.items()},
-        "groups": _groups(rows, guess, found),
-        "predictions": [
-            {"row_id": _plain(row.id)}
-            | {n: float(guess[n][i]) for n in TARGETS}
-            | {f"{n}_interval": [float(inside[n][0][i]), float(inside[n][1][i])] for n in TARGETS}
-            for i, row in enumerate(rows)
-        ],
-    }
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _bounds(rows: Sequence[Row], name: str, guess: Array) -> tuple[Array, Array]:
-    factors = np.array([interval(row, name) for row in rows])
-    return guess * factors[:, 0], guess * factors[:, 1]
-
-
-def _coverage(bounds: tuple[Array, Array], measured: Array) -> float:
-    return float(np.mean((bounds[0] <= measured) & (measured <= bounds[1])))
-
-
-def _measured(table: Columns, count: int) -> dict[str, Array]:
-    found: dict[str, Array] = {}
-    for name in TARGETS:
-        if name not in table:
-            continue
-        values = np.asarray(table[name], dtype=np.float64)
-        if len(values) != count or not (np.isfinite(values).all() and (values > 0).all()):
-            raise InputError(f"column {name} must hold a positive number in each of the {count} rows")
-        found[name] = values
-    return found
-
-
-def _groups(rows: Sequence[Row], guess: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for by in rows[0].groups if rows else ():
-        labels = np.array([row.groups[by] for row in rows])
-        out[by] = {}
-        for label in dict.fromkeys(labels.tolist()):
-            mine = labels == label
-            each = {name: metrics(guess[name][mine], values[mine]) for name, values in found.items()}
-            out[by][label] = {"rows": int(mine.sum()), "metrics": each}
-    return out
+    return compare(rows, predict(rows, source), table if measured is None else measured)

@@ -24,7 +24,7 @@ from ..workload.memory import max_batch
 from ..workload.model import Model
 from ..workload.operator import Attention, Gemm, Operator
 from ..workload.parallel import Parallel
-from .engine import Beat, Constants, Parts, Piece, Sums, Table, assemble, busiest, constants, largest, spread, sums
+from .engine import Beat, Constants, Parts, Piece, Table, assemble, busiest, constants, largest, rows_from, spread, sums
 
 # Clocks at which a step is worked out before the power limit is applied; in between, straight lines.
 _GRID: Final = 12
@@ -239,8 +239,8 @@ def work_of(jobs: Sequence[Job], device: Device, source: Source, grid: Array) ->
     first = [_beat(job, device, 0.0, 0.0, alone) for job, alone in zip(jobs, loose, strict=True)]
     second = [_beat(job, device, x.prompts, x.tokens, True) for job, x in zip(jobs, beats, strict=True)]
     return Parts(
-        decode=_rows(both, slice(0, len(jobs))),
-        mixed=_rows(both, slice(len(jobs), None)),
+        decode=rows_from(both, slice(0, len(jobs))),
+        mixed=rows_from(both, slice(len(jobs), None)),
         beats=(_beats(first), _beats(second)),
         share=np.array([[beat.share] for beat in beats]),
         median=np.array([[beat.median / beat.tokens if beat.tokens > 0 else 0.0] for beat in beats]),
@@ -279,11 +279,6 @@ def _beat(job: Job, device: Device, prompts: float, tokens: float, loose: bool) 
 
 def _beats(rows: Sequence[tuple[float, ...]]) -> Beat:
     return Beat(*(np.array(column)[:, None] for column in zip(*rows, strict=True)))
-
-
-def _rows(work: Sums, at: slice) -> Sums:
-    busy = {kind: seconds[at] for kind, seconds in work.busy.items()}
-    return Sums(busy, {key: j[at] for key, j in work.joules.items()}, work.launches[at], work.meetings[at])
 
 
 def clock_grid(device: Device) -> Array:

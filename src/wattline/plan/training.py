@@ -46,7 +46,11 @@ _PER_ITERATION = ("gradients", "optimizer", "parameters")
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What to train and how. Fractions in [0, 1]; `mfu` None where the model of the step decides."""
+    """What to train and how. Fractions in [0, 1]; `mfu` None where the model of the step decides.
+
+    `gradient_bytes`: of a stored gradient; `host_time`, `checkpoint_time`: seconds per iteration in which
+    all devices wait for the host (data, logging, checks for overflow) or for a checkpoint to be written.
+    """
 
     model: Model
     parallel: Parallel
@@ -61,6 +65,8 @@ class TrainingJob:
     dropout: bool = False
     fused_linear: bool = True
     gradient_bytes: float = 4.0
+    host_time: float = 0.0
+    checkpoint_time: float = 0.0
     overlap: float = 0.0
     mfu: float | None = None
     goodput: float = 1.0
@@ -92,7 +98,8 @@ class TrainingJob:
 class Work:
     """An iteration counted out: the graph, the operators of each of its kinds, and the step after it.
 
-    `kinds`: kind of the graph -> index into `operators`; `steps`: stage -> index into `operators`.
+    `kinds`: kind of the graph -> index into `operators`; `steps`: stage -> index into `operators`;
+    `pause`: seconds in which every device waits at the end.
     """
 
     graph: Graph
@@ -100,6 +107,7 @@ class Work:
     operators: tuple[tuple[Operator, ...], ...]
     kinds: tuple[int, ...]
     steps: tuple[int, ...]
+    pause: float = 0.0
 
 
 def count_work(job: TrainingJob) -> Work:
@@ -117,7 +125,8 @@ def count_work(job: TrainingJob) -> Work:
     # A stage's work is spread evenly over its model chunks.
     kinds = tuple(entry(chunk % parallel.pipeline, (what,), 1.0 / parallel.virtual) for chunk, what in nodes.kinds)
     steps = tuple(entry(stage, _PER_ITERATION) for stage in range(parallel.pipeline))
-    return Work(nodes, Dag(nodes.kind, nodes.edges), tuple(index), kinds, steps)
+    dag = Dag(nodes.kind, nodes.edges)
+    return Work(nodes, dag, tuple(index), kinds, steps, job.host_time + job.checkpoint_time)
 
 
 def _operators(job: TrainingJob, stage: int, instruction: str) -> tuple[Operator, ...]:
@@ -142,7 +151,9 @@ class Costs:
 
     @staticmethod
     def points_of(work: Work, device: Device, source: Source, clocks: Array | None) -> tuple[Points, ...]:
-        return tuple(tables(source, work.operators, device, clocks))
+        points = tables(source, work.operators, device, clocks)
+        steps = set(work.steps)
+        return tuple(_paused(p, work.pause) if entry in steps else p for entry, p in enumerate(points))
 
     def stretched(self, factor: float) -> Costs:
         if factor == 1.0:
@@ -153,6 +164,14 @@ class Costs:
     @property
     def waiting_power(self) -> float:
         return self.points[0].waiting_power
+
+
+def _paused(points: Points, seconds: float) -> Points:
+    """Return work followed by a wait."""
+    if not seconds:
+        return points
+    waiting = points.parts.get("waiting", 0.0) + points.waiting_power * seconds
+    return replace(points, time=points.time + seconds, parts={**points.parts, "waiting": waiting})
 
 
 @dataclass(frozen=True)

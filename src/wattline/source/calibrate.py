@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..hardware.facts import Fact, Sheet, keys
 from .base import Array
+from .meter import reading
 from .residual import adjust, nets
-from .rows import Batch, Table, batches, harness
+from .rows import Batch, Harness, Table, batches, harness
 from .silicon import Silicon
 from .uncertain import spread_of
-from .work import cost
+from .work import Cost, cost
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,11 @@ class Metrics:
     bias: float
 
 
-def predict_rows(rows: Table, chip: Sheet, *, residual: bool = True) -> Prediction:
+def predict_rows(rows: Table, chip: Sheet, *, residual: bool = True, meter: bool = True) -> Prediction:
     """Predict each row of a table of kernels (columns: see `rows.COLUMNS`) on `chip`.
+
+    `residual`: apply the learned correction of kernels. `meter`: add what the benchmark's own clock
+    and power meter do where that is known (see `meter`); without it the answer is the kernel's own.
 
     Raises `InputError` naming what is known for an unknown operator or dtype or a missing column.
     """
@@ -71,28 +75,34 @@ def predict_rows(rows: Table, chip: Sheet, *, residual: bool = True) -> Predicti
     out = np.zeros((6, n))
     outside = np.zeros(n, dtype=bool)
     for batch in batches(rows, silicon):
-        out[:, batch.index], outside[batch.index] = _batch(batch, silicon, residual)
+        out[:, batch.index], outside[batch.index] = _batch(batch, silicon, residual, meter)
     return Prediction(out[0], out[1], out[2], out[3], outside, out[4], out[5])
 
 
-def _batch(batch: Batch, chip: Silicon, residual: bool) -> tuple[Array, NDArray[np.bool_]]:
+def _batch(batch: Batch, chip: Silicon, residual: bool, meter: bool) -> tuple[Array, NDArray[np.bool_]]:
     works = [adjust(w, chip) if residual else w for w in batch.works]
-    answer = cost(works, chip)
     rig = harness(batch, chip)
-    time = np.maximum(answer.time + rig.extra, rig.floor)
-    power = answer.power
-    host = nets().get("host")
-    held = rig.floor > answer.time
-    if residual and host is not None and held.any():
-        factor = np.exp(host(np.stack(np.broadcast_arrays(*works[0].hints), axis=1))[1])
-        power = np.where(held, np.minimum(power * factor, chip.limit), power)
+    answer = cost(works, chip, limit=None if rig.limited else np.inf)
+    time, power = loop(answer, rig, chip)
     outside = np.zeros(time.shape, dtype=bool)
     for w in batch.works:
         if w.net in nets():
             outside |= nets()[w.net](np.stack(np.broadcast_arrays(*w.hints), axis=1))[2]
+    if meter:
+        shown = reading(batch.op, batch.columns, batch.dtype, chip, time, power)
+        power = np.where(outside, power, shown)
+        time = rig.clock(answer.time)
     near, far = (spread_of(chip, batch.works[0].net, o) for o in (False, True))
     wide = [np.where(outside, f, n) for n, f in zip(near, far, strict=True)]
     return np.stack([time, power * time, *wide]), outside
+
+
+def loop(answer: Cost, rig: Harness, chip: Silicon) -> tuple[Array, Array]:
+    """Return seconds and mean watts of kernels repeated in the benchmark's loop: it waits when the host is late."""
+    time = np.maximum(answer.time + rig.extra, rig.floor)
+    busy = answer.time + (rig.extra if rig.limited else 0.0)
+    power = chip.waiting + (answer.power - chip.waiting) * np.minimum(busy / time, 1.0)
+    return time, power
 
 
 def metrics(predicted: Array, measured: Array) -> Metrics:
@@ -176,7 +186,7 @@ def calibrate(
     balance = np.sqrt(min(1.0, 400.0 / len(time)))
 
     def model(x: Array) -> Array:
-        guess = predict_rows(rows, _moved(chip, start, names, x, source))
+        guess = predict_rows(rows, _moved(chip, start, names, x, source), meter=False)
         return np.concatenate([np.log(guess.time) / _NOISE_TIME, np.log(guess.power) / _NOISE_POWER])
 
     x = _gauss_newton(model, target, width, balance, len(names))

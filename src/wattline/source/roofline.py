@@ -24,9 +24,12 @@ from . import shapes
 from .base import Array, Device, Points
 from .collective import collective
 from .residual import adjust
-from .silicon import Silicon
+from .silicon import Silicon, training_constants
 from .table import layout, tables
 from .work import Work
+
+# Learned corrections of operators that run on the matrix units.
+PRODUCTS = ("gemm", "moe", "prefill")
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Roofline:
     """Time and energy from the chip's facts.
 
     `residual`: apply the learned, bounded correction. `sustained`: products at the rate that steps of
-    training keep up, below that of a kernel benchmarked alone.
+    training keep up (``data/training.toml``), below that of a kernel benchmarked alone.
     """
 
     residual: bool = True
@@ -44,9 +47,7 @@ class Roofline:
         """Return time and energy of `operators` in order on `device` at each clock (Hz)."""
         return self.tables([operators], device, clocks)[0]
 
-    def tables(
-        self, pieces: Sequence[Sequence[Operator]], device: Device, clocks: Array | None = None
-    ) -> list[Points]:
+    def tables(self, pieces: Sequence[Sequence[Operator]], device: Device, clocks: Array | None = None) -> list[Points]:
         """Return `points` of many pieces of work, operators that recur evaluated once."""
         chip = Silicon.of(device.chip)
         grid = chip.clocks() if clocks is None else np.clip(clocks, chip.clock_min, chip.clock_max)
@@ -67,7 +68,7 @@ class Roofline:
 
 
 def _sustain(work: Work, chip: Silicon) -> Work:
-    share = chip.shape["sustained.products"] if work.net in ("gemm", "moe", "prefill") else 1.0
+    share = training_constants(chip.architecture)["products.share"] if work.net in PRODUCTS else 1.0
     return replace(work, slow=work.slow / share)
 
 

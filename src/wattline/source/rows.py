@@ -140,10 +140,19 @@ def _moe(dtype: str, part: Mapping[str, NDArray[Any]], numbers: Mapping[str, Arr
 
 @dataclass(frozen=True)
 class Harness:
-    """What a benchmark adds to a kernel: seconds it cannot go below, and seconds on top."""
+    """What a benchmark does to its kernels: seconds it cannot go below, seconds on top, whether the power
+    limit acts, and the tick (s) of a clock that counts in steps, 0 where it does not, with the least count."""
 
     floor: Array
     extra: Array
+    limited: bool = True
+    tick: float = 0.0
+    least: float = 1.0
+
+    def clock(self, time: Array) -> Array:
+        """Return the seconds the benchmark prints for kernels of `time` s."""
+        held = np.maximum(time + self.extra, self.floor)
+        return self.tick * np.maximum(np.round(held / self.tick), self.least) if self.tick else held
 
 
 def harness(batch: Batch, chip: Silicon) -> Harness:
@@ -151,17 +160,24 @@ def harness(batch: Batch, chip: Silicon) -> Harness:
 
     Block-scaled fp8 products were timed in eager mode, where quantising in Python holds the device
     back; four-bit products include quantising the activations, fused mixtures sorting tokens by
-    expert. None is part of the kernel itself.
+    expert. On the B200 attention kernels and four-bit products last whole ticks of 2.048 us. Float16
+    products of the A100 were called one at a time: a Python call each, too few to meet the power limit.
+    None is part of the kernel itself.
     """
     n = batch.index.size
     floor, extra = np.zeros(n), np.zeros(n)
+    known = calibration()["harness"]
     if batch.op == "gemm" and batch.dtype == "fp8_block":
-        thin, aligned, other = calibration()["harness"]["fp8_block_gemm"].get(chip.name, (0.0, 0.0, 0.0))
+        thin, aligned, other = known["fp8_block_gemm"].get(chip.name, (0.0, 0.0, 0.0))
         m = batch.columns["m"]
         floor = np.where(m < 32, thin, np.where(m % 4 == 0, aligned, other))
     if batch.op == "gemm":
-        extra += calibration()["harness"]["gemm"].get(batch.dtype, (0.0,))[0]
+        extra += known["gemm"].get(batch.dtype, (0.0,))[0]
+    called = batch.op == "gemm" and batch.dtype == "float16" and chip.name in known["call"]
+    if called:
+        extra += known["call"][chip.name]
     if batch.op == "moe":
-        known = calibration()["harness"]["moe"]
-        extra += known.get(batch.dtype, known["bfloat16"])[0]
-    return Harness(floor, extra)
+        extra += known["moe"].get(batch.dtype, known["moe"]["bfloat16"])[0]
+    stepped = batch.op.endswith("attention") or batch.dtype == "nvfp4"
+    tick, least = known["tick"].get(chip.name, (0.0, 1.0)) if stepped else (0.0, 1.0)
+    return Harness(floor, extra, not called, tick, least)

@@ -32,9 +32,24 @@ def calibration() -> Mapping[str, Any]:
     return tomllib.loads(path.read_text("utf-8"))
 
 
+@functools.cache
+def training() -> Mapping[str, Any]:
+    """Return the constants of ``data/training.toml``."""
+    path = resources.files("wattline.source") / "data" / "training.toml"
+    return tomllib.loads(path.read_text("utf-8"))
+
+
 def shape_constants(architecture: str) -> dict[str, float]:
     """Return efficiency constants by dotted name: those of `architecture` over the common ones."""
-    table = calibration()["shape"]
+    return _merged(calibration()["shape"], architecture)
+
+
+def training_constants(architecture: str) -> dict[str, float]:
+    """Return what steps of training change, by dotted name, likewise."""
+    return _merged(training(), architecture)
+
+
+def _merged(table: Mapping[str, Any], architecture: str) -> dict[str, float]:
     merged: dict[str, float] = {}
     for name in ("common", architecture):
         for group, constants in table.get(name, {}).items():
@@ -73,6 +88,7 @@ class Silicon:
     leakage: float
     clock_tree: float
     launch: float
+    architecture: str = ""
     link: Mapping[str, float] = field(default_factory=dict)
     shape: Mapping[str, float] = field(default_factory=dict)
 
@@ -103,6 +119,7 @@ class Silicon:
             leakage=sheet["power.leakage"],
             clock_tree=sheet["power.clock_tree"],
             launch=sheet["overhead.launch"],
+            architecture=architecture(sheet),
             link={k: sheet[k] for k in sheet if k.startswith("link.")},
             shape=_fitted(sheet, shape_constants(architecture(sheet))),
         )

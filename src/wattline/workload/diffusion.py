@@ -24,7 +24,7 @@ DECODER: Final = 9.5e6
 
 # Passes over the tokens of a layer that unfused norms, modulation, gates, residuals and rotary
 # embedding make, and kernels they take (counted from the transformer blocks of diffusers 0.35).
-PASSES: Final = 22.0
+PASSES: Final = 44.0
 KERNELS: Final = 16.0
 
 
@@ -112,8 +112,19 @@ def denoise_operators(m: Diffuser, picture: Picture, ulysses: int = 1, ring: int
         *_attentions(m, sequences, image, ulysses, ring),
         _touch("modulate", mixed * m.hidden * m.layers, PASSES, KERNELS * m.layers),
         _touch("activation", mixed * m.ffn * m.layers, float(m.ffn_matrices), 2.0 * m.layers),
+        *_linear(m, mixed),
         *_exchanges(m, mixed, ulysses, ring),
     )
+
+
+def _linear(m: Diffuser, rows: float) -> list[Operator]:
+    """Linear attention in fp32 and the depthwise convolution that mixes neighbours (arXiv 2410.10629)."""
+    if not m.linear:
+        return []
+    return [
+        _touch("linear_attention_fp32", rows * m.hidden * m.layers, 16.0, 8.0 * m.layers),
+        _touch("depthwise", rows * 2.0 * m.ffn * m.layers, 6.0, 3.0 * m.layers),
+    ]
 
 
 def _products(m: Diffuser, own: float, text: float) -> list[Operator]:

@@ -1,0 +1,339 @@
+"""One reader per process: it owns the meters, reads them at the ends of windows, and samples between.
+
+    first window      probe: read every millisecond until the update period of each counter is known
+    open windows      sample: 10 times a second, or twice per update of the slowest counter that needs it
+    none open         linger until the last edges are known, then sleep at no cost
+
+`poll` is one turn of that loop and returns how long to wait, so a test drives it with an invented clock
+and the thread here is three lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from .meter import Clock, Meter, MeterError, Missing
+from .track import Edge, Track
+
+# Seconds between two samples; the fastest a slow counter is followed; how long a probe may take.
+INTERVAL = 0.1
+QUICKEST = 0.01
+PROBE_STEP = 0.001
+PROBE_SECONDS = 1.0
+PROBE_TICKS = 8
+STATE_SECONDS = 1.0
+LINGER = 1.0
+
+
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """A device now, for a display: W, J since the monitor began, and what `State` holds."""
+
+    host: str
+    uuid: str
+    scope: str
+    name: str
+    method: str
+    watts: float | None
+    joules: float | None
+    clock: float | None = None
+    memory_clock: float | None = None
+    temperature: float | None = None
+    power_limit: float | None = None
+    utilization: float | None = None
+    throttle: tuple[str, ...] = ()
+    error: str = ""
+    within: tuple[str, ...] = ()
+
+
+class Monitor:
+    """Meters read together. Constructing it touches nothing; `start` or a first window does.
+
+    meters : a list, or a function that finds them when first needed (returning meters and what is missing).
+    clock : seconds, never going back. thread : False leaves calling `poll` to the caller.
+    interval : s between samples.
+    """
+
+    def __init__(
+        self,
+        meters: Iterable[Meter] | Callable[[], tuple[list[Meter], list[Missing]]],
+        *,
+        clock: Clock = time.perf_counter,
+        thread: bool = True,
+        interval: float = INTERVAL,
+    ) -> None:
+        self.clock = clock
+        self.interval = interval
+        self.missing: list[Missing] = []
+        self.tracks: list[Track] = []
+        self.began = 0.0
+        self._find = meters if callable(meters) else None
+        self._given = [] if callable(meters) else list(meters)
+        self._thread_wanted = thread
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._lock = threading.RLock()
+        self._open = 0
+        self._ready = False
+        self._idle_since: float | None = None
+        self._probe_from: float | None = None
+        self._probe: dict[int, list[float]] = {}
+        self._state_at = -1e9
+        self._stopped = False
+
+    # ---- use ----
+
+    def prepare(self) -> None:
+        """Find the meters and take a first reading; does nothing the second time."""
+        if self._ready:
+            return
+        with self._lock:
+            if self._ready:
+                return
+            meters = self._given
+            if self._find is not None:
+                try:
+                    meters, missing = self._find()
+                    self.missing.extend(missing)
+                except Exception as error:
+                    self.missing.append(Missing("sensors", f"the search failed: {type(error).__name__}: {error}"))
+            seen: dict[str, Track] = {}
+            for meter in meters:
+                if meter.key in seen:
+                    self.missing.append(Missing(meter.key, "found twice; the first is used"))
+                else:
+                    seen[meter.key] = Track(meter)
+            self.tracks = list(seen.values())
+            self.began = self.clock()
+            self.sample()
+            self._watch()
+            self._ready = True
+
+    def open(self) -> list[Edge]:
+        """Begin a window: read every meter, then mark the instant after."""
+        if not self._ready:
+            self.prepare()
+        with self._lock:
+            self._open += 1
+            if self._idle_since is not None and self.clock() - self._idle_since > LINGER:
+                for track in self.tracks:
+                    track.rest()
+            self._idle_since = None
+        self.sample()
+        self._run()
+        now = self.clock()
+        return [track.edge(now) for track in self.tracks]
+
+    def close(self) -> list[Edge]:
+        """End a window: mark the instant, after which every meter is read."""
+        now = self.clock()
+        self.sample()
+        with self._lock:
+            self._open -= 1
+            if self._open <= 0:
+                self._open = 0
+                self._idle_since = now
+        return [track.edge(now) for track in self.tracks]
+
+    def mark(self) -> list[Edge]:
+        """Read every meter and mark the instant before, for a look into an open window."""
+        now = self.clock()
+        self.sample()
+        return [track.edge(now) for track in self.tracks]
+
+    def settle(self, edges: Iterable[Edge], timeout: float = 1.0) -> bool:
+        """Wait until the sensors have updated past these edges; False when the time ran out."""
+        pairs = list(zip(self.tracks, edges, strict=False))
+        until = time.monotonic() + timeout
+        while any(not track.settled(edge) and not track.error for track, edge in pairs):
+            if self._thread is None or time.monotonic() > until:
+                return False
+            time.sleep(0.002)
+        return True
+
+    def live(self) -> list[Live]:
+        """Every device as last sampled."""
+        self.prepare()
+        rows = []
+        for track in self.tracks:
+            meter, state = track.meter, track.state
+            rows.append(
+                Live(
+                    host=meter.host,
+                    uuid=meter.uuid,
+                    scope=meter.scope,
+                    name=meter.name,
+                    method=meter.method,
+                    watts=None if track.error else track.watts,
+                    joules=track.last.joules if track.last else None,
+                    clock=state.clock,
+                    memory_clock=state.memory_clock,
+                    temperature=state.temperature,
+                    power_limit=state.power_limit,
+                    utilization=state.utilization,
+                    throttle=state.throttle,
+                    error=track.error,
+                    within=meter.within,
+                )
+            )
+        return rows
+
+    def watch(self) -> contextlib.AbstractContextManager[Monitor]:
+        """Keep sampling while this is entered, with no window: for a display or an exporter."""
+        return _Watching(self)
+
+    def stop(self) -> None:
+        """Stop the thread and close the meters."""
+        self._stopped = True
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=2.0)
+        for track in self.tracks:
+            with contextlib.suppress(Exception):
+                track.meter.close()
+
+    # ---- the loop ----
+
+    def sample(self) -> None:
+        """Read every meter once; a failure is noted on its track and never raised."""
+        clock = self.clock
+        for track in self.tracks:
+            if track.lost:
+                continue
+            before = clock()
+            try:
+                value = track.meter.read()
+            except MeterError as error:
+                track.fail(clock(), error.reason, lost=error.lost, fix=error.fix)
+                continue
+            except Exception as error:
+                track.fail(clock(), f"{type(error).__name__}: {error}")
+                continue
+            track.add(before, clock(), value)
+
+    def poll(self) -> float | None:
+        """One turn: sample, learn periods, and return the s to wait; None to sleep until a window opens."""
+        now = self.clock()
+        self.sample()
+        if now - self._state_at >= STATE_SECONDS:
+            self._watch()
+        probing = self._learn(now)
+        with self._lock:
+            idle = self._idle_since
+            if idle is not None and now - idle > LINGER:
+                return None
+            if idle is not None and not any(track.waiting for track in self.tracks) and not probing:
+                return max(0.05, LINGER - (now - idle))
+        if probing:
+            return PROBE_STEP
+        wait = self.interval
+        for track in self.tracks:
+            if track.meter.method == "counter" and track.period and track.period > 2 * QUICKEST:
+                wait = min(wait, track.period / 2)
+        return wait
+
+    def _watch(self) -> None:
+        """Ask every device for its clocks and temperature."""
+        now = self._state_at = self.clock()
+        for track in self.tracks:
+            with contextlib.suppress(Exception):
+                track.observe(now, track.meter.state())
+
+    def _learn(self, now: float) -> bool:
+        """Learn the update periods of counters; True while it is worth reading quickly."""
+        unknown = [t for t in self.tracks if t.period is None and not t.error and t.meter.method == "counter"]
+        if not unknown:
+            self._probe.clear()
+            return False
+        if self._probe_from is None:
+            self._probe_from = now
+        over = now - self._probe_from > PROBE_SECONDS
+        for track in unknown:
+            found = self._probe.setdefault(id(track), [])
+            last = track.last
+            if last is not None and track.changed and (not found or last.hi > found[-1]):
+                found.append(last.hi)
+            gaps = [b - a for a, b in zip(found, found[1:], strict=False)]
+            if len(gaps) >= PROBE_TICKS or (over and len(gaps) >= 3):
+                track.period = statistics.median(gaps)
+        # A counter that has not moved three times in a second is asked again at the slow rate.
+        return not over and any(track.period is None for track in unknown)
+
+    def _run(self) -> None:
+        """Start the thread if there is none, and wake it."""
+        if not self._thread_wanted or not self.tracks:
+            return
+        if self._thread is None or not self._thread.is_alive():
+            with self._lock:
+                if self._thread is None or not self._thread.is_alive():
+                    self._thread = threading.Thread(target=self._loop, name="wattline-monitor", daemon=True)
+                    self._thread.start()
+        elif not self._wake.is_set():
+            self._wake.set()
+
+    def _loop(self) -> None:
+        due = time.monotonic()
+        while not self._stopped:
+            try:
+                wait = self.poll()
+            except Exception:  # a fault of ours must not end the sampling of a run
+                wait = self.interval
+            if wait is None:
+                self._wake.clear()
+                if self._idle_since is not None:
+                    self._wake.wait()
+                due = time.monotonic()
+            else:
+                due = max(due + wait, time.monotonic())
+                time.sleep(max(0.0, due - time.monotonic()))
+
+
+class _Watching(contextlib.AbstractContextManager[Monitor]):
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+
+    def __enter__(self) -> Monitor:
+        self._monitor.open()
+        return self._monitor
+
+    def __exit__(self, *_: object) -> None:
+        self._monitor.close()
+
+
+_default: Monitor | None = None
+_default_lock = threading.Lock()
+
+
+def default() -> Monitor:
+    """The monitor of this process, over every sensor of this machine; made at first use."""
+    global _default
+    if _default is None:
+        with _default_lock:
+            if _default is None:
+                from .find import find
+
+                _default = Monitor(find)
+    return _default
+
+
+def use(monitor: Monitor | None) -> Monitor | None:
+    """Make this the monitor of the process, for a replayed device or one's own meters; returns the one before."""
+    global _default
+    before, _default = _default, monitor
+    return before
+
+
+def _forked() -> None:
+    """A child after fork has no thread and may not use the parent's handles: start afresh at first use."""
+    global _default, _default_lock
+    _default, _default_lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,180 @@
+"""A device played from a function or a recording, with a counter that steps as real ones do.
+
+It ships with the package so that every example, test and plan runs without hardware. The truth is known:
+`energy(a, b)` integrates the same power that the counter and the power sensor show through their windows.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from ..errors import InputError
+from .meter import Clock, Meter, MeterError, State
+from .result import Method, Scope
+
+# Piece of the table that integrates a function of power, s.
+_GRID: Final = 1e-3
+
+
+class VirtualClock:
+    """A clock that only moves when told to: ``clock.advance(0.1)``; calling it reads it."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        self.now = start
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Move on by `seconds` >= 0."""
+        if not seconds >= 0:
+            raise InputError(f"a clock only moves forward, got {seconds} s")
+        self.now += seconds
+
+
+class Recording:
+    """Power as a function of time: straight lines between (s, W) samples, repeated from the end.
+
+    >>> Recording([0.0, 2.0], [100.0, 300.0]).energy(0.0, 2.0)
+    400.0
+    """
+
+    def __init__(self, seconds: Sequence[float], watts: Sequence[float]) -> None:
+        if len(seconds) != len(watts) or len(seconds) < 2:
+            raise InputError(f"a recording needs two or more (s, W) samples, got {len(seconds)} and {len(watts)}")
+        if any(not b > a for a, b in zip(seconds, seconds[1:], strict=False)):
+            raise InputError("the times of a recording must increase")
+        if any(not (math.isfinite(w) and w >= 0) for w in watts):
+            raise InputError("the watts of a recording must be finite and >= 0")
+        self.seconds = [float(s) - float(seconds[0]) for s in seconds]
+        self.watts = [float(w) for w in watts]
+        self._sum = [0.0]
+        for i in range(1, len(self.seconds)):
+            step = self.seconds[i] - self.seconds[i - 1]
+            self._sum.append(self._sum[-1] + step * (self.watts[i] + self.watts[i - 1]) / 2)
+
+    @classmethod
+    def constant(cls, watts: float) -> Recording:
+        """The same power for ever."""
+        return cls([0.0, 1.0], [watts, watts])
+
+    @classmethod
+    def of(cls, power: Callable[[float], float], seconds: float, grid: float = _GRID) -> Recording:
+        """A function of time in s giving W, sampled every `grid` s over `seconds`."""
+        steps = max(1, round(seconds / grid))
+        times = [seconds * i / steps for i in range(steps + 1)]
+        return cls(times, [power(t) for t in times])
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recording:
+        """A CSV with two columns, seconds and watts; a header line is skipped."""
+        rows = []
+        for line in Path(path).read_text().splitlines():
+            cells = line.split(",")
+            try:
+                rows.append((float(cells[0]), float(cells[1])))
+            except (ValueError, IndexError):
+                if rows:
+                    raise InputError(f"{path}: expected 'seconds,watts', got {line!r}") from None
+        return cls([r[0] for r in rows], [r[1] for r in rows])
+
+    def power(self, t: float) -> float:
+        """W at an instant."""
+        t %= self.seconds[-1]
+        i = min(bisect.bisect_right(self.seconds, t), len(self.seconds) - 1)
+        share = (t - self.seconds[i - 1]) / (self.seconds[i] - self.seconds[i - 1])
+        return self.watts[i - 1] + share * (self.watts[i] - self.watts[i - 1])
+
+    def energy(self, start: float, stop: float) -> float:
+        """J between two instants, exact."""
+        return self._until(stop) - self._until(start)
+
+    def _until(self, t: float) -> float:
+        rounds, t = divmod(t, self.seconds[-1])
+        i = min(bisect.bisect_right(self.seconds, t), len(self.seconds) - 1)
+        step = t - self.seconds[i - 1]
+        slope = (self.watts[i] - self.watts[i - 1]) / (self.seconds[i] - self.seconds[i - 1])
+        return rounds * self._sum[-1] + self._sum[i - 1] + step * (self.watts[i - 1] + slope * step / 2)
+
+
+class ReplayMeter(Meter):
+    """A meter that shows a recording through a counter or a power sensor.
+
+    recording : the true power; `energy(a, b)` gives the true J between two instants of `clock`.
+    update : s between updates of what is shown; phase : s by which its updates are shifted.
+    method : "counter" shows J with a resolution of `quantum`; "power-integral" shows the mean W over the
+        last `averaging` s (the instant if 0).
+    reset_at : an instant at which the counter goes back to 0; lost_at : one from which reading fails.
+    """
+
+    def __init__(
+        self,
+        recording: Recording | float,
+        uuid: str = "replay-0",
+        scope: Scope = "gpu",
+        name: str = "Replayed device",
+        *,
+        clock: Clock = time.perf_counter,
+        update: float = 0.02,
+        phase: float = 0.0,
+        method: Method = "counter",
+        quantum: float = 1e-3,
+        host: str | None = None,
+        limit: float | None = None,
+        wrap: float | None = None,
+        averaging: float = 0.0,
+        observed: float = 1.0,
+        within: Sequence[str] = (),
+        period: float | None = None,
+        reset_at: float | None = None,
+        lost_at: float | None = None,
+        state: State | None = None,
+    ) -> None:
+        super().__init__(
+            uuid,
+            scope,
+            name,
+            host=host,
+            period=period,
+            limit=limit,
+            wrap=wrap,
+            averaging=averaging,
+            observed=observed,
+            within=within,
+        )
+        self.method = method
+        self.recording = recording if isinstance(recording, Recording) else Recording.constant(recording)
+        self.update, self.phase, self.quantum = update, phase, quantum
+        self.reset_at, self.lost_at = reset_at, lost_at
+        self._clock, self._start = clock, clock()
+        self._state = state or State()
+
+    def energy(self, start: float, stop: float) -> float:
+        """True J between two instants of the clock."""
+        return self.recording.energy(start - self._start, stop - self._start)
+
+    def read(self) -> float:
+        now = self._clock()
+        if self.lost_at is not None and now >= self.lost_at:
+            raise MeterError("the device is lost", lost=True)
+        t = now - self._start
+        tick = math.floor((t - self.phase) / self.update) * self.update + self.phase
+        if self.method != "counter":
+            span = self.averaging or 1e-4
+            return max(0.0, self.recording.energy(tick - span, tick) / span)
+        since = 0.0
+        if self.reset_at is not None and tick >= self.reset_at - self._start:
+            since = self.reset_at - self._start
+        # The counter of a real device did not begin with this process.
+        joules = 1000.0 * (since == 0.0) + self.recording.energy(since, tick)
+        if self.wrap:
+            joules %= self.wrap
+        return math.floor(joules / self.quantum) * self.quantum
+
+    def state(self) -> State:
+        return self._state

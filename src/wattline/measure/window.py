@@ -1,0 +1,319 @@
+"""A window: from here to there, so many joules.
+
+    with wattline.measure("step") as m:          @wattline.measure("epoch")        wattline.begin("step")
+        train()                                  def epoch(): ...                  train()
+        m.count(tokens=4096)                                                       m = wattline.end("step")
+
+Windows nest and overlap freely, in threads and in async tasks: each only remembers two instants on shared
+energy curves. Nothing here raises into the user's program: what goes wrong is a note in the answer.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import contextvars
+import functools
+import inspect
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar, overload
+
+from .meter import this_host
+from .monitor import Monitor, default
+from .result import Measurement, Total
+from .track import Edge
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_stack: contextvars.ContextVar[tuple[Window, ...]] = contextvars.ContextVar("wattline_windows", default=())
+_open: dict[int, Window] = {}
+_ids = itertools.count()
+
+# Called with every window that closes, such as a store or an exporter; what they raise is kept as a note.
+listeners: list[Callable[[Window], None]] = []
+
+
+class Window:
+    """A window being measured, and its answer once closed; make one with `measure`.
+
+    `result` is the answer so far, and never waits. Right after the end the sensors have not yet shown the
+    last instants, so the interval is wide; `settle()` waits for their next update and narrows it.
+    """
+
+    def __init__(self, name: str, monitor: Monitor | None = None, counts: dict[str, float] | None = None) -> None:
+        self.name = name
+        self.counts: dict[str, float] = dict(counts or {})
+        self.notes: list[str] = []
+        self.parent = ""
+        self.start = 0.0
+        self.closed = False
+        self._given = monitor
+        self._monitor: Monitor | None = None
+        self._first: list[Edge] = []
+        self._last: list[Edge] = []
+        self._throttle: list[tuple[str, ...]] = []
+        self._answer: Measurement | None = None
+        self._begun = 0.0
+        self._seconds = 0.0
+        self._id = -1
+
+    # ---- open and close ----
+
+    def begin(self) -> Window:
+        """Open the window; opening it again while open is noted and starts it afresh."""
+        try:
+            if self._id in _open:
+                self.notes.append(f"window {self.name!r} was begun again before it ended; the earlier part is left out")
+                self.end()
+            self._answer, self.closed, self._last = None, False, []
+            stack = _stack.get()
+            self.parent = stack[-1].name if stack else ""
+            _stack.set((*stack, self))
+            self._id = next(_ids)
+            _open[self._id] = self
+            self.start = time.time()
+            monitor = self._monitor = self._given if self._given is not None else default()
+            self._first = monitor.open()
+            self._begun = monitor.clock()
+        except Exception as error:
+            self.notes.append(f"the window could not be opened: {type(error).__name__}: {error}")
+        return self
+
+    def end(self) -> Window:
+        """Close the window; closing one that is not open is noted and changes nothing."""
+        try:
+            if self._id not in _open:
+                self.notes.append(f"window {self.name!r} was ended without being open")
+                return self
+            monitor = self._monitor
+            if monitor is not None:
+                self._seconds = monitor.clock() - self._begun
+                self._last = monitor.close()
+                self._throttle = [
+                    tuple(sorted(why for why, when in track.throttled.items() if when >= self._begun))
+                    if track.throttled
+                    else ()
+                    for track in monitor.tracks
+                ]
+            self.closed = True
+            _open.pop(self._id, None)
+            stack = _stack.get()
+            if stack and stack[-1] is self:
+                _stack.set(stack[:-1])
+            elif self in stack:
+                _stack.set(tuple(w for w in stack if w is not self))
+                self.notes.append(f"window {self.name!r} ended before windows opened inside it")
+            for listener in listeners:
+                try:
+                    listener(self)
+                except Exception as error:
+                    self.notes.append(f"a listener failed: {type(error).__name__}: {error}")
+        except Exception as error:
+            self.notes.append(f"the window could not be closed: {type(error).__name__}: {error}")
+        return self
+
+    def __enter__(self) -> Window:
+        return self.begin()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None:
+            self.notes.append(f"the window ended in {kind.__name__}")
+        self.end()
+
+    async def __aenter__(self) -> Window:
+        return self.begin()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __call__(self, function: F) -> F:
+        """Decorate: every call of the function, sync or async, is a window; ``function.last`` is the latest."""
+        name, monitor = self.name, self._given
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def asynchronous(*args: Any, **kwargs: Any) -> Any:
+                with Window(name, monitor) as window:
+                    asynchronous.last = window  # type: ignore[attr-defined]
+                    return await function(*args, **kwargs)
+
+            return asynchronous  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def synchronous(*args: Any, **kwargs: Any) -> Any:
+            with Window(name, monitor) as window:
+                synchronous.last = window  # type: ignore[attr-defined]
+                return function(*args, **kwargs)
+
+        return synchronous  # type: ignore[return-value]
+
+    # ---- what was done in it ----
+
+    def count(self, **what: float) -> Window:
+        """Add to what was done in the window: ``m.count(tokens=4096, steps=1)``."""
+        for name, number in what.items():
+            try:
+                self.counts[name] = self.counts.get(name, 0.0) + float(number)
+            except (TypeError, ValueError):
+                self.notes.append(f"count {name}={number!r} is not a number and was left out")
+        self._answer = None
+        return self
+
+    # ---- the answer ----
+
+    def settle(self, timeout: float = 1.0) -> Measurement:
+        """Wait, at most `timeout` s, for the sensors to show the end of the window; then the answer."""
+        try:
+            if self.closed and self._monitor is not None:
+                self._monitor.settle(self._last, timeout)
+        except Exception as error:
+            self.notes.append(f"waiting failed: {type(error).__name__}: {error}")
+        return self.result
+
+    @property
+    def result(self) -> Measurement:
+        """The answer so far; of an open window, up to now."""
+        if self._answer is not None:
+            return self._answer
+        try:
+            answer, final = self._measure()
+        except Exception as error:
+            self.notes.append(f"the answer could not be worked out: {type(error).__name__}: {error}")
+            return Measurement(name=self.name, start=self.start, host=this_host(), notes=tuple(self.notes))
+        if final:
+            self._answer = answer
+        return answer
+
+    def _measure(self) -> tuple[Measurement, bool]:
+        from .answer import part
+
+        notes = list(self.notes)
+        monitor = self._monitor
+        first, last, throttle, seconds = self._first, self._last, self._throttle, self._seconds
+        tracks = monitor.tracks if monitor is not None else []
+        if not self.closed and monitor is not None and first:
+            last, throttle = monitor.mark(), [()] * len(first)
+            seconds = monitor.clock() - self._begun
+            notes.append("the window is still open; this is the answer so far")
+        parts = tuple(
+            part(track, a, b, why) for track, a, b, why in zip(tracks, first, last, throttle, strict=False)
+        )
+        if monitor is not None:
+            notes.extend(f"{m.sensor}: {m.reason}" for m in monitor.missing)
+            if not monitor.tracks:
+                notes.append("no sensor was found; run `wattline doctor` to see why")
+        answer = Measurement(
+            name=self.name,
+            start=self.start,
+            seconds=seconds,
+            host=this_host(),
+            process=os.getpid(),
+            parent=self.parent,
+            parts=parts,
+            counts=dict(self.counts),
+            notes=tuple(dict.fromkeys(notes)),
+        )
+        final = self.closed and all(t.settled(e) for t, e in zip(tracks, last, strict=False))
+        return answer, final
+
+    @property
+    def joules(self) -> float | None:
+        """The total so far, J; None when no sensor gave a figure."""
+        return self.result.joules
+
+    @property
+    def seconds(self) -> float:
+        """The length of the window, s."""
+        return self.result.seconds
+
+    @property
+    def total(self) -> Total:
+        """The total so far and what it holds."""
+        return self.result.total
+
+    def each(self, count: str) -> float | None:
+        """Joules per one of what was counted."""
+        return self.result.each(count)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as plain data."""
+        return self.result.to_dict()
+
+    def __rich__(self) -> Any:
+        return self.result.__rich__()
+
+    def __repr__(self) -> str:
+        return f"Window({self.name!r}, {'closed' if self.closed else 'open' if self._id >= 0 else 'new'})"
+
+
+@overload
+def measure(name: str = "window", *, monitor: Monitor | None = None) -> Window: ...
+@overload
+def measure(name: F) -> F: ...
+def measure(name: Any = "window", *, monitor: Monitor | None = None) -> Any:
+    """A window for ``with``, ``async with`` or a decorator; nothing happens until it is entered."""
+    if callable(name):
+        return Window(getattr(name, "__qualname__", repr(name)), monitor)(name)
+    return Window(str(name), monitor)
+
+
+def begin(name: str = "window", *, monitor: Monitor | None = None) -> Window:
+    """Open a window in a loop; a window of this name still open here is closed first, with a note."""
+    for window in reversed(_stack.get()):
+        if window.name == name and not window.closed:
+            window.notes.append(f"window {name!r} was never closed; it ended where the next of its name began")
+            window.end()
+            break
+    return Window(name, monitor).begin()
+
+
+def end(name: str | None = None) -> Window:
+    """Close the latest window of this name, or the latest of all; if there is none, an answer that says so."""
+    stack = _stack.get()
+    for window in reversed(stack):
+        if (name is None or window.name == name) and not window.closed:
+            return window.end()
+    # A window begun in another thread or task is not on this stack; it is found by name.
+    for window in reversed(list(_open.values())):
+        if name is not None and window.name == name:
+            return window.end()
+    missing = Window(name or "window")
+    missing.closed = True
+    missing.notes.append(f"no window named {name!r} was open" if name else "no window was open")
+    return missing
+
+
+def current() -> Window | None:
+    """The innermost open window here, or None."""
+    for window in reversed(_stack.get()):
+        if not window.closed:
+            return window
+    return None
+
+
+def _unclosed() -> None:
+    """At exit, close what was left open, tell the listeners, and say so on stderr."""
+    for window in list(_open.values()):
+        window.notes.append(f"window {window.name!r} was never closed; it ended with the process")
+        window.end()
+        with contextlib.suppress(Exception):
+            print(f"wattline: window {window.name!r} was never closed; it ended with the process", file=sys.stderr)
+
+
+def _forked() -> None:
+    """Windows of the parent are not this child's to close."""
+    _open.clear()
+    _stack.set(())
+
+
+atexit.register(_unclosed)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,123 @@
+"""Predictions beside measurements: relative errors by target and by group, and intervals.
+
+Rows are any configurations with an id and groups; targets are named columns of positive numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..source.base import Array
+from .engine import settings
+
+Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
+
+
+class Labelled(Protocol):
+    """A row as far as errors are concerned."""
+
+    @property
+    def id(self) -> Any: ...
+
+    @property
+    def groups(self) -> Mapping[str, str]: ...
+
+    @property
+    def architecture(self) -> str: ...
+
+
+# ------------------------------------------------------------------ cells
+def number(cells: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    value: Any = cells.get(name, default)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if np.isnan(number) and default is not None:
+        return default
+    if not np.isfinite(number) or number < 0:
+        raise InputError(f"column {name} must hold numbers of at least 0, got {value!r}")
+    return number
+
+
+def whole(cells: Mapping[str, Any], name: str, default: float | None = None) -> int:
+    value = number(cells, name, default)
+    if value != int(value) or value < 1:
+        raise InputError(f"column {name} must hold whole numbers of at least 1, got {cells.get(name)!r}")
+    return int(value)
+
+
+# ------------------------------------------------------------------ errors
+def metrics(predicted: Array, measured: Array) -> dict[str, float]:
+    """Return relative errors of predictions: mean, median and 90th percentile of the size, and the median bias."""
+    error = predicted / measured - 1.0
+    size = np.abs(error)
+    return {
+        "mape": float(size.mean()),
+        "median_ape": float(np.median(size)),
+        "p90_ape": float(np.quantile(size, 0.9)),
+        "bias": float(np.median(error)),
+    }
+
+
+def compare(
+    rows: Sequence[Labelled], guess: Mapping[str, Array], measured: Columns, constants: str = "serving"
+) -> dict[str, Any]:
+    """Return rows, metrics by target, groups and predictions with 90 % intervals, those of the file `constants`."""
+    found = _measured(guess, measured, len(rows))
+    inside = {name: bounds(rows, name, values, constants) for name, values in guess.items()}
+    return {
+        "rows": len(rows),
+        "metrics": {n: metrics(guess[n], v) | {"coverage_90": _coverage(inside[n], v)} for n, v in found.items()},
+        "groups": _groups(rows, guess, found),
+        "predictions": [
+            {"row_id": _plain(row.id)}
+            | {n: float(values[i]) for n, values in guess.items()}
+            | {f"{n}_interval": [float(low[i]), float(high[i])] for n, (low, high) in inside.items()}
+            for i, row in enumerate(rows)
+        ],
+    }
+
+
+def bounds(rows: Sequence[Labelled], name: str, guess: Array, constants: str = "serving") -> tuple[Array, Array]:
+    """Return what nine in ten measurements of models never seen lie between."""
+    table = settings(constants)["interval"]
+    factors = np.array([table.get(row.architecture, table["other"])[name] for row in rows], dtype=np.float64)
+    return guess * factors[:, 0], guess * factors[:, 1]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _coverage(inside: tuple[Array, Array], measured: Array) -> float:
+    return float(np.mean((inside[0] <= measured) & (measured <= inside[1])))
+
+
+def _measured(targets: Mapping[str, Array], table: Columns, count: int) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    for name in targets:
+        if name not in table:
+            continue
+        values = np.asarray(table[name], dtype=np.float64)
+        if len(values) != count or not (np.isfinite(values).all() and (values > 0).all()):
+            raise InputError(f"column {name} must hold a positive number in each of the {count} rows")
+        found[name] = values
+    return found
+
+
+def _groups(rows: Sequence[Labelled], guess: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for by in rows[0].groups if rows else ():
+        labels = np.array([row.groups[by] for row in rows])
+        out[by] = {}
+        for label in dict.fromkeys(labels.tolist()):
+            mine = labels == label
+            each = {name: metrics(guess[name][mine], values[mine]) for name, values in found.items()}
+            out[by][label] = {"rows": int(mine.sum()), "metrics": each}
+    return out

@@ -1,0 +1,63 @@
+"""Tests for `wattline.plan.diffusion_rows`: measured image and video generation beside predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wattline.errors import InputError
+from wattline.plan.diffusion_rows import TARGETS, predict, rows_of, validate
+from wattline.source.roofline import Roofline
+
+SOURCE = Roofline()
+
+
+def table(**changes: list[object]) -> dict[str, list[object]]:
+    columns: dict[str, list[object]] = {
+        "model_id": ["PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"] * 2,
+        "gpu": ["H100", "H100", "B200", "B200"],
+        "batch_size": [1, 2, 4, 8],
+        "inference_steps": [20, 50, 20, 50],
+        "height": [1024, 480] * 2,
+        "width": [1024, 832] * 2,
+        "num_frames": [1, 81] * 2,
+        "ulysses_degree": [1, 2, 1, 2],
+    }
+    return columns | changes
+
+
+def test_energy_times_throughput_is_power() -> None:
+    """Joules per generation times generations per second are the watts of all devices."""
+    guess = predict(rows_of(table()), SOURCE)
+    devices = np.array([1, 2, 1, 2])
+    assert guess["energy_per_gen_j"] * guess["throughput_gen_s"] == pytest.approx(devices * guess["power_per_gpu_w"])
+    batch = np.array([1, 2, 4, 8])
+    assert guess["throughput_gen_s"] * guess["batch_latency_s"] == pytest.approx(batch)
+
+
+def test_more_steps_take_longer() -> None:
+    """Time grows with the denoising steps, by less than in proportion: encoder and decoder run once."""
+    few, many = (predict(rows_of(table(inference_steps=[n] * 4)), SOURCE)["batch_latency_s"] for n in (10, 40))
+    assert (many > few).all()
+    assert (many < 4 * few).all()
+
+
+def test_every_row_has_an_interval_and_groups() -> None:
+    """Rows are predicted with intervals, and errors grouped, by default with images and videos apart."""
+    guess = {name: values.tolist() for name, values in predict(rows_of(table()), SOURCE).items()}
+    found = validate(table(), SOURCE, guess)
+    assert found["rows"] == 4
+    assert set(found["metrics"]) == set(TARGETS)
+    assert set(found["groups"]["task"]) == {"text-to-image", "text-to-video"}
+    low, high = found["predictions"][0]["batch_latency_s_interval"]
+    assert low < found["predictions"][0]["batch_latency_s"] < high
+
+
+def test_what_is_missing_or_unknown_is_named() -> None:
+    """A missing column and an unknown model are errors that list what is known."""
+    columns = table()
+    del columns["inference_steps"]
+    with pytest.raises(InputError, match="lack column 'inference_steps'"):
+        validate(columns, SOURCE)
+    with pytest.raises(InputError, match="is not in the catalog"):
+        validate(table(model_id=["nothing"] * 4), SOURCE)
