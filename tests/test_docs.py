@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# The test suite cannot run itself; `make test` is what runs this test.
-NOT_HERE = ("make test",)
+# These two install and test the very environment the tests run in; `make plan` has a test of its own below.
+NOT_HERE = ("make test", "make plan")
 
 
 def blocks(page: Path, language: str) -> str:
@@ -44,6 +44,17 @@ def test_shell_blocks_run_as_written(page: Path, workplace: Path) -> None:
     text = "\n".join(line for line in blocks(page, "sh").splitlines() if not line.startswith(NOT_HERE))
     if text.strip():
         run(["bash", "-euo", "pipefail"], workplace, text)
+
+
+@pytest.mark.skipif(not (ROOT / ".venv/.core").exists(), reason="not installed by make")
+def test_the_first_command_plans_the_example() -> None:
+    """`make plan` prints the plan and writes the report, and installs nothing a second time."""
+    report = ROOT / "report.html"
+    done = subprocess.run(["make", "plan"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "pip install" not in done.stdout
+    assert "llama-3.1-70b on 64 x" in done.stdout
+    assert report.stat().st_size > 100_000
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -47,6 +47,7 @@ Sets = Annotated[
         help='Replace a value at any layer, e.g. --set chip.memory.hbm.energy="2 pJ/bit".',
     ),
 ]
+Targets = Annotated[Path | None, Parameter(help="Measured columns in a file of their own, by row_id or in order.")]
 Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print JSON on stdout and nothing else.")]
 
 # Most rows of a table that are printed.
@@ -437,6 +438,57 @@ def validate_operators(
     from .validate import operators
 
     found = operators(inputs, targets, chip)
+    names = ["mape", "median_ape", "p90_ape", "bias"]
+    rows = [[target, *(_percent(m[n]).lstrip("+") for n in names)] for target, m in found["metrics"].items()]
+    _tell(found, [f"{found['rows']:,} rows", *names], rows or [["no measurements to compare with"]], json)
+
+
+@check.command(name="serving")
+def validate_serving(inputs: Path, *, targets: Targets = None, json: Json = False) -> None:
+    """Predict measured LLM serving: joules per token, throughput, power and time between tokens.
+
+    Example: wattline validate serving runs.csv --targets measured.csv --json
+
+    Parameters
+    ----------
+    inputs
+        Table of configurations (CSV, plain or .gz): model_id, gpu, task, attn_tp, avg_batch_size, avg_output_len, ...
+    """
+    _validated("serving", inputs, targets, json)
+
+
+@check.command(name="diffusion")
+def validate_diffusion(inputs: Path, *, targets: Targets = None, json: Json = False) -> None:
+    """Predict measured image and video generation: joules and seconds per generation, power.
+
+    Example: wattline validate diffusion runs.csv --json
+
+    Parameters
+    ----------
+    inputs
+        Table of configurations (CSV, plain or .gz): model_id, gpu, batch_size, inference_steps, height, width, ...
+    """
+    _validated("diffusion", inputs, targets, json)
+
+
+@check.command(name="training")
+def validate_training(inputs: Path, *, targets: Targets = None, json: Json = False) -> None:
+    """Predict published training runs: iteration times, FLOP/s per device, days, GPU-hours.
+
+    Example: wattline validate training runs.csv --json
+
+    Parameters
+    ----------
+    inputs
+        Table of runs (CSV, plain or .gz): model, hardware, num_devices, parallelism, batch, metric, value, unit.
+    """
+    _validated("training", inputs, targets, json)
+
+
+def _validated(kind: str, inputs: Path, targets: Path | None, json: bool) -> None:
+    from .validate import configurations
+
+    found = configurations(kind, inputs, targets)
     names = ["mape", "median_ape", "p90_ape", "bias"]
     rows = [[target, *(_percent(m[n]).lstrip("+") for n in names)] for target, m in found["metrics"].items()]
     _tell(found, [f"{found['rows']:,} rows", *names], rows or [["no measurements to compare with"]], json)

@@ -76,6 +76,30 @@ def operators(inputs: Path, targets: Path | None = None, chip: str | None = None
     }
 
 
+def configurations(kind: str, inputs: Path, targets: Path | None = None) -> dict[str, Any]:
+    """Predict every row of a table of measured serving, diffusion or training runs; rows are only read, never fitted.
+
+    `targets`: measured columns in a file of their own, by `row_id` or in the same order; those of `inputs`
+    where None.
+    """
+    from .scenario import default_source
+
+    table = read_table(inputs)
+    ids = table.get("row_id", np.arange(_length(table))).tolist()
+    found = _targets(read_table(targets), ids, targets) if targets else {}
+    if kind == "training":
+        from .plan.validate_training import validate
+
+        whole = {**table, **found}
+        rows = [{name: str(column[i]) for name, column in whole.items()} for i in range(len(ids))]
+        return validate(rows, default_source())
+    if kind == "diffusion":
+        from .plan.diffusion_rows import validate as compare
+    else:
+        from .plan.serving_rows import validate as compare
+    return compare(table, default_source(), found or None)
+
+
 def _length(table: Mapping[str, Column]) -> int:
     return len(next(iter(table.values())))
 

@@ -229,11 +229,12 @@ def advance(
     price: int,
     record_from: int,
     stop: int,
+    ceiling: int,
     keep_times: Ints,
     keep_flows: Ints,
     keep_prices: Ints,
 ) -> tuple[Ints, Ints, int]:
-    """Raise the price of a second from `price` until the last event happens at `stop`, or cannot happen sooner.
+    """Raise the price of a second from `price` to `ceiling`, until the last event happens at `stop` or cannot sooner.
 
     Primal-dual: one sweep from the source over residual arcs, nearest first, finds by how much the completion can fall
     before a path with no slack opens; then every such path is filled, walking back from the target along events that
@@ -242,11 +243,12 @@ def advance(
     sweep goes on from the one before, at the first event whose way from the source was filled up.
 
     `network` is (tail, head, first level, last level, pointer, arc, other, place, length, flow_at, source, target).
-    `time` (events,) and `flow` (arcs,) are the state, changed in place: optimal for `price` on entry. Whenever
+    `time` (events,) and `flow` (arcs,) are the state, changed in place: optimal for `price` on entry, and for the
+    price reached on return, so that the next call may go on from there. Whenever
     `keep_times` (checkpoints, events) is full, every second checkpoint is dropped and the spacing doubled.
 
     Returns completions (descending) and prices of the breakpoints at prices >= `record_from` (the price reached before
-    the completion falls further; the last is INFINITE if `stop` was not met), and the checkpoints kept.
+    the completion falls further; the last is INFINITE if nothing stopped it), and the checkpoints kept.
     """
     tail, head, first, last, pointer, arc, other, place, length, flow_at, source, target = network
     events = len(time)
@@ -379,6 +381,7 @@ def advance(
                     completions[points] = completion
                     prices[points] = INFINITE
                     return completions[: points + 1], prices[: points + 1], kept
+                most = min(most, ceiling - price)
                 price += most
                 for i in range(depth):
                     y = path[i]
@@ -405,6 +408,8 @@ def advance(
                     by_this = w == target or cause[rank[w]] == rank[u] or cause[rank[w]] == rank[w] - 1
                     if closed and by_this and rank[u] < front:
                         front = np.uint64(rank[u])
+                if price >= ceiling:
+                    return completions[:points], prices[:points], kept
                 depth = cut
                 y = path[cut]
                 v = np.uint64(head[arc[y]] if place[arc[y], 1] == y else tail[arc[y]])
@@ -441,3 +446,132 @@ def advance(
         for i in range(keep, settled):
             rank[queue[i]] = events
         settled = keep
+
+
+@compiled
+def _admit(network: Network, time: Ints, flow: Ints) -> None:
+    """Move events later until no arc is shorter than it can be, and every flow to what its duration admits."""
+    tail, head, first, last, pointer, arc, _, place, length, flow_at, _, _ = network
+    one = np.uint64(1)
+    for v in range(len(time)):  # events are numbered in topological order
+        for y in range(pointer[np.uint64(v)], pointer[np.uint64(v) + one]):
+            a = arc[y]
+            if place[a, 0] == y:
+                time[head[a]] = max(time[head[a]], time[v] + length[last[a]])
+    for a in range(len(tail)):
+        duration = time[head[a]] - time[tail[a]]
+        k = first[a]
+        while length[k] > duration:
+            k += 1
+        most: Any = flow_at[k]
+        if length[k] == duration:
+            most = flow_at[k + 1] if k < last[a] else INFINITE
+        flow[a] = min(max(flow[a], flow_at[k]), most)
+
+
+@compiled
+def balance(network: Network, time: Ints, flow: Ints, price: int) -> int:
+    """Turn any guess of times and flows into a state that is optimal for `price`, in place.
+
+    The guess is first made complementary: no arc too short, every flow admitted by its duration. What then enters an
+    event without leaving it goes to the nearest events that lack flow, by shortest residual paths, which keeps it so.
+    A good guess makes all of them short. Returns how many paths it took, -1 if no flow of `price` exists.
+    """
+    tail, head, first, last, pointer, arc, other, place, length, flow_at, source, target = network
+    events = len(time)
+    arcs = len(tail)
+    one = np.uint64(1)
+    _admit(network, time, flow)
+    level = np.empty(arcs, np.int32)
+    bound = np.empty(2 * arcs, np.int64)
+    excess = np.zeros(events, np.int64)
+    excess[source] += price
+    excess[target] -= price
+    for a in range(arcs):
+        k = first[a]
+        while k < last[a] and flow_at[k + 1] <= flow[a]:
+            k += 1
+        level[a] = k
+        _price(a, k, flow[a], place, bound, length, flow_at, first[a])
+        excess[tail[a]] -= flow[a]
+        excess[head[a]] += flow[a]
+    distance = np.full(events, INFINITE)
+    settled = np.zeros(events, np.bool_)
+    cause = np.zeros(events, np.uint32)
+    touched = np.empty(events, np.uint32)
+    keys = np.empty(2 * arcs + 1, np.int64)
+    values = np.empty(2 * arcs + 1, np.uint32)
+    paths = 0
+    for begin in range(events):
+        while excess[begin] > 0:
+            paths += 1
+            distance[begin] = 0
+            touched[0] = begin
+            seen = 1
+            keys[0] = 0
+            values[0] = begin
+            waiting = 1
+            u = np.uint64(begin)
+            step: Any = np.int64(0)
+            while True:
+                if waiting == 0:
+                    return -1
+                step = keys[0]
+                u = np.uint64(values[0])
+                _pop(keys, values, waiting)
+                waiting -= 1
+                if settled[u]:
+                    continue
+                if excess[u] < 0:
+                    break
+                settled[u] = True
+                for y in range(pointer[u], pointer[u + one]):
+                    w = other[y]
+                    d = step + time[w] - time[u] - bound[y]
+                    if d < distance[w]:
+                        if distance[w] == INFINITE:
+                            touched[seen] = w
+                            seen += 1
+                        distance[w] = d
+                        cause[w] = y
+                        _push(keys, values, waiting, d, w)
+                        waiting += 1
+            end = u
+            most: Any = min(excess[begin], -excess[end])
+            while u != begin:
+                y = cause[u]
+                a = arc[y]
+                k = level[a]
+                if place[a, 0] == y:
+                    room = flow_at[k + 1] - flow[a] if k < last[a] else INFINITE
+                    u = np.uint64(tail[a])
+                else:
+                    room = flow[a] - flow_at[k] if flow[a] > flow_at[k] else flow_at[k] - flow_at[k - 1]
+                    u = np.uint64(head[a])
+                most = min(most, room)
+            u = end
+            while u != begin:
+                y = cause[u]
+                a = arc[y]
+                k = level[a]
+                if place[a, 0] == y:
+                    flow[a] += most
+                    if k < last[a] and flow[a] == flow_at[k + 1]:
+                        k += 1
+                    u = np.uint64(tail[a])
+                else:
+                    if flow[a] == flow_at[k]:
+                        k -= 1
+                    flow[a] -= most
+                    u = np.uint64(head[a])
+                level[a] = k
+                _price(a, k, flow[a], place, bound, length, flow_at, first[a])
+            excess[begin] -= most
+            excess[end] += most
+            for i in range(seen):
+                w = touched[i]
+                if settled[w]:
+                    time[w] += step - distance[w]
+                    settled[w] = False
+                distance[w] = INFINITE
+    return paths

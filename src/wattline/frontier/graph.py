@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,7 @@ Hull = tuple[ArrayLike, ArrayLike]
 TIME_BITS = 56  # the longest path at the slowest settings takes about 2**56 ticks: rounding is 1e-14 of it at most
 PRICE_BITS = 60  # the sum of the steepest slopes of all nodes takes about 2**60 ticks
 CHECKPOINT_BYTES = 1 << 27  # memory for solver states kept to answer `schedule` without solving again
+FOREVER = 1 << 62  # more than any price in ticks
 CHECKPOINTS = 32  # at most; a schedule then costs about 1/32 of the solve
 
 
@@ -155,22 +156,34 @@ def solve(dag: Dag, hulls: Sequence[Hull], waiting_power: float, start_price: fl
         raise InputError(f"waiting_power must be finite and at least 0 W, but got {waiting_power}")
     start_price = waiting_power if start_price is None else start_price
     began = perf_counter()
-    network = _Network(dag, _checked(hulls, dag))
-    time, energy, price = network.solve(start_price)
-    return GraphFrontier(time, energy, price, waiting_power, perf_counter() - began, "direct", network.schedule)
+    network = Network(dag, hulls)
+    state = 8 * (len(network.slowest.time) + len(network.slowest.flow))
+    count = int(np.clip(CHECKPOINT_BYTES // state, 2, CHECKPOINTS)) & ~1
+    _, done, price, kept = network.advance(network.slowest, network.price(start_price), keep=count)
+    schedule = _Solved(network, kept)
+    time, energy, watts = network.curve(done, price, schedule.at(int(done[0])).energy)
+    return GraphFrontier(time, energy, watts, waiting_power, perf_counter() - began, "direct", schedule)
 
 
-class _Network:
-    """The scaled network of a DAG and the solver states kept along its frontier."""
+class State(NamedTuple):
+    """A solver state that is optimal for a price: times of events and flows of arcs, in ticks."""
 
-    def __init__(self, dag: Dag, hulls: list[tuple[Floats, Floats]]) -> None:
+    time: Ints
+    flow: Ints
+    price: int
+
+
+class Network:
+    """The scaled network of a DAG; `scale` takes the ticks of another, so that states can be compared and moved."""
+
+    def __init__(self, dag: Dag, hulls: Sequence[Hull], scale: Network | None = None) -> None:
         from wattline.frontier import _flow
 
-        self.nodes, self.hulls = dag.nodes, hulls
+        self.dag, self.hulls = dag, _checked(hulls, dag)
         tail, head, kind, events, source, target = _flow.contract(dag.nodes, dag.edges)
         pointer, arc, other, place = _flow.incidence(events, tail, head)
         order, _ = _flow.topological_order(events, np.stack((tail, head), axis=1))
-        slowest = np.array([0.0] + [t[-1] for t, _ in hulls])[kind]
+        slowest = np.array([0.0] + [t[-1] for t, _ in self.hulls])[kind]
         early = _flow.earliest(order, pointer, arc, tail, head, slowest)
         # Events are renumbered by time: what is close in time is close in memory.
         rank = np.empty(events, np.int64)
@@ -181,22 +194,22 @@ class _Network:
         source, target = int(number[source]), int(number[target])
         pointer, arc, other, place = _flow.incidence(events, tail, head)
 
-        steepest = np.array([np.max(-np.diff(e) / np.diff(t), initial=0.0) for t, e in hulls])
-        self.tick = _unit(early.max(), TIME_BITS)
-        self.watt = _unit(steepest[self.nodes].sum(), PRICE_BITS)
+        steepest = np.array([np.max(-np.diff(e) / np.diff(t), initial=0.0) for t, e in self.hulls])
+        self.tick = scale.tick if scale else _unit(early.max(), TIME_BITS)
+        self.watt = scale.watt if scale else _unit(steepest[dag.nodes].sum(), PRICE_BITS)
         first, length, flow_at = self._levels()
         self.arrays: _flow.Network = (
             tail.astype(np.uint32), head.astype(np.uint32), first[kind], first[kind + 1] - 1,
             pointer, arc, other, place, length, flow_at, np.uint64(source), np.uint64(target),
         )  # fmt: skip
-        self.time = _flow.earliest(np.arange(events), pointer, arc, tail, head, length[first[kind]])
-        self.flow = np.zeros(len(tail), np.int64)
-        self.kept: tuple[Any, Any, Any] | None = None
+        self.ends = source, target
+        time = _flow.earliest(np.arange(events), pointer, arc, tail, head, length[first[kind]])
+        self.slowest = State(time, np.zeros(len(tail), np.int64), 0)
 
     def _levels(self) -> tuple[Ints, Ints, Ints]:
         """Level tables of every class, in ticks; class 0 is the bare precedence."""
         lengths, flows = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)]
-        used = set(np.unique(self.nodes).tolist())
+        used = set(np.unique(self.dag.nodes).tolist())
         for c, (t, e) in enumerate(self.hulls):
             if c not in used:  # its numbers may not fit the scale; one level keeps the place
                 t, e = np.zeros(1), np.zeros(1)
@@ -211,56 +224,75 @@ class _Network:
         first = np.r_[0, np.cumsum([len(x) for x in lengths])].astype(np.int64)
         return first, np.concatenate(lengths), np.concatenate(flows)
 
-    def solve(self, start_price: float) -> tuple[Floats, Floats, Floats]:
-        """Return times, energies and prices of all breakpoints, times ascending."""
+    def price(self, watts: float) -> int:
+        """Return a price in ticks."""
+        return int(min(watts / self.watt, 2.0**61))
+
+    def completion(self, time: Ints) -> int:
+        """Return when the last event happens, ticks after the first."""
+        return int(time[self.ends[1]] - time[self.ends[0]])
+
+    def advance(
+        self, state: State, record_from: int = 0, stop: int = -1, ceiling: int = FOREVER, keep: int = 0
+    ) -> tuple[State, Ints, Ints, list[State]]:
+        """Raise the price to `ceiling`, or until the completion is `stop`.
+
+        Returns the state reached, completions and prices of the breakpoints on the way, and up to `keep` states passed.
+        """
         from wattline.frontier import _flow
 
-        state = 8 * (len(self.time) + len(self.flow))
-        count = int(np.clip(CHECKPOINT_BYTES // state, 2, CHECKPOINTS)) & ~1
-        keep = np.empty((count, len(self.time)), np.int64), np.empty((count, len(self.flow)), np.int64)
-        prices = np.empty(count, np.int64)
-        begin = int(min(start_price / self.watt, 2.0**61))
+        time, flow = state.time.copy(), state.flow.copy()
+        times, flows = np.empty((keep, len(time)), np.int64), np.empty((keep, len(flow)), np.int64)
+        prices = np.empty(keep, np.int64)
         done, price, kept = _flow.advance(
-            self.arrays, self.time.copy(), self.flow.copy(), 0, begin, -1, keep[0], keep[1], prices
+            self.arrays, time, flow, state.price, record_from, stop, ceiling, times, flows, prices
         )
-        self.kept = keep[0][:kept], keep[1][:kept], prices[:kept]
-        first = self._at(int(done[0]))
-        fall = np.diff(done).astype(float) * self.tick
-        energy = first.energy + np.r_[0.0, np.cumsum(-fall * (price[:-1] * self.watt))]
-        # Times or prices that differ by the rounding of a path or a cut are one: 0.1 + 0.2 is not 0.3.
-        apart = np.r_[-np.diff(done) > len(self.time), True]
-        done, energy, price = done[apart], energy[apart], price[apart]
-        apart = np.r_[True, np.diff(price) > len(self.time)]
-        watts = np.r_[price[apart][:-1] * self.watt, np.inf]
-        return (done[apart] * self.tick)[::-1].copy(), energy[apart][::-1].copy(), watts[::-1].copy()
+        passed = [State(times[k], flows[k], int(prices[k])) for k in range(kept)]
+        return State(time, flow, ceiling), done, price, passed
 
-    def schedule(self, time: float) -> Schedule:
-        """Return the optimum at `time` seconds, from the last state kept before it."""
-        return self._at(int(np.rint(time / self.tick)))
-
-    def _at(self, done: int) -> Schedule:
-        from wattline.frontier import _flow
-
-        assert self.kept is not None
-        times, flows, prices = self.kept
-        source, target = self.arrays[-2:]
-        done = min(done, times[0, target] - times[0, source])
-        k = int(np.flatnonzero(times[:, target] - times[:, source] >= done)[-1])
-        event = times[k].copy()
-        none = np.empty((0, len(event)), np.int64), np.empty((0, len(self.flow)), np.int64)
-        flow = flows[k].copy()
-        _flow.advance(self.arrays, event, flow, int(prices[k]), 1 << 62, done, none[0], none[1], np.empty(0, np.int64))
-        event -= event[self.arrays[-2]]
-        n = len(self.nodes)
+    def read(self, time: Ints, flow: Ints) -> Schedule:
+        """Return the schedule of a state."""
+        event = time - time[self.ends[0]]
+        n = len(self.dag.nodes)
         start = event[self.arrays[0][:n]] * self.tick
         end = event[self.arrays[1][:n]] * self.tick
         duration = np.empty(n)
         energy = 0.0
         for c, (t, e) in enumerate(self.hulls):
-            mine = self.nodes == c
+            mine = self.dag.nodes == c
             duration[mine] = np.clip((end - start)[mine], t[0], t[-1])
             energy += float(np.interp(duration[mine], t, e).sum())
         return Schedule(start, end, duration, flow[:n] * self.watt, energy)
+
+    def curve(self, done: Ints, price: Ints, energy: float) -> tuple[Floats, Floats, Floats]:
+        """Return times, energies and prices, times ascending, from breakpoints in ticks and the first one's energy."""
+        fall = np.diff(done).astype(float) * self.tick
+        joules = energy + np.r_[0.0, np.cumsum(-fall * (price[:-1] * self.watt))]
+        # Times or prices that differ by the rounding of a path or a cut are one: 0.1 + 0.2 is not 0.3.
+        grain = len(self.slowest.time)
+        apart = np.r_[-np.diff(done) > grain, True]
+        done, joules, price = done[apart], joules[apart], price[apart]
+        apart = np.r_[True, np.diff(price) > grain]
+        watts = np.r_[price[apart][:-1] * self.watt, np.inf]
+        return (done[apart] * self.tick)[::-1].copy(), joules[apart][::-1].copy(), watts[::-1].copy()
+
+
+class _Solved:
+    """Schedules of a network from the states kept along its frontier."""
+
+    def __init__(self, network: Network, kept: list[State]) -> None:
+        self.network, self.kept = network, kept
+
+    def __call__(self, time: float) -> Schedule:
+        return self.at(int(np.rint(time / self.network.tick)))
+
+    def at(self, done: int) -> Schedule:
+        """Return the optimum at a completion in ticks, from the last state kept before it."""
+        network = self.network
+        done = min(done, network.completion(self.kept[0].time))
+        last = max((s for s in self.kept if network.completion(s.time) >= done), key=lambda s: s.price)
+        state, *_ = network.advance(last, FOREVER, done)
+        return network.read(state.time, state.flow)
 
 
 def _unit(largest: float, bits: int) -> float:

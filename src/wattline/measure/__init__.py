@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .union import merge
     from .result import Measurement, Part, Total
+    from .union import merge
     from .window import Window, begin, current, end, measure
 
 __all__ = ["Measurement", "Part", "Total", "Window", "begin", "current", "end", "measure", "merge"]

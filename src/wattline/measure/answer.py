@@ -21,7 +21,7 @@ def part(track: Track, start: Edge, stop: Edge, throttle: tuple[str, ...] = ()) 
     """Energy of one track between two edges, with everything that lowers its worth said in words."""
     meter, state = track.meter, track.state
     seconds = max(0.0, stop.time - start.time)
-    flags: list[str] = []
+    flags: list[str] = list(meter.flags)
     reasons: list[str] = [meter.reason] if meter.reason else []
     joules = low = high = None
     method = meter.method

@@ -72,6 +72,8 @@ class Meter:
     averaging : seconds over which a power reading is a mean, ending at the reading.
     within : keys of meters that contain this one.
     capabilities : names of what `state` can fill in, for a person.
+    flags : flags that every answer of this meter carries, such as "shared".
+    slow : reading takes milliseconds or more, so it is never done at the ends of a window.
     """
 
     method: Method = "counter"
@@ -91,6 +93,8 @@ class Meter:
         within: Iterable[str] = (),
         reason: str = "",
         capabilities: Iterable[str] = (),
+        flags: Iterable[str] = (),
+        slow: bool = False,
     ) -> None:
         self.host = host if host is not None else this_host()
         self.uuid = uuid
@@ -104,6 +108,8 @@ class Meter:
         self.within = tuple(within)
         self.reason = reason
         self.capabilities = frozenset(capabilities)
+        self.flags = tuple(flags)
+        self.slow = slow
 
     @property
     def key(self) -> str:

@@ -11,6 +11,7 @@ and the thread here is three lines.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import statistics
 import threading
@@ -30,6 +31,9 @@ PROBE_SECONDS = 1.0
 PROBE_TICKS = 8
 STATE_SECONDS = 1.0
 LINGER = 1.0
+# After the end of a window on a counter slower than CHASE s, its next update is looked for this many times per period.
+CHASE = 0.04
+CHASE_STEPS = 16
 
 
 class Live(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +76,10 @@ class Monitor:
         self.interval = interval
         self.missing: list[Missing] = []
         self.tracks: list[Track] = []
+        self._quick: list[Track] = []
+        self._slow: list[Track] = []
+        self._slow_at = self._sampled_at = -1e9
+        self._slow_thread: threading.Thread | None = None
         self.began = 0.0
         self._find = meters if callable(meters) else None
         self._given = [] if callable(meters) else list(meters)
@@ -94,7 +102,7 @@ class Monitor:
         if self._ready:
             return
         with self._lock:
-            if self._ready:
+            if self.began:
                 return
             meters = self._given
             if self._find is not None:
@@ -110,6 +118,8 @@ class Monitor:
                 else:
                     seen[meter.key] = Track(meter)
             self.tracks = list(seen.values())
+            self._quick = [track for track in self.tracks if not track.meter.slow]
+            self._slow = [track for track in self.tracks if track.meter.slow]
             self.began = self.clock()
             self.sample()
             self._watch()
@@ -201,9 +211,12 @@ class Monitor:
     # ---- the loop ----
 
     def sample(self) -> None:
-        """Read every meter once; a failure is noted on its track and never raised."""
+        """Read every quick meter once; a failure is noted on its track and never raised."""
+        self._read(self._quick)
+
+    def _read(self, tracks: list[Track]) -> None:
         clock = self.clock
-        for track in self.tracks:
+        for track in tracks:
             if track.lost:
                 continue
             before = clock()
@@ -220,7 +233,15 @@ class Monitor:
     def poll(self) -> float | None:
         """One turn: sample, learn periods, and return the s to wait; None to sleep until a window opens."""
         now = self.clock()
+        chased = [track for track in self._quick if track.waiting and (track.period or 0.0) >= CHASE]
+        if chased and now - self._sampled_at < self.interval / 2:
+            self._read(chased)
+            return min(track.period or CHASE for track in chased) / CHASE_STEPS
+        self._sampled_at = now
         self.sample()
+        if not self._thread_wanted and now - self._slow_at >= STATE_SECONDS:
+            self._slow_at = now
+            self._read(self._slow)
         if now - self._state_at >= STATE_SECONDS:
             self._watch()
         probing = self._learn(now)
@@ -228,14 +249,14 @@ class Monitor:
             idle = self._idle_since
             if idle is not None and now - idle > LINGER:
                 return None
-            if idle is not None and not any(track.waiting for track in self.tracks) and not probing:
-                return max(0.05, LINGER - (now - idle))
         if probing:
             return PROBE_STEP
         wait = self.interval
         for track in self.tracks:
             if track.meter.method == "counter" and track.period and track.period > 2 * QUICKEST:
                 wait = min(wait, track.period / 2)
+        if chased:
+            wait = min(wait, min(track.period or CHASE for track in chased) / CHASE_STEPS)
         return wait
 
     def _watch(self) -> None:
@@ -259,7 +280,7 @@ class Monitor:
             last = track.last
             if last is not None and track.changed and (not found or last.hi > found[-1]):
                 found.append(last.hi)
-            gaps = [b - a for a, b in zip(found, found[1:], strict=False)]
+            gaps = [b - a for a, b in itertools.pairwise(found)]
             if len(gaps) >= PROBE_TICKS or (over and len(gaps) >= 3):
                 track.period = statistics.median(gaps)
         # A counter that has not moved three times in a second is asked again at the slow rate.
@@ -274,6 +295,9 @@ class Monitor:
                 if self._thread is None or not self._thread.is_alive():
                     self._thread = threading.Thread(target=self._loop, name="wattline-monitor", daemon=True)
                     self._thread.start()
+                    if self._slow:
+                        self._slow_thread = threading.Thread(target=self._slowly, name="wattline-slow", daemon=True)
+                        self._slow_thread.start()
         elif not self._wake.is_set():
             self._wake.set()
 
@@ -292,6 +316,15 @@ class Monitor:
             else:
                 due = max(due + wait, time.monotonic())
                 time.sleep(max(0.0, due - time.monotonic()))
+
+    def _slowly(self) -> None:
+        """Read slow meters once a second, beside the quick ones, while anything is open."""
+        while not self._stopped:
+            idle = self._idle_since
+            if idle is not None and self.clock() - idle > 3 * LINGER:
+                self._wake.wait()
+            self._read(self._slow)
+            time.sleep(STATE_SECONDS)
 
 
 class _Watching(contextlib.AbstractContextManager[Monitor]):

@@ -7,6 +7,7 @@ It ships with the package so that every example, test and plan runs without hard
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ class Recording:
     def __init__(self, seconds: Sequence[float], watts: Sequence[float]) -> None:
         if len(seconds) != len(watts) or len(seconds) < 2:
             raise InputError(f"a recording needs two or more (s, W) samples, got {len(seconds)} and {len(watts)}")
-        if any(not b > a for a, b in zip(seconds, seconds[1:], strict=False)):
+        if any(not b > a for a, b in itertools.pairwise(seconds)):
             raise InputError("the times of a recording must increase")
         if any(not (math.isfinite(w) and w >= 0) for w in watts):
             raise InputError("the watts of a recording must be finite and >= 0")

@@ -179,7 +179,6 @@ def add(parts: Iterable[Part]) -> Total:
                 children.setdefault(outer, []).append(part.key)
     held: set[str] = set()
     inside: set[str] = set()
-    missing: list[str] = []
 
     def below(key: str) -> set[str]:
         found: set[str] = set()
@@ -206,9 +205,7 @@ def add(parts: Iterable[Part]) -> Total:
         held.add(part.key)
         inside |= below(part.key)
     # A container passed over for its contents must not appear as missing; one without a figure does.
-    for part in every:
-        if part.joules is None and part.key not in inside and not (below(part.key) & held):
-            missing.append(part.key)
+    missing = [p.key for p in every if p.joules is None and p.key not in inside and not (below(p.key) & held)]
     chosen = [by_key[key] for key in sorted(held)]
     if not chosen:
         return Total(missing=tuple(sorted(missing)))

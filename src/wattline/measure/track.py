@@ -25,6 +25,8 @@ HEADROOM: Final = 1.5
 # A counter that does not move for this many periods, and this many seconds at least, is stuck.
 STUCK_PERIODS: Final = 20
 STUCK_SECONDS: Final = 1.0
+# The share by which one update of a counter may come early or late.
+JITTER: Final = 0.03
 
 
 class Tick(NamedTuple):
@@ -252,11 +254,28 @@ class Track:
 
     # ---- energy out ----
 
+    @staticmethod
+    def _sharpen(first: Tick, then: Tick, period: float) -> tuple[Tick, Tick]:
+        """Narrow two neighbouring ticks by each other: whole periods apart, give or take JITTER."""
+        widths = (first.hi - first.lo) + (then.hi - then.lo)
+        apart = (then.lo + then.hi - first.lo - first.hi) / 2
+        steps = round(apart / period)
+        if not 1 <= steps <= 3 or widths > 1.5 * period:
+            return first, then
+        near, far = steps * period * (1 - JITTER), steps * period * (1 + JITTER)
+        a, b = max(first.lo, then.lo - far), min(first.hi, then.hi - near)
+        c, d = max(then.lo, first.lo + near), min(then.hi, first.hi + far)
+        if a >= b or c >= d:
+            return first, then
+        return first._replace(lo=a, hi=b), then._replace(lo=c, hi=d)
+
     def at(self, edge: Edge) -> Bound | None:
         """Energy at an edge, J since the track began; None when the meter has no reading yet."""
         first, then, t = edge.before, edge.after, edge.time
         if first is None:
             return None
+        if then is not None and self.period and self.meter.method == "counter":
+            first, then = self._sharpen(first, then, self.period)
         most = self.most()
         middle = (first.lo + first.hi) / 2
         low = first.joules - most * max(0.0, first.hi - t)

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .result import Measurement, Part
+from ..errors import InputError
+from .result import Factor, Measurement, Part
 
 
 def merge(measurements: Iterable[Measurement], name: str = "merged") -> Measurement:
@@ -46,12 +47,10 @@ def merge(measurements: Iterable[Measurement], name: str = "merged") -> Measurem
     )
 
 
-def _common(factors: list[tuple[msgspec.Struct, ...]]) -> tuple[msgspec.Struct, ...]:
+def _common(factors: list[tuple[Factor, ...]]) -> tuple[Factor, ...]:
     """The factors, if every input has the same ones."""
     first = factors[0]
     if any(other != first for other in factors):
-        from ..errors import InputError
-
         raise InputError("measurements to merge must have the same factors; merge first, then apply times(...)")
     return first
 

@@ -120,7 +120,9 @@ class Window:
     def __enter__(self) -> Window:
         return self.begin()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             self.notes.append(f"the window ended in {kind.__name__}")
         self.end()
@@ -203,9 +205,7 @@ class Window:
             last, throttle = monitor.mark(), [()] * len(first)
             seconds = monitor.clock() - self._begun
             notes.append("the window is still open; this is the answer so far")
-        parts = tuple(
-            part(track, a, b, why) for track, a, b, why in zip(tracks, first, last, throttle, strict=False)
-        )
+        parts = tuple(part(track, a, b, why) for track, a, b, why in zip(tracks, first, last, throttle, strict=False))
         if monitor is not None:
             notes.extend(f"{m.sensor}: {m.reason}" for m in monitor.missing)
             if not monitor.tracks:

@@ -27,7 +27,7 @@ from ..workload.fits import check_serving
 from . import elasticity
 from .answer import NO_RATES, Answer, Goal, Outcome, Rates
 from .overhead import Overhead
-from .step import Load, Replica, Step, step
+from .step import Load, Replica, Step, step, steps
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ def batches(limit: int) -> list[int]:
 
 def candidates(job: ServingJob, device: Device, source: Source, sizes: list[int], clocks: Array | None) -> Candidates:
     """Return every way to run: (batch, clock), or one per clock where the request rate decides the batch."""
-    steps = [step(job.replica, job.load, size, device, source, clocks) for size in sizes]
-    table = _Table.of(steps, job.load)
+    table = _Table.of(steps(job.replica, job.load, sizes, device, source, clocks), job.load)
     if job.rate is None:
         return table.all(job)
     return table.at_rate(job, job.rate * job.load.output, device)
@@ -104,20 +103,20 @@ class _Table:
     parts: Mapping[str, Array]  # of all chips, J per step
 
     @staticmethod
-    def of(steps: list[Step], load: Load) -> _Table:
-        time = np.array([s.time for s in steps])
-        decode = np.array([s.decode.time for s in steps])
+    def of(found: list[Step], load: Load) -> _Table:
+        time = np.array([s.time for s in found])
+        decode = np.array([s.decode.time for s in found])
         # mean = decode + (prompts that enter per step) x fill
-        entering = np.array([[s.batch / load.output] for s in steps])
-        names = list(dict.fromkeys(n for s in steps for n in s.points.parts))
+        entering = np.array([[s.batch / load.output] for s in found])
+        names = list(dict.fromkeys(n for s in found for n in s.points.parts))
         zero = np.zeros_like(time[0])
         return _Table(
-            np.array([[float(s.batch)] for s in steps]),
-            steps[0].points.clock,
+            np.array([[float(s.batch)] for s in found]),
+            found[0].points.clock,
             time,
             decode,
             (time - decode) / entering,
-            {n: np.array([s.devices * s.points.parts.get(n, zero) for s in steps]) for n in names},
+            {n: np.array([s.devices * s.points.parts.get(n, zero) for s in found]) for n in names},
         )
 
     def all(self, job: ServingJob) -> Candidates:
@@ -210,8 +209,7 @@ def plan_serving(
     base = _baseline(job, every, energy)
     chosen, text, price = _choose(job, every, energy, base, goal, power_limit)
     keep = prune(every.tpot, energy)
-    steps = step(job.replica, job.load, max(1, round(float(every.batch[chosen]))), device, source)
-    uncertain = steps.points
+    uncertain = step(job.replica, job.load, max(1, round(float(every.batch[chosen]))), device, source).points
     picked = every.pick(chosen)
     return Answer(
         kind="serving",

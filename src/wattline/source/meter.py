@@ -65,9 +65,12 @@ def forests() -> Mapping[str, Forest]:
         return {}
     with path.open("rb") as stream, np.load(stream) as data:
         arrays = {key: data[key] for key in data.files}
-    names = sorted({key.split("/")[0] for key in arrays})
-    return {n: Forest(*(arrays[f"{n}/{x}"] for x in ("feature", "threshold", "value")), float(arrays[f"{n}/base"]))
-            for n in names}  # fmt: skip
+    return {
+        name: Forest(
+            arrays[f"{name}/feature"], arrays[f"{name}/threshold"], arrays[f"{name}/value"], float(arrays[f"{name}/base"])
+        )
+        for name in sorted({key.split("/")[0] for key in arrays})
+    }  # fmt: skip
 
 
 def features(columns: Mapping[str, NDArray[Any]], dtype: str, chip: Silicon, time: Array, power: Array) -> Array:

@@ -68,8 +68,13 @@ class Roofline:
 
 
 def _sustain(work: Work, chip: Silicon) -> Work:
-    share = training_constants(chip.architecture)["products.share"] if work.net in PRODUCTS else 1.0
-    return replace(work, slow=work.slow / share)
+    """Return work at the rates of a training step: products, collectives, or kernels bound by memory."""
+    share = training_constants(chip.architecture)
+    if work.net:
+        return replace(work, slow=work.slow / share["products.share"]) if work.net in PRODUCTS else work
+    if np.any(work.link):
+        return replace(work, link=work.link / share["collectives.share"])
+    return replace(work, dram=work.dram / share["elementwise.share"])
 
 
 def _signature(operator: Operator) -> tuple[object, ...]:

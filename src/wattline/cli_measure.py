@@ -1,0 +1,63 @@
+"""The measuring commands of the command line: `run` and `doctor`, as functions that return an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from .measure.doctor import examine
+from .measure.monitor import Monitor
+from .measure.run import run
+
+
+def run_command(argv: Sequence[str], json: str | None = None, monitor: Monitor | None = None) -> int:
+    """Run ``argv``, print the summary on stderr, and return the command's exit code.
+
+    json : a file for the answer, or "-" for standard output after the command's own. A file that cannot be
+        written is said on stderr and does not change the exit code.
+    """
+    ran = run(argv, monitor)
+    if ran.error:
+        print(f"wattline: {ran.error}", file=sys.stderr)
+    if json is not None:
+        _write(ran.to_dict(), json)
+    if ran.command:
+        _print(ran.measurement)
+    return ran.code
+
+
+def doctor_command(json: bool = False, monitor: Monitor | None = None) -> int:
+    """Print what can be measured here; the exit code is 1 if that is nothing."""
+    report = examine(monitor)
+    if json:
+        _write(report.to_dict(), "-")
+    else:
+        from rich.console import Console
+
+        Console().print(report)
+    return 0 if report.usable else 1
+
+
+def _write(data: dict[str, Any], place: str) -> None:
+    text = msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n"
+    try:
+        if place == "-":
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        else:
+            with open(place, "w", encoding="utf-8") as file:
+                file.write(text)
+    except OSError as error:
+        print(f"wattline: {place} could not be written: {error.strerror}", file=sys.stderr)
+
+
+def _print(measurement: Any) -> None:
+    try:
+        from rich.console import Console
+
+        Console(stderr=True).print(measurement)
+    except Exception as error:  # a broken terminal must not change the command's exit code
+        print(f"wattline: the summary could not be printed: {error}", file=sys.stderr)

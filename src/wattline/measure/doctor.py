@@ -1,0 +1,130 @@
+"""What can be measured here: per sensor whether it works, how well, why not, and the command that would fix it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import msgspec
+
+from ..units import show
+from .monitor import PROBE_SECONDS, Monitor, default
+from .result import FEWEST_PERIODS
+from .track import Track
+
+Verdict = Literal["works", "limited", "missing"]
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One sensor: what it is, its verdict, and what to do about it."""
+
+    sensor: str
+    verdict: Verdict
+    scope: str = ""
+    method: str = "none"
+    period: float | None = None
+    read: float | None = None
+    watts: float | None = None
+    reason: str = ""
+    fix: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data with SI units in the key names."""
+        return {
+            "sensor": self.sensor,
+            "verdict": self.verdict,
+            "scope": self.scope,
+            "method": self.method,
+            "period_s": self.period,
+            "shortest_window_s": None if self.period is None else FEWEST_PERIODS * self.period,
+            "read_s": self.read,
+            "power_w": self.watts,
+            "reason": self.reason,
+            "fix": self.fix,
+        }
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Every sensor of this machine, and those that were looked for and not found."""
+
+    host: str
+    checks: tuple[Check, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether anything at all can be measured."""
+        return any(check.verdict != "missing" for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data with stable keys."""
+        return {"host": self.host, "usable": self.usable, "sensors": [check.to_dict() for check in self.checks]}
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table(box=None, pad_edge=False, header_style="dim")
+        for title in ("", "sensor", "scope", "method", "updates", "sound from", "now", "remarks"):
+            grid.add_column(title)
+        mark = {"works": "[green]works[/]", "limited": "[yellow]limited[/]", "missing": "[red]missing[/]"}
+        for check in self.checks:
+            grid.add_row(
+                mark[check.verdict],
+                check.sensor,
+                check.scope,
+                check.method if check.verdict != "missing" else "",
+                "" if check.period is None else f"every {show(check.period, 's', 2)}",
+                "" if check.period is None else show(FEWEST_PERIODS * check.period, "s", 2),
+                "" if check.watts is None else show(check.watts, "W"),
+                check.reason + (f"\n  fix: {check.fix}" if check.fix else ""),
+            )
+        end = Text("" if self.usable else "nothing can be measured here; a replayed device works everywhere", "yellow")
+        return Group(grid, end)
+
+
+def examine(monitor: Monitor | None = None, seconds: float = PROBE_SECONDS + 0.3) -> Report:
+    """Watch every sensor for a while and say how each does; `seconds` is how long, s."""
+    from .meter import this_host
+
+    monitor = monitor or default()
+    with monitor.watch():
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and monitor.tracks:
+            time.sleep(0.05)
+    checks = [_check(track) for track in monitor.tracks]
+    for lack in monitor.missing:
+        checks.append(Check(sensor=lack.sensor, verdict="missing", reason=lack.reason, fix=lack.fix))
+    return Report(host=this_host(), checks=tuple(checks))
+
+
+def _check(track: Track) -> Check:
+    meter = track.meter
+    remarks = [meter.reason] if meter.reason else []
+    verdict: Verdict = "works" if meter.method == "counter" and not meter.flags else "limited"
+    remarks.extend(dict.fromkeys(event.text for event in track.events))
+    if track.lost or track.error:
+        verdict = "missing"
+        remarks.append(track.lost or track.error)
+    elif meter.method == "counter" and track.changed == 0:
+        verdict = "limited"
+        remarks.append("the counter did not move while it was watched: idle, or stuck")
+    elif track.events:
+        verdict = "limited"
+    began = time.perf_counter()
+    try:
+        meter.read()
+        took: float | None = time.perf_counter() - began
+    except Exception:
+        took = None
+    return Check(
+        sensor=meter.name if meter.name == meter.uuid else f"{meter.name} ({meter.uuid})",
+        verdict=verdict,
+        scope=meter.scope,
+        method=meter.method,
+        period=track.period,
+        read=took,
+        watts=None if verdict == "missing" else track.watts,
+        reason="; ".join(dict.fromkeys(remarks)),
+        fix=track.fix,
+    )

@@ -1,0 +1,70 @@
+"""Every sensor of this machine, behind one call; what is not there is listed with the reason."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final
+
+from . import amd, apple, cpu, hwmon, jetson, node, nvidia
+from .meter import Meter, Missing
+
+# A package adds meters with an entry point of this group: a function of no arguments that returns a list of Meter.
+GROUP: Final = "wattline.meters"
+
+Found = tuple[list[Meter], list[Missing]]
+
+
+def find(system: Path = Path("/sys"), host: str | None = None) -> Found:
+    """All meters and all that is missing. `system` is where sysfs is mounted."""
+    meters: list[Meter] = []
+    missing: list[Missing] = []
+    sources: list[tuple[str, Callable[[], Found]]] = [
+        ("nvidia", nvidia.find),
+        ("rapl", lambda: cpu.find(system / "class/powercap", host)),
+        ("amd", lambda: amd.find(system / "class/hwmon", host)),
+        ("hwmon", lambda: hwmon.find(system / "class/hwmon", host, leave=("amdgpu",))),
+        ("jetson", lambda: jetson.find(system / "bus/i2c/drivers/ina3221", host)),
+        ("apple", apple.find),
+        ("node", lambda: node.find(os.environ.get("WATTLINE_NODE", ""), host)),
+        ("plug-ins", plugins),
+    ]
+    for name, source in sources:
+        try:
+            found, lacking = source()
+        except Exception as error:
+            missing.append(Missing(name, f"the search failed: {type(error).__name__}: {error}"))
+            continue
+        meters.extend(found)
+        missing.extend(lacking)
+    # RAPL and amd_energy count the same sockets.
+    if any(m.scope == "cpu" and isinstance(m, cpu.RaplMeter) for m in meters):
+        meters = [m for m in meters if not m.uuid.startswith("amd_energy:")]
+    nest(meters)
+    return meters, missing
+
+
+def nest(meters: list[Meter]) -> None:
+    """Say that a node contains its parts, and a wall meter the node: per host, so nothing is added twice."""
+    for meter in meters:
+        for outer in meters:
+            if outer is meter or outer.host != meter.host or outer.key in meter.within:
+                continue
+            if (outer.scope == "wall" and meter.scope != "wall") or (
+                outer.scope == "node" and meter.scope not in ("node", "wall")
+            ):
+                meter.within = (*meter.within, outer.key)
+
+
+def plugins() -> Found:
+    """Meters of installed packages."""
+    meters: list[Meter] = []
+    missing: list[Missing] = []
+    for entry in entry_points(group=GROUP):
+        try:
+            meters.extend(entry.load()())
+        except Exception as error:
+            missing.append(Missing(f"plug-in {entry.name}", f"{type(error).__name__}: {error}"))
+    return meters, missing
