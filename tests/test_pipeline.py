@@ -123,8 +123,7 @@ def test_warnings_stand_on_stderr(profile: Path, capsys) -> None:
         (2, (), "the waiting power is not known"),
         (2, ("--waiting-power", "75"), "has no unit"),
         (2, (*WAITS, "--deadline", "2 s", "--straggler", "3 s"), "--deadline and --straggler both limit the time"),
-        (2, (*WAITS, "--max-slowdown", "-2 %"), "--max-slowdown must be at least 0 %"),
-        (2, (*WAITS, "--points", "0"), "--points must be at least 1"),
+        (2, (*WAITS, "--max-slowdown=-2 %"), "--max-slowdown must be at least 0 %"),
         (2, (*WAITS, "--plan", "plan.txt"), "a plan is written as .csv, .json"),
         (2, (*WAITS, "--picture", "plan.gif"), "a picture is written as .html, .svg, .png"),
         (2, (*WAITS, "--plan", "/nowhere/plan.csv"), "there is no folder"),
@@ -167,6 +166,12 @@ def test_progress_is_told_as_often_as_promised(profile: Path) -> None:
     found = run(request, done.append)
     assert sum(done) == steps(request)
     assert [heads[0] for heads, _ in tables(found)] == ["realised plans"]
+
+
+def test_no_point_at_all_is_refused(profile: Path) -> None:
+    """At least one plan is realised."""
+    with pytest.raises(InputError, match="--points must be at least 1, got 0"):
+        run(Request(profile, 3, 4, waiting_power="75 W", points=0))
 
 
 def test_switching_inside_partitions_is_refused(tmp_path: Path) -> None:

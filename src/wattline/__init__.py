@@ -1,19 +1,23 @@
-"""Wattline: energy optimization of AI systems across every layer, joined by the time-energy frontier."""
+"""Wattline: energy optimization of AI systems across every layer, joined by the time-energy frontier.
 
+The public names below are brought in when they are first used, so that ``import wattline`` costs a few
+milliseconds in any program that only wants to measure.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import (
-    CapacityError,
-    GoalError,
-    InputError,
-    MissingExtraError,
-    ScenarioError,
-    UnitError,
-    WattlineError,
-)
-from .frontier.algebra import NEVER, ZERO, Choice, Frontier, Point, best, total
-
 if TYPE_CHECKING:
+    from .errors import (
+        CapacityError,
+        GoalError,
+        InputError,
+        MissingExtraError,
+        ScenarioError,
+        UnitError,
+        WattlineError,
+    )
+    from .frontier.algebra import NEVER, ZERO, Choice, Frontier, Point, best, total
     from .measure.window import begin, end, measure
 
 __version__ = "0.1.0"
@@ -38,12 +42,20 @@ __all__ = [
     "total",
 ]
 
+_HOME = {
+    **dict.fromkeys(("NEVER", "ZERO", "Choice", "Frontier", "Point", "best", "total"), ".frontier.algebra"),
+    **dict.fromkeys(("begin", "end"), ".measure"),
+    **dict.fromkeys((name for name in __all__ if name.endswith("Error")), ".errors"),
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Bring in measuring only when it is asked for, so that the import stays quick."""
-    if name in ("begin", "end", "measure"):
-        from importlib import import_module
-
-        package = import_module(".measure", __name__)
-        return package if name == "measure" else getattr(package, name)
+    if name == "measure":  # the package itself answers a call, see its docstring
+        return import_module(".measure", __name__)
+    if name in _HOME:
+        return getattr(import_module(_HOME[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

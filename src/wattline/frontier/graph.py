@@ -195,8 +195,8 @@ class Network:
         pointer, arc, other, place = _flow.incidence(events, tail, head)
 
         steepest = np.array([np.max(-np.diff(e) / np.diff(t), initial=0.0) for t, e in self.hulls])
-        self.tick = scale.tick if scale else _unit(early.max(), TIME_BITS)
-        self.watt = scale.watt if scale else _unit(steepest[dag.nodes].sum(), PRICE_BITS)
+        self.tick: float = scale.tick if scale else _unit(early.max(), TIME_BITS)
+        self.watt: float = scale.watt if scale else _unit(steepest[dag.nodes].sum(), PRICE_BITS)
         first, length, flow_at = self._levels()
         self.arrays: _flow.Network = (
             tail.astype(np.uint32), head.astype(np.uint32), first[kind], first[kind + 1] - 1,

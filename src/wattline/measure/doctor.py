@@ -60,27 +60,27 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return {"host": self.host, "usable": self.usable, "sensors": [check.to_dict() for check in self.checks]}
 
     def __rich__(self) -> Any:
-        from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
-        grid = Table(box=None, pad_edge=False, header_style="dim")
-        for title in ("", "sensor", "scope", "method", "updates", "sound from", "now", "remarks"):
-            grid.add_column(title)
-        mark = {"works": "[green]works[/]", "limited": "[yellow]limited[/]", "missing": "[red]missing[/]"}
+        text = Text()
+        style = {"works": "green", "limited": "yellow", "missing": "red"}
         for check in self.checks:
-            grid.add_row(
-                mark[check.verdict],
-                check.sensor,
-                check.scope,
-                check.method if check.verdict != "missing" else "",
-                "" if check.period is None else f"every {show(check.period, 's', 2)}",
-                "" if check.period is None else show(FEWEST_PERIODS * check.period, "s", 2),
-                "" if check.watts is None else show(check.watts, "W"),
-                check.reason + (f"\n  fix: {check.fix}" if check.fix else ""),
-            )
-        end = Text("" if self.usable else "nothing can be measured here; a replayed device works everywhere", "yellow")
-        return Group(grid, end)
+            text.append(f"{check.verdict:8}", style[check.verdict]).append(check.sensor, "bold")
+            facts = [check.scope, check.method if check.verdict != "missing" else ""]
+            if check.period:
+                facts.append(f"updates every {show(check.period, 's', 2)}")
+                facts.append(f"sound from {show(FEWEST_PERIODS * check.period, 's', 2)}")
+            if check.watts is not None:
+                facts.append(f"now {show(check.watts, 'W')}")
+            text.append("".join(f", {fact}" for fact in facts if fact) + "\n")
+            if check.reason:
+                text.append(f"        {check.reason}\n", "dim")
+            if check.fix:
+                text.append(f"        fix: {check.fix}\n")
+        if not self.usable:
+            text.append("nothing can be measured here; a replayed device works everywhere\n", "yellow")
+        text.rstrip()
+        return text
 
 
 def examine(monitor: Monitor | None = None, seconds: float = PROBE_SECONDS + 0.3) -> Report:
@@ -93,8 +93,7 @@ def examine(monitor: Monitor | None = None, seconds: float = PROBE_SECONDS + 0.3
         while time.monotonic() < until and monitor.tracks:
             time.sleep(0.05)
     checks = [_check(track) for track in monitor.tracks]
-    for lack in monitor.missing:
-        checks.append(Check(sensor=lack.sensor, verdict="missing", reason=lack.reason, fix=lack.fix))
+    checks += [Check(sensor=m.sensor, verdict="missing", reason=m.reason, fix=m.fix) for m in monitor.missing]
     return Report(host=this_host(), checks=tuple(checks))
 
 

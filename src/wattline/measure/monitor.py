@@ -1,7 +1,7 @@
 """One reader per process: it owns the meters, reads them at the ends of windows, and samples between.
 
     first window      probe: read every millisecond until the update period of each counter is known
-    open windows      sample: 10 times a second, or twice per update of the slowest counter that needs it
+    open windows      sample: 10 times a second; after each end of a window, follow slow counters to their update
     none open         linger until the last edges are known, then sleep at no cost
 
 `poll` is one turn of that loop and returns how long to wait, so a test drives it with an invented clock
@@ -23,16 +23,15 @@ import msgspec
 from .meter import Clock, Meter, MeterError, Missing
 from .track import Edge, Track
 
-# Seconds between two samples; the fastest a slow counter is followed; how long a probe may take.
+# Seconds between two samples; the step and the longest time of a probe, and the updates it wants to see.
 INTERVAL = 0.1
-QUICKEST = 0.01
 PROBE_STEP = 0.001
 PROBE_SECONDS = 1.0
 PROBE_TICKS = 8
 STATE_SECONDS = 1.0
 LINGER = 1.0
 # After the end of a window on a counter slower than CHASE s, its next update is looked for this many times per period.
-CHASE = 0.04
+CHASE = 0.005
 CHASE_STEPS = 16
 
 
@@ -136,20 +135,23 @@ class Monitor:
                     track.rest()
             self._idle_since = None
         self.sample()
-        self._run()
         now = self.clock()
-        return [track.edge(now) for track in self.tracks]
+        edges = [track.edge(now) for track in self.tracks]
+        self._run()
+        return edges
 
     def close(self) -> list[Edge]:
         """End a window: mark the instant, after which every meter is read."""
         now = self.clock()
         self.sample()
+        edges = [track.edge(now) for track in self.tracks]
         with self._lock:
             self._open -= 1
             if self._open <= 0:
                 self._open = 0
                 self._idle_since = now
-        return [track.edge(now) for track in self.tracks]
+        self._nudge()
+        return edges
 
     def mark(self) -> list[Edge]:
         """Read every meter and mark the instant before, for a look into an open window."""
@@ -233,10 +235,10 @@ class Monitor:
     def poll(self) -> float | None:
         """One turn: sample, learn periods, and return the s to wait; None to sleep until a window opens."""
         now = self.clock()
-        chased = [track for track in self._quick if track.waiting and (track.period or 0.0) >= CHASE]
-        if chased and now - self._sampled_at < self.interval / 2:
+        chased = self._chased()
+        if chased and now - self._sampled_at < 0.9 * self.interval:
             self._read(chased)
-            return min(track.period or CHASE for track in chased) / CHASE_STEPS
+            return self._chase_step(chased)
         self._sampled_at = now
         self.sample()
         if not self._thread_wanted and now - self._slow_at >= STATE_SECONDS:
@@ -251,13 +253,16 @@ class Monitor:
                 return None
         if probing:
             return PROBE_STEP
-        wait = self.interval
-        for track in self.tracks:
-            if track.meter.method == "counter" and track.period and track.period > 2 * QUICKEST:
-                wait = min(wait, track.period / 2)
-        if chased:
-            wait = min(wait, min(track.period or CHASE for track in chased) / CHASE_STEPS)
-        return wait
+        chased = self._chased()
+        return min(self.interval, self._chase_step(chased)) if chased else self.interval
+
+    def _chased(self) -> list[Track]:
+        """Slow counters whose next update would place an end of a window."""
+        return [t for t in self._quick if t.waiting and (t.period or 0.0) >= CHASE and not t.error]
+
+    @staticmethod
+    def _chase_step(tracks: list[Track]) -> float:
+        return max(PROBE_STEP, min(track.period or CHASE for track in tracks) / CHASE_STEPS)
 
     def _watch(self) -> None:
         """Ask every device for its clocks and temperature."""
@@ -298,24 +303,27 @@ class Monitor:
                     if self._slow:
                         self._slow_thread = threading.Thread(target=self._slowly, name="wattline-slow", daemon=True)
                         self._slow_thread.start()
-        elif not self._wake.is_set():
+        else:
+            self._nudge()
+
+    def _nudge(self) -> None:
+        """Have the thread look at new edges now and not at its next turn."""
+        if not self._wake.is_set():
             self._wake.set()
 
     def _loop(self) -> None:
-        due = time.monotonic()
         while not self._stopped:
             try:
                 wait = self.poll()
             except Exception:  # a fault of ours must not end the sampling of a run
                 wait = self.interval
+            # Cleared before the check: a window that opens in between sets it again.
+            self._wake.clear()
             if wait is None:
-                self._wake.clear()
-                if self._idle_since is not None:
+                if self._idle_since is not None and not self._stopped:
                     self._wake.wait()
-                due = time.monotonic()
-            else:
-                due = max(due + wait, time.monotonic())
-                time.sleep(max(0.0, due - time.monotonic()))
+            elif self._wake.wait(wait) and (chased := self._chased()):
+                time.sleep(self._chase_step(chased))
 
     def _slowly(self) -> None:
         """Read slow meters once a second, beside the quick ones, while anything is open."""

@@ -168,7 +168,8 @@ def add(parts: Iterable[Part]) -> Total:
     """Add parts without counting anything twice: the outermost that has a sound figure stands for what it holds.
 
     A container too coarse for the window (``insufficient_resolution``) gives way to its contents when
-    those have figures. Intervals of different devices add in quadrature, as independent errors do.
+    those have figures. Doubts of different devices add in line: devices of one job rise and fall together, so their
+    errors are not independent.
     """
     every = list(parts)
     by_key = {part.key: part for part in every}
@@ -210,8 +211,8 @@ def add(parts: Iterable[Part]) -> Total:
     if not chosen:
         return Total(missing=tuple(sorted(missing)))
     joules = math.fsum(part.joules or 0.0 for part in chosen)
-    down = math.hypot(*(_gap(part, part.low) for part in chosen))
-    up = math.hypot(*(_gap(part, part.high) for part in chosen))
+    down = math.fsum(_gap(part, part.low) for part in chosen)
+    up = math.fsum(_gap(part, part.high) for part in chosen)
     return Total(
         joules=joules,
         low=max(0.0, joules - down),

@@ -25,24 +25,29 @@ def table(m: Measurement) -> Any:
     rows: list[Any] = [head]
     if m.parts:
         grid = Table(box=None, pad_edge=False, header_style="dim")
-        for title in ("scope", "device", "energy", "power", "method", "remarks"):
+        for title in ("scope", "device", "energy", "power", "method"):
             grid.add_column(title, justify="right" if title in ("energy", "power") else "left")
         held = set(total.holds)
+        remarks: dict[str, list[str]] = {}
         for part in m.parts:
-            remarks = [*part.flags, *(f"throttled: {why}" for why in part.throttle)]
+            said = [*part.flags, *(f"throttled by {why}" for why in part.throttle)]
             if part.joules is not None and part.key not in held:
-                remarks.append("inside another, not added")
-            if part.joules is None or part.flags:
-                remarks.append(part.reason)
+                said.append("inside another, not added")
+            if part.reason and (part.joules is None or part.flags):
+                said.append(part.reason)
+            for remark in said:
+                remarks.setdefault(remark, []).append(f"{part.scope} {part.name}")
             grid.add_row(
                 part.scope,
                 part.name,
                 "-" if part.joules is None else figure(part.joules, part.low, part.high),
                 "-" if part.watts is None else show(part.watts, "W"),
                 part.method,
-                "; ".join(r for r in remarks if r),
             )
         rows.append(grid)
+        for remark, devices in remarks.items():
+            who = devices[0] if len(devices) == 1 else f"{len(devices)} devices"
+            rows.append(Text(f"{who}: {remark}", style="yellow"))
     for name in m.counts:
         each = m.each(name)
         if each is not None:

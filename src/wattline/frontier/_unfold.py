@@ -1,0 +1,94 @@
+"""A solver state of a repeating graph, carried over to the same graph with more repetitions.
+
+In the steady state every repetition does what the one before did, one period later. So a state for more repetitions is
+guessed by cutting the short schedule in its middle and inserting copies of the repetition before the cut. The guess
+need not be right: the balance that follows makes an optimum of it, and a good guess makes that quick.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import _flow
+from .graph import Ints, Network, State
+
+
+class Rows:
+    """The nodes of a graph by class, each class in the order of its starts; and its edges by class and offset."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        nodes, edges = network.dag.nodes, network.dag.edges
+        tail, head = (x.astype(np.int64) for x in network.arrays[:2])
+        n = len(nodes)
+        self.count = np.bincount(nodes, minlength=len(network.hulls))
+        self.first = np.r_[0, np.cumsum(self.count)]
+        self.sorted = np.lexsort((np.arange(n), tail[:n], nodes))
+        self.place = np.empty(n, np.int64)
+        self.place[self.sorted] = np.arange(n) - np.repeat(self.first[:-1], self.count)
+        self.edges = edges[head[edges[:, 0]] != tail[edges[:, 1]]]  # those that are arcs, in the order of the arcs
+        key = edge_key(n, *self.edges.T)
+        self.edge_order = np.argsort(key)
+        self.edge_keys = key[self.edge_order]
+
+    def node(self, kind: Ints, place: Ints) -> Ints:
+        """Return the node of each class and place; the nearest there is beyond the ends."""
+        return self.sorted[self.first[kind] + np.clip(place, 0, self.count[kind] - 1)]
+
+    def edge_flow(self, flow: Ints, tail: Ints, head: Ints) -> tuple[Ints, Ints]:
+        """Return the flow of each edge (tail, head), and whether there is one."""
+        if len(self.edge_keys) == 0:
+            return np.zeros(len(tail), np.int64), np.zeros(len(tail), bool)
+        key = edge_key(len(self.place), tail, head)
+        k = np.minimum(np.searchsorted(self.edge_keys, key), len(self.edge_keys) - 1)
+        return flow[len(self.place) + self.edge_order[k]], self.edge_keys[k] == key
+
+
+def edge_key(nodes: int, tail: Ints, head: Ints) -> Ints:
+    """Return one number per edge."""
+    return tail * nodes + head
+
+
+def unfold(state: State, short: Rows, long: Rows, further: int, period: int) -> tuple[State, int]:
+    """Return the optimum of the long graph at the state's price, guessed from the short one's, and the work it took.
+
+    Parameters
+    ----------
+    state : State
+        Optimal for the short graph.
+    short, long : Rows
+        Two members of a family that differ by `further` repetitions.
+    period : int
+        Ticks that one more repetition takes at this price.
+    """
+    a, b = short.network, long.network
+    kind = b.dag.nodes
+    n = len(a.dag.nodes)
+    start, end = state.time[a.arrays[0][:n]], state.time[a.arrays[1][:n]]
+    # Cut where half of the work, on average over all classes, has started.
+    before = np.bincount(a.dag.nodes[start < start.mean()], minlength=len(short.count))
+    extra = np.maximum(long.count - short.count, 0)
+    each = np.maximum(extra // further, 1)
+    place = long.place
+    inserted = place - before[kind]
+    at_end = inserted >= extra[kind]
+    copies = np.clip(inserted // each[kind] + 1, 0, None)
+    shift = np.where(at_end, further, copies) * period
+    source = np.where(
+        at_end, place - extra[kind], np.where(inserted < 0, place, before[kind] - each[kind] + inserted % each[kind])
+    )
+    part = short.node(kind, source)
+    time = np.zeros(len(b.slowest.time), np.int64)
+    time[b.arrays[1][: len(kind)]] = end[part] + shift
+    time[b.arrays[0][: len(kind)]] = start[part] + shift
+    time[b.ends[0]] = state.time[a.ends[0]]
+    time[b.ends[1]] = state.time[a.ends[1]] + further * period
+
+    tail, head = long.edges.T
+    # The edge into the node that plays the head's part, from as many places before it; else the same at the tail.
+    offset = place[head] - place[tail]
+    one, is_one = short.edge_flow(state.flow, short.node(kind[tail], short.place[part[head]] - offset), part[head])
+    two, is_two = short.edge_flow(state.flow, part[tail], short.node(kind[head], short.place[part[tail]] + offset))
+    flow = np.r_[state.flow[part], np.where(is_one, one, np.where(is_two, two, 0))]
+    work = _flow.balance(b.arrays, time, flow, state.price)
+    return State(time, flow, state.price), work
