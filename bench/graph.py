@@ -133,7 +133,7 @@ def main():
         stages, microbatches, _, _, hulls = case(size)
         frontier = solve_family(
             lambda count, stages=stages: one_forward_one_backward(stages, count),
-            microbatches, hulls, stages * given.waiting_power, base=4 * stages,
+            microbatches, hulls, stages * given.waiting_power, base=stages + stages // 2,
         )  # fmt: skip
         nodes, worst = 2 * stages * microbatches, float("nan")
         if nodes <= given.check:

@@ -69,7 +69,7 @@ def use(values: Array) -> None:
     for constant, value in zip(CONSTANTS, values, strict=True):
         group, _, key = constant.name.partition(".")
         if group == "host":
-            cast(dict[str, float], training.constants())[constant.name] = float(value)
+            cast("dict[str, float]", training.constants())[constant.name] = float(value)
         elif group != "energy":
             silicon.training()["common"][group][key][0] = float(value)
 
@@ -217,7 +217,9 @@ def main() -> None:
     errors = row_errors(values)
     outside, names = leave_one_out(values, here, slope)
     for row, error, out in zip(rows(), errors, outside, strict=True):
-        what = f"{row['names'].split(';')[0]:14s} {row['devices']:>5s} devices {row['recompute']:9s} {row['metric']:16s}"
+        what = (
+            f"{row['names'].split(';')[0]:14s} {row['devices']:>5s} devices {row['recompute']:9s} {row['metric']:16s}"
+        )
         print(f"{what} {row['value']:>7s}  fit {100 * np.expm1(error):+5.1f} %  left out {100 * np.expm1(out):+5.1f} %")
     report("fit, time", errors)
     report("leave one model out, time", outside)

@@ -74,7 +74,7 @@ def test_a_plan_is_written_for_a_runtime(profile: Path, capsys, tmp_path: Path) 
     """CSV and JSON hold one row per computation, with a clock of the profile, none before its device is free."""
     for name in ("plan.csv", "plan.json"):
         asked(profile, capsys, "--plan", str(tmp_path / name))
-    rows = list(csv.DictReader((tmp_path / "plan.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((tmp_path / "plan.csv").read_text("utf-8").splitlines()))
     other = json.loads((tmp_path / "plan.json").read_text("utf-8"))
     assert len(rows) == len(other["rows"]) == 3 * 4 * 2
     assert other["chosen"]["gap_to_bound"] >= 0

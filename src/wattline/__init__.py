@@ -4,9 +4,8 @@ The public names below are brought in when they are first used, so that ``import
 milliseconds in any program that only wants to measure.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+# typing and importlib are left out on purpose: they are most of what importing this would cost.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import (
         CapacityError,
@@ -49,7 +48,9 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     if name == "measure":  # the package itself answers a call, see its docstring
         return import_module(".measure", __name__)
     if name in _HOME:

@@ -249,12 +249,19 @@ def default_source() -> Source:
     return Roofline()
 
 
+def training_source() -> Source:
+    """Return the same with products, collectives and kernels at the rates they keep up in a training step."""
+    from .source.roofline import Roofline
+
+    return Roofline(sustained=True)
+
+
 def solve(scenario: Scenario, *, source: Source | None = None, detail: bool = True) -> Answer:
     """Return the answer to a scenario. `detail=False` leaves out elasticities and the timeline (sweeps)."""
     if scenario.has("serve"):
         return _solve_serving(scenario, source or default_source(), detail)
     if scenario.has("train"):
-        return _solve_training(scenario, source or default_source(), detail)
+        return _solve_training(scenario, source or training_source(), detail)
     raise ScenarioError("the scenario says no work; add a [train] or a [serve] section")
 
 
@@ -290,11 +297,35 @@ def _training(scenario: Scenario) -> tuple[TrainingJob, Cluster]:
         schedule=scenario["train.schedule"] if scenario["train.virtual"] == 1 else "interleaved",
         recompute=scenario["train.recompute"],
         flash=scenario["train.flash"],
+        dropout=scenario["train.dropout"],
+        fused_linear=scenario["train.fused_linear"],
+        host_time=_host_time(scenario),
+        checkpoint_time=_checkpoint_time(scenario, model, cluster),
         overlap=scenario["train.overlap"],
         mfu=scenario.get("train.mfu"),
         goodput=scenario["train.goodput"],
     )
     return job, cluster
+
+
+def _host_time(scenario: Scenario) -> float:
+    from .plan.validate_training import constants
+
+    stated = scenario.get("train.host_time")
+    return constants()["host.iteration"] if stated is None else float(stated)
+
+
+def _checkpoint_time(scenario: Scenario, model: Model, cluster: Cluster) -> float:
+    """Return seconds per iteration spent writing checkpoints: the nodes of one replica write the model's state."""
+    from .plan.validate_training import constants
+
+    every = scenario.get("train.checkpoint_every")
+    if every is None:
+        return 0.0
+    replica = scenario["train.tensor"] * scenario["train.pipeline"] * scenario["train.context"]
+    nodes = max(1.0, replica * cluster.nodes / cluster.devices)
+    size = constants()["checkpoint.bytes"] * model.parameters
+    return float(size / (nodes * scenario["train.checkpoint_bandwidth"]) / every)
 
 
 def _solve_serving(scenario: Scenario, source: Source, detail: bool) -> Answer:
@@ -429,7 +460,7 @@ def _sketched(scenario: Scenario, goal: Goal | None = None) -> Sketch | None:
 
     job, cluster = _training(scenario)
     return sketch_training(
-        job, cluster, default_source(), goal or goal_of(scenario), rates_of(scenario), scenario.get("site.power_limit")
+        job, cluster, training_source(), goal or goal_of(scenario), rates_of(scenario), scenario.get("site.power_limit")
     )
 
 

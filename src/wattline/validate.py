@@ -82,7 +82,7 @@ def configurations(kind: str, inputs: Path, targets: Path | None = None) -> dict
     `targets`: measured columns in a file of their own, by `row_id` or in the same order; those of `inputs`
     where None.
     """
-    from .scenario import default_source
+    from .scenario import default_source, training_source
 
     table = read_table(inputs)
     ids = table.get("row_id", np.arange(_length(table))).tolist()
@@ -92,7 +92,7 @@ def configurations(kind: str, inputs: Path, targets: Path | None = None) -> dict
 
         whole = {**table, **found}
         rows = [{name: str(column[i]) for name, column in whole.items()} for i in range(len(ids))]
-        return validate(rows, default_source())
+        return validate(rows, training_source())
     if kind == "diffusion":
         from .plan.diffusion_rows import validate as compare
     else:

@@ -470,6 +470,29 @@ def _admit(network: Network, time: Ints, flow: Ints) -> None:
 
 
 @compiled
+def _excess(network: Network, flow: Ints, price: int) -> Ints:
+    """Return what enters every event without leaving it, (events,), when `price` flows from source to target."""
+    tail, head, _, _, pointer, _, _, _, _, _, source, target = network
+    excess = np.zeros(len(pointer) - 1, np.int64)
+    excess[source] += price
+    excess[target] -= price
+    for a in range(len(tail)):
+        excess[tail[a]] -= flow[a]
+        excess[head[a]] += flow[a]
+    return excess
+
+
+@compiled
+def imbalance(network: Network, time: Ints, flow: Ints, price: int) -> float:
+    """Return how much flow a guess leaves where it does not belong; 0 if it is optimal. It is made complementary."""
+    _admit(network, time, flow)
+    total = 0.0
+    for x in _excess(network, flow, price):
+        total += abs(float(x))
+    return total
+
+
+@compiled
 def balance(network: Network, time: Ints, flow: Ints, price: int) -> int:
     """Turn any guess of times and flows into a state that is optimal for `price`, in place.
 
@@ -477,24 +500,20 @@ def balance(network: Network, time: Ints, flow: Ints, price: int) -> int:
     event without leaving it goes to the nearest events that lack flow, by shortest residual paths, which keeps it so.
     A good guess makes all of them short. Returns how many paths it took, -1 if no flow of `price` exists.
     """
-    tail, head, first, last, pointer, arc, other, place, length, flow_at, source, target = network
+    tail, head, first, last, pointer, arc, other, place, length, flow_at, _, _ = network
     events = len(time)
     arcs = len(tail)
     one = np.uint64(1)
     _admit(network, time, flow)
     level = np.empty(arcs, np.int32)
     bound = np.empty(2 * arcs, np.int64)
-    excess = np.zeros(events, np.int64)
-    excess[source] += price
-    excess[target] -= price
+    excess = _excess(network, flow, price)
     for a in range(arcs):
         k = first[a]
         while k < last[a] and flow_at[k + 1] <= flow[a]:
             k += 1
         level[a] = k
         _price(a, k, flow[a], place, bound, length, flow_at, first[a])
-        excess[tail[a]] -= flow[a]
-        excess[head[a]] += flow[a]
     distance = np.full(events, INFINITE)
     settled = np.zeros(events, np.bool_)
     cause = np.zeros(events, np.uint32)

@@ -13,6 +13,9 @@ from . import _flow
 from .graph import Ints, Network, State
 
 
+CUTS = tuple(x / 20 for x in range(4, 17))
+
+
 class Rows:
     """The nodes of a graph by class, each class in the order of its starts; and its edges by class and offset."""
 
@@ -49,8 +52,8 @@ def edge_key(nodes: int, tail: Ints, head: Ints) -> Ints:
     return tail * nodes + head
 
 
-def unfold(state: State, short: Rows, long: Rows, further: int, period: int) -> tuple[State, int]:
-    """Return the optimum of the long graph at the state's price, guessed from the short one's, and the work it took.
+def guess(state: State, short: Rows, long: Rows, further: int, period: int, cut: float) -> State:
+    """Return a guess of the optimum of the long graph at the state's price, from the short graph's.
 
     Parameters
     ----------
@@ -60,35 +63,45 @@ def unfold(state: State, short: Rows, long: Rows, further: int, period: int) -> 
         Two members of a family that differ by `further` repetitions.
     period : int
         Ticks that one more repetition takes at this price.
+    cut : float
+        Where copies are inserted, as a share of the time from the first start to the last.
     """
     a, b = short.network, long.network
     kind = b.dag.nodes
     n = len(a.dag.nodes)
     start, end = state.time[a.arrays[0][:n]], state.time[a.arrays[1][:n]]
-    # Cut where half of the work, on average over all classes, has started.
-    before = np.bincount(a.dag.nodes[start < start.mean()], minlength=len(short.count))
+    early = start < start.min() + cut * (start.max() - start.min())
+    before = np.bincount(a.dag.nodes[early], minlength=len(short.count))
     extra = np.maximum(long.count - short.count, 0)
     each = np.maximum(extra // further, 1)
     place = long.place
     inserted = place - before[kind]
-    at_end = inserted >= extra[kind]
-    copies = np.clip(inserted // each[kind] + 1, 0, None)
-    shift = np.where(at_end, further, copies) * period
-    source = np.where(
-        at_end, place - extra[kind], np.where(inserted < 0, place, before[kind] - each[kind] + inserted % each[kind])
-    )
-    part = short.node(kind, source)
+    copy = np.clip(inserted // each[kind] + 1, 0, further)
+    source = np.where(inserted < 0, place, before[kind] - each[kind] + inserted % each[kind])
+    part = short.node(kind, np.where(inserted >= extra[kind], place - extra[kind], source))
     time = np.zeros(len(b.slowest.time), np.int64)
-    time[b.arrays[1][: len(kind)]] = end[part] + shift
-    time[b.arrays[0][: len(kind)]] = start[part] + shift
+    time[b.arrays[1][: len(kind)]] = end[part] + copy * period
+    time[b.arrays[0][: len(kind)]] = start[part] + copy * period
     time[b.ends[0]] = state.time[a.ends[0]]
     time[b.ends[1]] = state.time[a.ends[1]] + further * period
-
-    tail, head = long.edges.T
     # The edge into the node that plays the head's part, from as many places before it; else the same at the tail.
+    tail, head = long.edges.T
     offset = place[head] - place[tail]
-    one, is_one = short.edge_flow(state.flow, short.node(kind[tail], short.place[part[head]] - offset), part[head])
-    two, is_two = short.edge_flow(state.flow, part[tail], short.node(kind[head], short.place[part[tail]] + offset))
-    flow = np.r_[state.flow[part], np.where(is_one, one, np.where(is_two, two, 0))]
-    work = _flow.balance(b.arrays, time, flow, state.price)
-    return State(time, flow, state.price), work
+    one, found = short.edge_flow(state.flow, short.node(kind[tail], short.place[part[head]] - offset), part[head])
+    two, other = short.edge_flow(state.flow, part[tail], short.node(kind[head], short.place[part[tail]] + offset))
+    flow = np.r_[state.flow[part], np.where(found, one, np.where(other, two, 0))]
+    return State(time, flow, state.price)
+
+
+def unfold(state: State, short: Rows, next_one: Rows, long: Rows, further: int, period: int) -> State:
+    """Return an optimum of the long graph at the state's price.
+
+    The copies are inserted where one of them, tried on the graph with one more repetition, fits best.
+    """
+    misfit = []
+    for cut in CUTS:
+        trial = guess(state, short, next_one, 1, period, cut)
+        misfit.append(_flow.imbalance(next_one.network.arrays, trial.time, trial.flow, trial.price))
+    found = guess(state, short, long, further, period, CUTS[int(np.argmin(misfit))])
+    _flow.balance(long.network.arrays, found.time, found.flow, found.price)
+    return found

@@ -23,6 +23,7 @@ Hull = tuple[ArrayLike, ArrayLike]
 TIME_BITS = 56  # the longest path at the slowest settings takes about 2**56 ticks: rounding is 1e-14 of it at most
 PRICE_BITS = 60  # the sum of the steepest slopes of all nodes takes about 2**60 ticks
 CHECKPOINT_BYTES = 1 << 27  # memory for solver states kept to answer `schedule` without solving again
+INFINITE = 1 << 61  # the price of what cannot be had
 FOREVER = 1 << 62  # more than any price in ticks
 CHECKPOINTS = 32  # at most; a schedule then costs about 1/32 of the solve
 
@@ -203,6 +204,7 @@ class Network:
             pointer, arc, other, place, length, flow_at, np.uint64(source), np.uint64(target),
         )  # fmt: skip
         self.ends = source, target
+        self.grain = events  # ticks that times or prices may be apart by the rounding of a path or a cut
         time = _flow.earliest(np.arange(events), pointer, arc, tail, head, length[first[kind]])
         self.slowest = State(time, np.zeros(len(tail), np.int64), 0)
 
@@ -231,6 +233,13 @@ class Network:
     def completion(self, time: Ints) -> int:
         """Return when the last event happens, ticks after the first."""
         return int(time[self.ends[1]] - time[self.ends[0]])
+
+    def fastest(self) -> Ints:
+        """Return the times of events, ticks, when every node is as fast as it can be."""
+        from wattline.frontier import _flow
+
+        tail, head, _, last, pointer, arc, _, _, length = self.arrays[:9]
+        return _flow.earliest(np.arange(self.grain), pointer, arc, tail, head, length[last])
 
     def advance(
         self, state: State, record_from: int = 0, stop: int = -1, ceiling: int = FOREVER, keep: int = 0
@@ -269,10 +278,9 @@ class Network:
         fall = np.diff(done).astype(float) * self.tick
         joules = energy + np.r_[0.0, np.cumsum(-fall * (price[:-1] * self.watt))]
         # Times or prices that differ by the rounding of a path or a cut are one: 0.1 + 0.2 is not 0.3.
-        grain = len(self.slowest.time)
-        apart = np.r_[-np.diff(done) > grain, True]
+        apart = np.r_[-np.diff(done) > self.grain, True]
         done, joules, price = done[apart], joules[apart], price[apart]
-        apart = np.r_[True, np.diff(price) > grain]
+        apart = np.r_[True, np.diff(price) > self.grain]
         watts = np.r_[price[apart][:-1] * self.watt, np.inf]
         return (done[apart] * self.tick)[::-1].copy(), joules[apart][::-1].copy(), watts[::-1].copy()
 

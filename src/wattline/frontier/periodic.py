@@ -1,7 +1,11 @@
-"""The frontier of a schedule that repeats, from a few repetitions when that is exact.
+"""The frontier of a schedule that repeats, from a few repetitions where that is exact.
 
 Once a pipeline has filled, each further microbatch adds the same time and the same energy at the same price of a
-second: the whole frontier is affine in the number of repetitions, and its breakpoints stay at the same prices.
+second: the frontier is affine in the number of repetitions, and its breakpoints stay at the same prices. How many
+repetitions that takes depends on the price: with 1F1B one and a half per stage at the least total energy, three and a
+half at the fastest. So two short graphs, one repetition apart, climb the prices side by side for as long as their
+breakpoints agree; then both go on as longer graphs, from the state reached, unfolded. States of the whole graph,
+unfolded in the same way and proved optimal on the whole graph, guard the result.
 """
 
 from __future__ import annotations
@@ -9,15 +13,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
 from time import perf_counter
 
 import numpy as np
 
 from wattline.errors import InputError
-from wattline.frontier.graph import Dag, GraphFrontier, Hull, Ints, Schedule, solve
+from wattline.frontier.graph import (
+    FOREVER,
+    INFINITE,
+    Dag,
+    Floats,
+    GraphFrontier,
+    Hull,
+    Ints,
+    Network,
+    Schedule,
+    State,
+    solve,
+)
 
-AGREEMENT = 1e-9  # relative, of the guard's times and energies with their prediction
+AGREEMENT = 1e-9  # relative, of prices, times and energies with their prediction
+STRIDE = 1.15  # prices of one stretch: the work lost when the short graphs turn out to be too short
+WORTH = 3  # times `base`: as many repetitions or fewer are solved directly
 
 
 def solve_family(
@@ -27,103 +44,201 @@ def solve_family(
     waiting_power: float,
     start_price: float | None = None,
     base: int = 8,
-    fold: Callable[[int], Ints] | None = None,
 ) -> GraphFrontier:
-    """Return the frontier of `make_dag(count)`, extended from fewer repetitions where that is proved cheaper.
+    """Return the frontier of `make_dag(count)`, extended from fewer repetitions where that is exact.
 
-    Solves k and k + 1 repetitions and predicts a third as a guard; if the guard disagrees, k grows by half, and once
-    all this would cost more than solving `count` repetitions, that is done instead. The result's `method` says which:
-    "affine" or "direct". A schedule of an affine frontier solves the full graph when first asked for.
+    The result's `method` says whether it was: "affine" or "direct". A prediction that the whole graph contradicts is
+    dropped for longer short graphs, and in the end for the whole graph.
 
     Parameters
     ----------
     make_dag : function
-        The graph for a number of repetitions.
+        The graph for a number of repetitions. More repetitions add nodes of some classes, the same number each.
     count : int
         Repetitions wanted.
     hulls, waiting_power, start_price
         As in `solve`.
     base : int
-        Repetitions to try first; four per pipeline stage are usually enough.
-    fold : function, optional
-        For a number of repetitions k, which node of `make_dag(k)` plays the part of each node of `make_dag(count)`.
-        With it a schedule of an affine frontier is unfolded from the small one at the same price of a second: a good
-        plan to round, though not an exact optimum.
+        Repetitions to try first; one and a half per pipeline stage are usually enough to begin with.
     """
     if count < 1 or base < 1:
         raise InputError(f"count and base must be at least 1, but got count={count}, base={base}")
     began = perf_counter()
-    spent = 0
-    k = base
+    whole: Network | None = None
+    while count > WORTH * base:
+        whole = whole or Network(make_dag(count), hulls)
+        climb = _Climb(make_dag, count, hulls, whole, base)
+        if climb.reach(whole.price(waiting_power if start_price is None else start_price)) and climb.is_proved():
+            time, energy, price = climb.curve()
+            schedule = _Unfolded(climb)
+            return GraphFrontier(time, energy, price, waiting_power, perf_counter() - began, "affine", schedule)
+        base = climb.members[0].repetitions + 1
+    frontier = solve(make_dag(count), hulls, waiting_power, start_price)
+    return replace(frontier, solve_s=perf_counter() - began)
 
-    def part(dag: Dag) -> GraphFrontier:
-        return solve(dag, hulls, waiting_power, start_price)
 
-    while True:
-        guard = k + 2 + k // 8
-        if spent + 2 * k + 1 + guard >= count:
-            return replace(part(make_dag(count)), solve_s=perf_counter() - began)
-        dags = make_dag(k), make_dag(k + 1)
-        with ThreadPoolExecutor(2) as pool:  # the kernels release the interpreter lock
-            one, two = pool.map(part, dags)
-        spent += 2 * k + 1
-        if _alike(one, two):
-            third = part(make_dag(guard))
-            spent += guard
-            predicted = _extended(one, two, guard - k)
-            if _alike(predicted, third) and all(
-                np.allclose(a, b, rtol=AGREEMENT, atol=AGREEMENT * np.abs(b).max())
-                for a, b in ((predicted.time, third.time), (predicted.energy, third.energy))
-            ):
-                break
-        k += max(k // 2, 1)
+class _Member:
+    """One graph of the family, on the scale of the whole one."""
 
-    @cache
-    def whole() -> GraphFrontier:
-        return part(make_dag(count))
+    def __init__(self, repetitions: int, network: Network) -> None:
+        from wattline.frontier._unfold import Rows
 
-    def schedule(time: float) -> Schedule:
-        return whole().schedule(time)
-
-    extended = _extended(one, two, count - k)
-    if fold is not None:
-        schedule = _Unfolded(make_dag(count), one, extended, fold(k), hulls)
-    return replace(extended, solve_s=perf_counter() - began, _schedule=schedule)
+        self.repetitions, self.network = repetitions, network
+        self.rows = Rows(network)
 
 
 @dataclass(frozen=True)
-class _Unfolded:
-    """Schedules of a long graph from those of a short one that differs in the number of repetitions alone."""
+class _Stretch:
+    """Breakpoints between two prices on two short graphs, or on the whole graph alone."""
 
-    dag: Dag
-    short: GraphFrontier
-    long: GraphFrontier
-    part: Ints  # node of the short graph that plays the part of each node of the long one
-    hulls: Sequence[Hull]
+    members: tuple[_Member, ...]
+    states: tuple[State, ...]  # where it begins
+    done: tuple[Ints, ...]  # completions of the breakpoints, ticks, descending; and where it ends
+    price: Ints  # of the breakpoints
+    ends: bool  # nothing is faster
+
+    def completions(self, count: int) -> Ints:
+        """Return completions with `count` repetitions, ticks: of the breakpoints, and where the stretch ends."""
+        one, two = self.done[0], self.done[-1]
+        return one + (count - self.members[0].repetitions) * (two - one)
+
+    def start(self, count: int) -> int:
+        """Return the completion with `count` repetitions where the stretch begins, ticks."""
+        done = [m.network.completion(s.time) for m, s in zip(self.members, self.states, strict=True)]
+        return done[0] + (count - self.members[0].repetitions) * (done[-1] - done[0])
+
+    def energy(self, count: int) -> float:
+        """Return the energy with `count` repetitions where the stretch begins, joules."""
+        joules = [m.network.read(s.time, s.flow).energy for m, s in zip(self.members, self.states, strict=True)]
+        return joules[0] + (count - self.members[0].repetitions) * (joules[-1] - joules[0])
+
+    def unfolded(self, state: State, period: int, member: _Member) -> State:
+        """Return the optimum of another member at a state of the first one."""
+        from wattline.frontier._unfold import unfold
+
+        one, two = self.members
+        further = member.repetitions - one.repetitions
+        return unfold(state, one.rows, two.rows, member.rows, further, period)
+
+    def carried(self, member: _Member) -> State | None:
+        """Return the optimum of another member where the stretch begins; None if it is not the predicted one."""
+        one, two = (m.network.completion(s.time) for m, s in zip(self.members, self.states, strict=True))
+        state = self.unfolded(self.states[0], two - one, member)
+        late = member.network.completion(state.time) - self.start(member.repetitions)
+        energy = member.network.read(state.time, state.flow).energy
+        alike = np.isclose(energy, self.energy(member.repetitions), rtol=AGREEMENT, atol=0)
+        return state if abs(late) <= member.network.grain and alike else None
+
+
+class _Climb:
+    """Two short graphs climbing the prices side by side, growing where they turn out to be too short."""
+
+    def __init__(
+        self, make_dag: Callable[[int], Dag], count: int, hulls: Sequence[Hull], whole: Network, base: int
+    ) -> None:
+        self.make_dag, self.hulls = make_dag, hulls
+        self.whole = _Member(count, whole)
+        self.members = self._pair(base)
+        self.stretches: list[_Stretch] = []
+
+    def _pair(self, repetitions: int) -> tuple[_Member, ...]:
+        if 4 * repetitions >= 3 * self.whole.repetitions:
+            return (self.whole,)
+        return tuple(
+            _Member(k, Network(self.make_dag(k), self.hulls, self.whole.network))
+            for k in (repetitions, repetitions + 1)
+        )
+
+    def reach(self, begin: int) -> bool:
+        """Climb from price 0 to the fastest completion, keeping what is beyond `begin`; False if a carry failed."""
+        states = tuple(m.network.slowest for m in self.members)
+        ceiling = begin or FOREVER >> 22
+        with ThreadPoolExecutor(2) as pool:  # the kernels release the interpreter lock
+            while True:
+                reached = list(pool.map(lambda m, s, c=ceiling: m.network.advance(s, ceiling=c), self.members, states))
+                stretch = self._stretch(states, reached)
+                if stretch is None:
+                    longer = self._pair(self.members[0].repetitions * 4 // 3 + 1)
+                    if states[0].price == 0:
+                        carried: list[State | None] = [m.network.slowest for m in longer]
+                    else:
+                        here = _Stretch(self.members, states, (), np.zeros(0, np.int64), False)
+                        carried = list(pool.map(here.carried, longer))
+                    self.members = longer
+                    states = tuple(s for s in carried if s is not None)
+                    if len(states) < len(longer):
+                        return False
+                    continue
+                if states[0].price >= begin:
+                    self.stretches.append(stretch)
+                if stretch.ends:
+                    return True
+                states = tuple(state for state, *_ in reached)
+                ceiling = int(ceiling * (STRIDE if len(stretch.price) else 2))
+
+    def _stretch(
+        self, states: tuple[State, ...], reached: list[tuple[State, Ints, Ints, list[State]]]
+    ) -> _Stretch | None:
+        """Return the stretch climbed, None if the members do not agree on its breakpoints."""
+        dones, prices, ends = [], [], []
+        for member, (state, done, price, _) in zip(self.members, reached, strict=True):
+            last = len(price) > 0 and price[-1] >= INFINITE
+            if last:
+                price = price[:-1]
+            else:
+                done = np.r_[done, member.network.completion(state.time)]
+            # What falls by the rounding of a path is no breakpoint.
+            apart = -np.diff(done) > self.whole.network.grain
+            dones.append(done[np.r_[apart, True]])
+            prices.append(price[apart])
+            ends.append(last)
+        if len(prices) > 1:
+            if ends[0] != ends[1] or len(prices[0]) != len(prices[1]):
+                return None
+            if not np.allclose(prices[0], prices[1], rtol=AGREEMENT, atol=0):
+                return None
+        return _Stretch(self.members, states, tuple(dones), prices[0], ends[0])
+
+    def is_proved(self) -> bool:
+        """Tell whether optima of the whole graph are as predicted: where it begins, before each growth, at the end."""
+        network = self.whole.network
+        if abs(network.completion(network.fastest()) - self.stretches[-1].completions(self.whole.repetitions)[-1]) > (
+            network.grain
+        ):
+            return False
+        last = {s.members[0].repetitions: s for s in self.stretches if len(s.members) > 1}
+        return all(s.carried(self.whole) is not None for s in [self.stretches[0], *last.values()] if len(s.members) > 1)
+
+    def curve(self) -> tuple[Floats, Floats, Floats]:
+        """Return times, energies and prices of the whole graph's breakpoints, times ascending."""
+        count = self.whole.repetitions
+        done = np.concatenate(
+            [s.completions(count)[:-1] for s in self.stretches] + [self.stretches[-1].completions(count)[-1:]]
+        )
+        price = np.concatenate([s.price for s in self.stretches] + [[INFINITE]])
+        return self.whole.network.curve(done, price, self.stretches[0].energy(count))
+
+
+class _Unfolded:
+    """Exact schedules of the whole graph: a short one's, unfolded."""
+
+    def __init__(self, climb: _Climb) -> None:
+        self.whole, self.stretches = climb.whole, climb.stretches
 
     def __call__(self, time: float) -> Schedule:
-        from .path import end_times, start_times
-
-        # Breakpoints correspond one to one; between two of them the same share of the way is the same price.
-        at = np.interp(time, self.long.time, np.arange(len(self.long.time)))
-        small = self.short.schedule(float(np.interp(at, np.arange(len(self.short.time)), self.short.time)))
-        duration = small.duration[self.part]
-        energy = sum(
-            float(np.interp(duration[self.dag.nodes == c], t, e).sum()) for c, (t, e) in enumerate(self.hulls)
-        )
-        start = start_times(self.dag, duration)
-        return Schedule(start, end_times(self.dag, duration, time), duration, small.price[self.part], energy)
-
-
-def _alike(one: GraphFrontier, two: GraphFrontier) -> bool:
-    return len(one.price) == len(two.price) and np.allclose(one.price[1:], two.price[1:], rtol=AGREEMENT, atol=0)
-
-
-def _extended(one: GraphFrontier, two: GraphFrontier, further: int) -> GraphFrontier:
-    """Continue the line through two frontiers that are one repetition apart to `further` repetitions from the first."""
-    return replace(
-        one,
-        time=one.time + further * (two.time - one.time),
-        energy=one.energy + further * (two.energy - one.energy),
-        method="affine",
-    )
+        network, count = self.whole.network, self.whole.repetitions
+        starts = [s.start(count) for s in self.stretches]
+        done = min(int(np.rint(time / network.tick)), starts[0])
+        stretch = self.stretches[int(np.flatnonzero(np.array(starts) >= done)[-1])]
+        state = stretch.states[0]
+        if len(stretch.members) > 1:
+            # Short of the price at which the completion falls past the wanted one, it is that of the breakpoint.
+            ahead = stretch.completions(count) >= done
+            i = int(np.flatnonzero(ahead)[-1])
+            below = int(stretch.price[i - 1]) if i > 0 else state.price
+            above = int(stretch.price[i]) if i < len(stretch.price) else below
+            state, *_ = stretch.members[0].network.advance(state, ceiling=(below + above) // 2)
+            period = int(stretch.done[1][i] - stretch.done[0][i])
+            state = stretch.unfolded(state, period, self.whole)
+        state, *_ = network.advance(state, FOREVER, done)
+        return network.read(state.time, state.flow)

@@ -19,6 +19,7 @@ NORMAL: Final = 1.96
 
 def part(track: Track, start: Edge, stop: Edge, throttle: tuple[str, ...] = ()) -> Part:
     """Energy of one track between two edges, with everything that lowers its worth said in words."""
+    track.drain()
     meter, state = track.meter, track.state
     seconds = max(0.0, stop.time - start.time)
     flags: list[str] = list(meter.flags)

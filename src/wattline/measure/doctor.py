@@ -98,6 +98,7 @@ def examine(monitor: Monitor | None = None, seconds: float = PROBE_SECONDS + 0.3
 
 
 def _check(track: Track) -> Check:
+    track.drain()
     meter = track.meter
     remarks = [meter.reason] if meter.reason else []
     verdict: Verdict = "works" if meter.method == "counter" and not meter.flags else "limited"

@@ -174,6 +174,7 @@ class Monitor:
         self.prepare()
         rows = []
         for track in self.tracks:
+            track.drain()
             meter, state = track.meter, track.state
             rows.append(
                 Live(
@@ -230,7 +231,7 @@ class Monitor:
             except Exception as error:
                 track.fail(clock(), f"{type(error).__name__}: {error}")
                 continue
-            track.add(before, clock(), value)
+            track.inbox.append((before, clock(), value))
 
     def poll(self) -> float | None:
         """One turn: sample, learn periods, and return the s to wait; None to sleep until a window opens."""
@@ -241,6 +242,8 @@ class Monitor:
             return self._chase_step(chased)
         self._sampled_at = now
         self.sample()
+        for track in self.tracks:
+            track.drain()
         if not self._thread_wanted and now - self._slow_at >= STATE_SECONDS:
             self._slow_at = now
             self._read(self._slow)

@@ -49,11 +49,11 @@ class Edge:
 
     __slots__ = ("after", "before", "epoch", "time")
 
-    def __init__(self, time: float, before: Tick | None, epoch: int) -> None:
+    def __init__(self, time: float) -> None:
         self.time = time
-        self.before = before
+        self.before: Tick | None = None
         self.after: Tick | None = None
-        self.epoch = epoch
+        self.epoch = -1
 
 
 class Event(NamedTuple):
@@ -77,7 +77,11 @@ class Bound(NamedTuple):
 
 
 class Track:
-    """The energy curve of one meter, built reading by reading; readings may come from several threads."""
+    """The energy curve of one meter, built reading by reading; readings may come from several threads.
+
+    Readings and edges go into `inbox`, which costs next to nothing at the ends of a window, and are worked
+    into the curve by `drain`, in the sampler's thread or when an answer is asked for.
+    """
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
@@ -93,6 +97,7 @@ class Track:
         self.last: Tick | None = None
         self.changed = 0
         self.epoch = 0
+        self.inbox: deque[tuple[float, float, float] | Edge] = deque()
         self._pending: list[Edge] = []
         self._lock = threading.Lock()
         self._raw: float | None = None
@@ -105,20 +110,44 @@ class Track:
     # ---- readings in ----
 
     def add(self, before: float, after: float, value: float) -> None:
-        """Take a reading made between two instants of the clock; late ones from other threads are left out."""
+        """Take a reading made between two instants of the clock."""
+        self.inbox.append((before, after, value))
+
+    def edge(self, time: float) -> Edge:
+        """Mark an end of a window at this instant, after a reading was added."""
+        edge = Edge(time)
+        self.inbox.append(edge)
+        return edge
+
+    def drain(self) -> None:
+        """Work what came in into the curve."""
+        inbox = self.inbox
+        if not inbox:
+            return
         with self._lock:
-            if before < self._until:
-                return
-            self._until = after
-            self.error = ""
-            if self.meter.method == "counter":
-                self._count(before, after, value)
-            else:
-                self._integrate(before, after, value)
-            self._failed = False
+            while inbox:
+                item = inbox.popleft()
+                if isinstance(item, Edge):
+                    item.before, item.epoch = self.last, self.epoch
+                    self._pending.append(item)
+                else:
+                    self._take(*item)
+
+    def _take(self, before: float, after: float, value: float) -> None:
+        """One reading; one that overlaps a reading of another thread is left out, as their order is not known."""
+        if before < self._until:
+            return
+        self._until = after
+        self.error = ""
+        if self.meter.method == "counter":
+            self._count(before, after, value)
+        else:
+            self._integrate(before, after, value)
+        self._failed = False
 
     def fail(self, now: float, reason: str, *, lost: bool = False, fix: str = "") -> None:
         """Note a reading that failed; the curve goes on at the next that works."""
+        self.drain()
         with self._lock:
             if self.error != reason:
                 self.events.append(Event(now, "lost" if lost else "gap", reason))
@@ -129,24 +158,21 @@ class Track:
 
     def rest(self) -> None:
         """Forget the past after a pause in which nothing was open, so that it is not taken for a gap."""
+        self.drain()
         with self._lock:
             self._raw, self.last, self.watts, self._was = None, None, None, None
             self._pending.clear()
             self.epoch += 1
 
-    def edge(self, time: float) -> Edge:
-        """Mark an end of a window at this instant, after a reading was added."""
-        edge = Edge(time, self.last, self.epoch)
-        self._pending.append(edge)
-        return edge
-
     def settled(self, edge: Edge) -> bool:
         """Whether nothing more can be learnt about this edge."""
+        self.drain()
         return edge.after is not None or bool(self.lost) or edge.epoch != self.epoch
 
     @property
     def waiting(self) -> bool:
         """Whether an edge waits for the next tick."""
+        self.drain()
         return bool(self._pending)
 
     def most(self) -> float:
@@ -271,6 +297,7 @@ class Track:
 
     def at(self, edge: Edge) -> Bound | None:
         """Energy at an edge, J since the track began; None when the meter has no reading yet."""
+        self.drain()
         first, then, t = edge.before, edge.after, edge.time
         if first is None:
             return None

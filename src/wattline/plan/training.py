@@ -466,6 +466,8 @@ def training_figures(job: TrainingJob, cluster: Cluster, time: float, energy: fl
         "iteration_energy_j": energy * job.goodput / job.iterations,
         "tokens_per_s": job.tokens / time,
         "energy_per_token_j": energy / job.tokens,
+        "host_s": job.host_time,
+        "checkpoint_s": job.checkpoint_time,
         "mfu": job.flops * job.iterations / (time * job.goodput * peak),
     }
 

@@ -23,7 +23,6 @@ from ..errors import InputError, WattlineError
 from ..hardware import catalog as hardware
 from ..hardware.cluster import Cluster
 from ..source.base import Device, Source
-from ..units import parse
 from ..workload import catalog as models
 from ..workload.flops import megatron
 from ..workload.model import Model
@@ -31,7 +30,15 @@ from ..workload.parallel import Parallel
 from .training import Costs, Settings, TrainingJob, count_work, run
 
 NEEDED: Final = ("model", "metric", "value", "unit")
-TARGETS: Final = ("iteration_s", "tflops_hardware", "tflops_model", "days", "gpu_hours", "tokens_per_s_per_device")
+TARGETS: Final = (
+    "iteration_s",
+    "tflops_hardware",
+    "tflops_model",
+    "days",
+    "gpu_hours",
+    "gpu_hours_per_trillion_tokens",
+    "tokens_per_s_per_device",
+)
 
 # Words of a metric or unit -> target, the first that fits; and those that no prediction is made for.
 _REFUSED: Final = {
@@ -41,6 +48,10 @@ _REFUSED: Final = {
     "power": "power is an assumption of the source, not a measurement",
     "serving": "this row is about serving",
 }
+_WORDS: Final = {
+    "iteration": "iteration_s", "day": "days", "gpu hour": "gpu_hours", "gpu-h": "gpu_hours",
+    "token": "tokens_per_s_per_device",
+}  # fmt: skip
 _DEGREES: Final = {"TP": "tensor", "PP": "pipeline", "DP": "data", "EP": "expert", "CP": "context"}
 
 
@@ -89,7 +100,9 @@ def target_of(metric: str, unit: str) -> str:
     if "flop" in unit or "flop" in text:
         model = "model" in text and "recompute counted" not in text
         return "tflops_model" if model or "mfu" in text else "tflops_hardware"
-    for word, target in (("iteration", "iteration_s"), ("day", "days"), ("gpu", "gpu_hours"), ("token", "tokens_per_s_per_device")):
+    if "/" in unit and "gpu" in unit and "tok" in unit.partition("/")[2]:
+        return "gpu_hours_per_trillion_tokens"
+    for word, target in _WORDS.items():
         if word in text or word in unit:
             return target
     if "time" in text and unit in ("s", "sec", "seconds", "ms"):
@@ -99,7 +112,7 @@ def target_of(metric: str, unit: str) -> str:
 
 def read_run(row: Mapping[str, Any]) -> Run:
     """Return the run a row describes; raise WattlineError with the reason if it cannot be predicted."""
-    text = {str(k).strip(): "" if v is None else str(v).strip() for k, v in row.items()}
+    text = {str(k).strip(): "" if v is None or str(v) == "nan" else str(v).strip() for k, v in row.items()}
     target = target_of(text.get("metric", ""), text.get("unit", ""))
     value = _number(text.get("value", ""), "value")
     if value is None or value <= 0:
@@ -134,7 +147,11 @@ def _plain(name: str) -> str:
 def _known(text: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Return the facts of the published run most like the row, and what had to be assumed."""
     name = _plain(text.get("model", ""))
-    mine = [r for r in published() if name in {_plain(n) for n in [*r["names"].split(";"), r["model"] if not r["layers"] else ""]}]
+    mine = [
+        r
+        for r in published()
+        if name in {_plain(n) for n in [*r["names"].split(";"), r["model"] if not r["layers"] else ""]}
+    ]
     source = text.get("source", "").lower()
     degrees = _degrees(text.get("parallelism", ""))
 
@@ -144,9 +161,13 @@ def _known(text: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         return r["paper"].lower() in source, same, r["recompute"] == again.get("recompute", r["recompute"])
 
     if not mine:
-        return {"model": text.get("model", ""), "virtual": "1"}, ["the set-up is not among the published ones: defaults"]
+        return {"model": text.get("model", ""), "virtual": "1"}, [
+            "the set-up is not among the published ones: defaults"
+        ]
     best = max(mine, key=likeness)
-    found = {k: v for k, v in best.items() if v and k not in ("names", "metric", "value", "unit", "fit", "source", "assumed")}
+    found = {
+        k: v for k, v in best.items() if v and k not in ("names", "metric", "value", "unit", "fit", "source", "assumed")
+    }
     notes = [best["assumed"]] if best["assumed"] else []
     if best["paper"].lower() not in source:
         notes.append(f"set-up as in {best['source']}")
@@ -226,6 +247,10 @@ def _job(facts: Mapping[str, str], assumed: list[str]) -> TrainingJob:
     tensor, pipeline = whole("tensor", 8), whole("pipeline", 1)
     context, devices = int(facts.get("context", 1)), whole("devices", tensor * pipeline)
     # Devices and degrees of one row win over the data ranks of a run like it.
+    if devices % (tensor * pipeline * context):
+        raise InputError(
+            f"{devices} devices are no multiple of tensor {tensor} x pipeline {pipeline} x context {context}"
+        )
     data = max(1, devices // (tensor * pipeline * context))
     virtual = whole("virtual", 1)
     parallel = Parallel(
@@ -271,6 +296,8 @@ def predict_run(r: Run, source: Source, seen: dict[Any, float] | None = None) ->
         return seconds
     if r.target == "tokens_per_s_per_device":
         return tokens / seconds / r.devices
+    if r.target == "gpu_hours_per_trillion_tokens":
+        return 1e12 / tokens * seconds / r.job.goodput * r.devices / 3600
     if r.target.startswith("tflops"):
         flops = r.job.flops if r.target == "tflops_model" else _hardware_flops(r.job, tokens)
         return flops / seconds / r.devices / 1e12
@@ -307,7 +334,8 @@ def validate(rows: Sequence[Mapping[str, Any]], source: Source) -> dict[str, Any
         try:
             predictions.append({"row_id": row_id, **_prediction(read_run(row), row, source, seen)})
         except WattlineError as error:
-            refused.append({"row_id": row_id, "model": row.get("model"), "metric": row.get("metric"), "reason": str(error)})
+            told = {"model": row.get("model"), "metric": row.get("metric"), "reason": str(error)}
+            refused.append({"row_id": row_id, **told})
     return {"rows": len(rows), "metrics": metrics(predictions), "predictions": predictions, "refused": refused}
 
 

@@ -65,12 +65,14 @@ def forests() -> Mapping[str, Forest]:
         return {}
     with path.open("rb") as stream, np.load(stream) as data:
         arrays = {key: data[key] for key in data.files}
+    names = sorted({key.split("/")[0] for key in arrays})
     return {
-        name: Forest(
-            arrays[f"{name}/feature"], arrays[f"{name}/threshold"], arrays[f"{name}/value"], float(arrays[f"{name}/base"])
-        )
-        for name in sorted({key.split("/")[0] for key in arrays})
-    }  # fmt: skip
+        name: _forest(*(arrays[f"{name}/{x}"] for x in ("feature", "threshold", "value", "base"))) for name in names
+    }
+
+
+def _forest(feature: NDArray[Any], threshold: NDArray[Any], value: NDArray[Any], base: NDArray[Any]) -> Forest:
+    return Forest(feature, threshold, value, float(base))
 
 
 def features(columns: Mapping[str, NDArray[Any]], dtype: str, chip: Silicon, time: Array, power: Array) -> Array:

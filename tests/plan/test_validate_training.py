@@ -1,0 +1,166 @@
+"""Tests for `wattline.plan.validate_training`: published runs read, predicted, and told when they cannot be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wattline.errors import InputError
+from wattline.plan.validate_training import metrics, published, read_run, target_of, validate
+from wattline.source.roofline import Roofline
+from wattline.workload.flops import megatron
+
+SOURCE = Roofline(sustained=True)
+
+
+def row(
+    model: str, layout: str, devices: int, batch: str, metric: str, value: float, unit: str, paper: str, **more: str
+) -> dict[str, str]:
+    base = {
+        "model": model, "hardware": "A100-80GB SXM (Selene)", "parallelism": layout, "num_devices": str(devices), "batch": batch,
+        "metric": metric, "value": str(value), "unit": unit, "source": f"arXiv:{paper}", "checked": "read",
+    }  # fmt: skip
+    return base | more
+
+
+# Korthikanti et al. 2022, arXiv 2205.05198, table 5, and Narayanan et al. 2021, arXiv 2104.04473, table 2.
+WITNESSES = [
+    row("Megatron-22B", "TP8 PP1 DP1", 8, "4", "iteration time, full recompute", 1.42, "s", "2205.05198"),
+    row(
+        "Megatron-22B", "TP8 PP1 DP1", 8, "4", "iteration time, seq-par + selective recompute", 1.10, "s", "2205.05198"
+    ),
+    row("GPT-3 175B", "TP8 PP8 DP1", 64, "64", "iteration time, full recompute", 18.13, "s", "2205.05198"),
+    row(
+        "GPT-3 175B", "TP8 PP8 DP1", 64, "64", "iteration time, seq-par + selective recompute", 13.75, "s", "2205.05198"
+    ),
+    row(
+        "GPT-3 175B",
+        "TP8 PP12 DP16",
+        1536,
+        "1536",
+        "achieved TFLOP/s per GPU (full recompute counted)",
+        141,
+        "TFLOP/s/GPU",
+        "2104.04473",
+    ),
+    row("GPT-3 175B", "TP8 PP12 DP16", 1536, "1536", "training time", 23, "days", "2104.04473", tokens="300e9"),
+]
+
+
+@pytest.fixture(scope="module")
+def answer() -> dict:
+    return validate(WITNESSES, SOURCE)
+
+
+def test_published_iterations_are_met(answer: dict) -> None:
+    """Times of four published set-ups lie within 6 % on average and 8 % at worst."""
+    errors = np.array([abs(p["relative_error"]) for p in answer["predictions"]])
+    assert len(errors) == len(WITNESSES)
+    assert errors.mean() < 0.06
+    assert errors.max() < 0.08
+
+
+def test_selective_recomputation_is_as_much_faster_as_published(answer: dict) -> None:
+    """The gain of 29 % to 32 % over full recomputation is predicted to three points."""
+    times = [p["iteration_s"] for p in answer["predictions"][:4]]
+    assert times[0] / times[1] == pytest.approx(1.42 / 1.10, abs=0.03)
+    assert times[2] / times[3] == pytest.approx(18.13 / 13.75, abs=0.03)
+
+
+def test_an_interval_surrounds_every_prediction(answer: dict) -> None:
+    """Each row has a 90 % interval around its prediction, and the fitted set-ups lie in theirs."""
+    for p in answer["predictions"]:
+        assert p["low"] < p[p["target"]] < p["high"]
+        assert p["low"] <= p["published"] <= p["high"]
+        assert not p["extrapolated"]
+
+
+def test_rates_and_days_are_the_same_iteration(answer: dict) -> None:
+    """FLOP/s and days follow from one iteration time by the paper's own formula."""
+    rate, days = (p[p["target"]] for p in answer["predictions"][4:])
+    tokens = 1536 * 2048
+    seconds = megatron(96, 12288, 2048, 51200, tokens, "full") / (rate * 1e12 * 1536)
+    assert days == pytest.approx(300e9 / tokens * seconds / 86400)
+
+
+def test_rows_without_an_answer_say_why() -> None:
+    """Emissions, assumed power, unknown models and hardware are listed with the reason, never dropped."""
+    good = WITNESSES[0]
+    rows = [
+        good | {"metric": "location-based emissions", "unit": "tCO2e"},
+        good | {"metric": "energy at TDP", "unit": "MWh"},
+        good | {"model": "no-such-model"},
+        good | {"value": "none"},
+        good | {"model": "llama-3.1-8b", "hardware": "an abacus", "source": ""},
+        good | {"num_devices": "12"},
+    ]
+    found = validate(rows, SOURCE)
+    assert found["rows"] == len(rows)
+    assert len(found["refused"]) + len(found["predictions"]) == len(rows)
+    reasons = [r["reason"] for r in found["refused"]]
+    assert any("carbon intensity" in r for r in reasons)
+    assert any("GPU-hours" in r for r in reasons)
+    assert any("not in the catalog" in r for r in reasons)
+    assert any("value" in r for r in reasons)
+
+
+def test_missing_columns_are_named() -> None:
+    """A table without a needed column, or without rows, is refused as a whole."""
+    with pytest.raises(InputError, match="column value is missing"):
+        validate([{"model": "GPT-3 175B", "metric": "iteration time", "unit": "s"}], SOURCE)
+    with pytest.raises(InputError, match="no rows"):
+        validate([], SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "target"),
+    [
+        ("iteration time, full recompute", "s", "iteration_s"),
+        ("achieved model TFLOP/s per GPU (full recompute counted)", "TFLOP/s/GPU", "tflops_hardware"),
+        ("model TFLOP/s per GPU (MFU 41%)", "TFLOP/s/GPU", "tflops_model"),
+        ("training time", "days", "days"),
+        ("GPU hours", "GPU-h", "gpu_hours"),
+        ("GPU hours per 1e12 tokens (pre-training)", "GPU-h/1e12 tok", "gpu_hours_per_trillion_tokens"),
+        ("throughput", "tokens/s/GPU", "tokens_per_s_per_device"),
+    ],
+)
+def test_metrics_in_words_are_understood(metric: str, unit: str, target: str) -> None:
+    """A figure is known by its words and unit."""
+    assert target_of(metric, unit) == target
+
+
+def test_a_row_states_more_than_the_published_table() -> None:
+    """What the row says wins over the set-up looked up by paper, and what is assumed is said."""
+    r = read_run(WITNESSES[4] | {"virtual": "2", "microbatch": "2"})
+    assert (r.job.parallel.virtual, r.job.microbatch, r.job.fused_linear) == (2, 2, False)
+    assert any("fp16 gradients" in note for note in r.assumed)
+    alone = read_run(WITNESSES[2] | {"model": "opt-66b", "source": "", "parallelism": "TP8", "num_devices": "8"})
+    assert any("defaults" in note for note in alone.assumed)
+
+
+def test_numbers_are_read_from_words() -> None:
+    """Cells like "15e12+" and empty ones are understood."""
+    r = read_run(WITNESSES[5] | {"tokens": "15e12+", "num_devices": "nan"})
+    assert r.job.tokens == 15e12
+    with pytest.raises(InputError, match="value must be a positive number"):
+        read_run(WITNESSES[0] | {"value": ""})
+
+
+def test_the_published_table_is_whole() -> None:
+    """Every row has a source, a value and a set-up; none that was only recalled is fitted."""
+    assert len(published()) > 30
+    for r in published():
+        assert r["source"]
+        assert float(r["value"]) > 0
+        assert int(r["devices"]) == int(r["tensor"]) * int(r["pipeline"]) * int(r["data"])
+        assert r["fit"] == "no" or "not verified" not in r["source"]
+
+
+def test_metrics_group_by_target() -> None:
+    """Errors come by target and over all rows."""
+    rows = [{"target": "days", "relative_error": e, "low": 0.9, "high": 1.1, "published": 1.0} for e in (-0.1, 0.2)]
+    found = metrics(rows)
+    assert set(found) == {"days", "all"}
+    assert found["days"]["mape"] == pytest.approx(0.15)
+    assert found["all"]["worst_ape"] == pytest.approx(0.2)
+    assert metrics([]) == {}
