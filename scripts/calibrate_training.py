@@ -64,6 +64,30 @@ ROW, STAGE = 0.03, 0.08
 CLOCKS, RANKS, MICROBATCH, SCALE = (1005, 1095, 1200, 1275), 8, 8, 10.0
 
 
+DOCUMENT = """
+# Training: predicted and published
+
+Written by `scripts/calibrate_training.py REFERENCE --docs`. `wattline validate training RUNS.csv` does the same for
+any table of runs; rows are only read there.
+
+What an iteration is made of: forward, backward and recomputed operators of every stage, tensor-parallel collectives,
+messages between stages, the bubble through the graph of the schedule, the data-parallel exchange of gradients, the
+optimizer, and a wait for the host. What had been missing, by size:
+
+1. Products keep less of their benchmarked rate in a step than alone, and at the power limit the clock falls: an A100
+   that may draw 400 W runs the products of GPT-3 near 1.3 GHz, not 1.41 GHz (a stage measured without that limit
+   draws 475 W).
+2. Dropout on the scores: a mask, and random numbers that cost arithmetic.
+3. Collectives large enough for a ring take its steps, and ranks arrive apart.
+4. Unfused kernels reach less of the memory bandwidth than a large copy.
+5. The fp16 optimizer's passes to unscale, clip and cast; before 2022 a pass of its own to sum gradients, and input
+   gradients summed over the tensor ranks before the weight gradients instead of beside them.
+6. A receiver of slices puts them together; the host's time per iteration.
+
+All rows that count are in the fit or in the table below it; none was dropped. No constant names a model.
+"""
+
+
 def use(values: Array) -> None:
     """Set the constants that the model reads."""
     for constant, value in zip(CONSTANTS, values, strict=True):
@@ -85,24 +109,12 @@ def rows() -> list[Mapping[str, str]]:
     return [row for row in training.published() if row["fit"] == "yes"]
 
 
-def as_input(row: Mapping[str, str]) -> dict[str, str]:
-    """Return a row of the published table as an input of `validate`."""
-    layout = f"TP{row['tensor']} PP{row['pipeline']} DP{row['data']}"
-    again = {"full": ", full recompute", "selective": ", seq-par + selective recompute"}[row["recompute"]]
-    metric = row["metric"] if row["metric"] != "iteration_s" else f"iteration time{again}"
-    return {
-        "model": row["names"].split(";")[0], "hardware": "A100-80GB", "num_devices": row["devices"], "parallelism": layout,
-        "batch": row["batch"], "tokens": row["tokens"], "metric": metric, "value": row["value"], "unit": row["unit"],
-        "source": f"arXiv:{row['paper']}",
-    }  # fmt: skip
-
-
 def row_errors(values: Array) -> Array:
     """Return the logarithm of predicted over published time of each row."""
     use(values)
     chip, out = chip_with(float(values[-1])), []
     for row in rows():
-        r = training.read_run(as_input(row))
+        r = training.published_run(row)
         job = replace(r.job, host_time=float(values[-2]))
         guess = training.predict_run(replace(r, job=job, cluster=replace(r.cluster, chip=chip)), SOURCE)
         ratio = np.log(guess / r.measured)
@@ -162,8 +174,8 @@ def derivatives(values: Array, here: Array, folder: Path) -> Array:
     return np.array(columns).T
 
 
-def leave_one_out(values: Array, here: Array, slope: Array) -> tuple[Array, Array]:
-    """Return the errors of each row from constants fitted without its model, and those errors' order."""
+def leave_one_out(values: Array, here: Array, slope: Array) -> Array:
+    """Return the errors of each row from constants fitted without its model."""
     table = rows()
     names = np.array([row["model"] for row in table])
     low, high = np.array([[c.low, c.high] for c in CONSTANTS]).T
@@ -173,7 +185,45 @@ def leave_one_out(values: Array, here: Array, slope: Array) -> tuple[Array, Arra
         keep[: len(table)] = names != name
         step = np.linalg.lstsq(slope[keep], here[keep], rcond=None)[0]
         out[names == name] = row_errors(np.clip(values - step, low, high))[names == name]
-    return out, names
+    return out
+
+
+def document(values: Array, errors: Array, outside: Array) -> None:
+    """Write docs/validation-training.md."""
+    use(values)
+    lines = [DOCUMENT.strip(), "", "| Constant | Value | Prior | Bounds |", "| --- | --- | --- | --- |"]
+    for c, value in zip(CONSTANTS, values, strict=True):
+        name = "energy per 16-bit operation, A100 (pJ)" if c.name == "energy" else f"`{c.name}`"
+        lines.append(f"| {name} | {value:.3g} | {c.prior:g} ± {c.spread:g} | {c.low:g} to {c.high:g} |")
+    lines += [
+        "",
+        "## Fitted rows",
+        "",
+        'Errors of the iteration\'s time; "left out": constants fitted without that model.',
+        "",
+    ]
+    lines += ["| Run | GPUs | Recomputation | Published | Fit | Left out |", "| --- | --- | --- | --- | --- | --- |"]
+    for row, error, out in zip(rows(), errors, outside, strict=True):
+        what = f"| {row['names'].split(';')[0]} | {row['devices']} | {row['recompute']} | {row['value']} {row['unit']} "
+        lines.append(f"{what}| {100 * np.expm1(error):+.1f} % | {100 * np.expm1(out):+.1f} % |")
+    for name, e in (("Fit", errors), ("Leave one model out", outside)):
+        size = 100 * np.abs(np.expm1(e))
+        lines += ["", f"{name}: mean {size.mean():.2f} %, worst {size.max():.1f} %."]
+    lines += ["", "## Rows never fitted", "", "| Run | GPUs | Figure | Published | Predicted | Error |"]
+    lines += ["| --- | --- | --- | --- | --- | --- |"]
+    notes = []
+    for row in training.published():
+        if row["fit"] == "yes" or (row["paper"] == "2104.04473" and row["metric"] == "days"):
+            continue
+        r = training.published_run(row)
+        guess = training.predict_run(r, SOURCE)
+        notes.append(f"- {row['names'].split(';')[0]}, {row['metric']}: {row['source']}. Assumed: {row['assumed']}.")
+        lines.append(
+            f"| {row['names'].split(';')[0]} | {row['devices']} | {row['metric']} | {float(row['value']):.6g} "
+            f"| {guess:.4g} | {100 * (guess / r.measured - 1):+.1f} % |"
+        )
+    path = ROOT.parent.parent / "docs" / "validation-training.md"
+    path.write_text("\n".join([*lines, "", *notes, ""]), "utf-8")
 
 
 def report(title: str, errors: Array) -> None:
@@ -210,12 +260,13 @@ def main() -> None:
     """Fit, report, and write if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reference", type=Path, help="directory that holds pipeline/")
+    parser.add_argument("--docs", action="store_true", help="write docs/validation-training.md")
     parser.add_argument("--write", action="store_true", help="write training.toml and the A100's energy")
     args = parser.parse_args()
     folder = args.reference / "pipeline"
     values, here, slope = fit(folder)
     errors = row_errors(values)
-    outside, names = leave_one_out(values, here, slope)
+    outside = leave_one_out(values, here, slope)
     for row, error, out in zip(rows(), errors, outside, strict=True):
         what = (
             f"{row['names'].split(';')[0]:14s} {row['devices']:>5s} devices {row['recompute']:9s} {row['metric']:16s}"
@@ -230,6 +281,8 @@ def main() -> None:
     time, energy = stage_errors(values, folder)
     report("stage profile, time", time)
     report("stage profile, energy", energy)
+    if args.docs:
+        document(values, errors, outside)
     if args.write:
         write(values, float(np.sqrt(np.mean(outside**2))))
 

@@ -165,3 +165,18 @@ def test_sketched_rows_agree_with_exact_ones() -> None:
         assert sketch["energy_j"] == pytest.approx(exact["energy_j"], rel=1e-2)
         assert sketch["baseline_energy_j"] == pytest.approx(exact["baseline_energy_j"], rel=1e-6)
     assert sc.sketch(base, {"train.tensor": 6})["error"].startswith("train.tensor = 6")
+
+
+def test_a_chip_with_one_clock_still_plans() -> None:
+    """Where there is no clock to choose, the batch alone makes the frontier."""
+    one = {"hardware": {"chip": "tpu-v5e", "chips_per_node": 1}, "model": {"name": "gpt-oss-20b"}, "serve": {"prompt": 64}}
+    a = sc.solve(sc.parse(one), detail=False)
+    assert a.chosen.energy_j > 0
+    assert {k["clock_hz"] for k in a.chosen.knobs} == {1.5e9}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1e400", True, None, [], "many"])
+def test_whole_numbers_are_whole(value: object) -> None:
+    """No odd value of a whole-number key leads anywhere but to a sentence."""
+    with pytest.raises(WattlineError):
+        sc.parse(changed(TRAIN, train={"tensor": value}))

@@ -43,7 +43,7 @@ class Key:
             raise ScenarioError(f"{self.path} must be true or false, got {value!r}")
         if self.kind == "whole":
             number = parse(value, "", key=self.path) if isinstance(value, str) else value
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or number != int(number):
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or number % 1 != 0:
                 raise ScenarioError(f"{self.path} must be a whole number, got {value!r}")
             return self._bounded(int(number), value)
         return self._bounded(parse(value, self.kind, key=self.path), value)

@@ -16,6 +16,7 @@ import atexit
 import contextlib
 import math
 import os
+import re
 import secrets
 import threading
 import time
@@ -52,6 +53,9 @@ SAMPLE_KEYS: Final = (
     "power_limit_w",
     "utilization",
 )
+
+
+_KINDS: Final = ("samples", "windows", "devices")
 
 
 class StoreError(WattlineError):
@@ -156,11 +160,7 @@ class Store:
     @property
     def url(self) -> str:
         """The address, its password left out."""
-        with _reasons("the store"):
-            import sqlalchemy as sa
-
-            return sa.make_url(self._url).render_as_string(hide_password=True)
-        raise AssertionError
+        return re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", self._url)
 
     def open(self) -> sa.Engine:
         """Connect, make or upgrade the tables, and return the engine; done once."""
@@ -392,9 +392,8 @@ class Writer:
         self._begin: Row = {"name": name, "start_unix_s": time.time(), "process": os.getpid(), **run}
         self._begun = False
         self._process = os.getpid()
-        self._waiting: dict[str, deque[Mapping[str, Any]]] = {
-            "samples": deque(), "windows": deque(), "devices": deque()
-        }  # fmt: skip
+        self._waiting: dict[str, deque[Mapping[str, Any]]] = {kind: deque() for kind in _KINDS}
+        self._held: dict[str, list[Mapping[str, Any]]] = {kind: [] for kind in _KINDS}
         self._wake = threading.Event()
         self._closing = False
         self._committing = threading.Lock()
@@ -413,33 +412,32 @@ class Writer:
         # A child after fork has neither the thread nor the right to the parent's connections.
         if os.getpid() != self._process or self._closing:
             return
-        waiting = self._waiting[kind]
-        waiting.extend(rows)
-        while len(waiting) > MOST_ROWS:
-            waiting.popleft()
-            self.lost += 1
+        self._waiting[kind].extend(rows)
 
     def commit(self) -> bool:
         """Write what waits, now; False if it could not be, with the `reason`."""
         with self._committing:
-            batch = {kind: list(rows) for kind, rows in self._waiting.items()}
+            for kind, held in self._held.items():
+                waiting = self._waiting[kind]
+                held.extend(waiting.popleft() for _ in range(len(waiting)))
+                over = max(0, len(held) - MOST_ROWS)
+                del held[:over]
+                self.lost += over
             try:
                 if not self._begun:
                     self.store.begin(run=self.run, **self._begin)
                     self._begun = True
-                self.store.add(self.run, seen_unix_s=time.time(), **batch)
+                self.store.add(self.run, seen_unix_s=time.time(), **self._held)
+                self.reason = ""
             except InputError as error:
                 # Rows that no store can take are not tried again.
                 self.reason = str(error)
-                self.lost += sum(map(len, batch.values()))
+                self.lost += sum(map(len, self._held.values()))
             except Exception as error:
                 self.reason = str(error) or type(error).__name__
                 return False
-            else:
-                self.reason = ""
-            for kind, rows in batch.items():
-                for _ in rows:
-                    self._waiting[kind].popleft()
+            for held in self._held.values():
+                held.clear()
             return True
 
     def close(
@@ -451,7 +449,7 @@ class Writer:
         self._closing = True
         self._wake.set()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=10.0)
+            self._thread.join(timeout=5.0)
         atexit.unregister(self.close)
         if self._thread is None or not self._thread.is_alive():
             written = self.commit()

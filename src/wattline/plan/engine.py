@@ -278,6 +278,7 @@ def _limited(power: Array, limit: float, grid: Array, asked: Array) -> Array:
 def _read(values: Array, grid: Array, at: Array) -> Array:
     """Return (n, m) values at clocks `at` from (n, clocks) values on the `grid`, on straight lines."""
     low = np.clip(np.searchsorted(grid, at, side="right") - 1, 0, grid.size - 2)
-    part = (at - grid[low]) / (grid[low + 1] - grid[low])
+    step = grid[low + 1] - grid[low]
+    part = np.where(step > 0, at - grid[low], 0.0) / np.where(step > 0, step, 1.0)  # a chip may have one clock only
     left = np.take_along_axis(values, low, axis=1)
     return np.asarray(left + part * (np.take_along_axis(values, low + 1, axis=1) - left))

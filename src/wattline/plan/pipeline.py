@@ -17,16 +17,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import GoalError, InputError, nearest
-from ..frontier.graph import Dag, GraphFrontier, solve
+from ..frontier.graph import Dag, GraphFrontier
 from ..frontier.periodic import solve_family
 from ..frontier.rounding import SwitchPlan, round_discrete, round_switch_once
 from ..units import show
 from .profile import Floats, Ints, Options, Profile, options, parts_of, stage_map
-from .schedule import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, GENERATORS, TRANSFER, Graph, fold, graph, schedule
+from .schedule import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, GENERATORS, TRANSFER, Graph, graph, schedule
 from .search import GRANULARITIES, Network
 
 SCHEDULES = (*GENERATORS, "interleaved")
-UNFOLDED = 10_000  # stages x microbatches from which schedules are unfolded from fewer microbatches
 NEAR = 1e-9  # relative: times that differ by less are the same
 
 
@@ -352,10 +351,7 @@ class PipelinePlan:
         """Return the exact optimum, realised by at most one change of clock inside each computation."""
         limit = self.deadline(deadline, max_slowdown)
         corners = [o.corners for o in self.options]
-        frontier = self.frontier
-        if frontier.method != "direct":  # what is extended from fewer microbatches may hold no exact schedule
-            frontier = solve(self.dag, corners, self.job.power)
-        return round_switch_once(self.dag, frontier, corners, max(limit, float(frontier.time[0])))
+        return round_switch_once(self.dag, self.frontier, corners, max(limit, float(self.time[0])))
 
     # ---- stragglers and power ---------------------------------------------------------------
 
@@ -493,17 +489,10 @@ def plan_pipeline(job: PipelineJob) -> PipelinePlan:
 def _solve(job: PipelineJob, choices: Sequence[Options], price: float) -> GraphFrontier:
     # Schedules repeat every microbatch, or every few; the solver extends what repeats, where that is exact.
     unit = {"interleaved": job.stages, "dualpipe": 2}.get(job.schedule, 1)
-    base = max(4, 4 * job.stages // unit)
-
-    def shorter(count: int) -> Ints:
-        return fold(job.network()[0], job.network(count)[0])
-
-    # Unfolding tells computations apart by kind and microbatch: transfers, and longer periods, it does not cover.
-    # It is quick and rounds less well, so it is left to graphs whose exact schedule takes too long.
-    plain = unit == 1 and not np.any(np.asarray(job.transfer_time)) and job.stages * job.microbatches > UNFOLDED
+    base = max(4, -(-3 * job.stages // (2 * unit)))
     return solve_family(
         lambda count: job.network(count * unit)[1], job.microbatches // unit, [o.corners for o in choices], job.power,
-        start_price=price, base=base, fold=shorter if plain else None,
+        start_price=price, base=base,
     )  # fmt: skip
 
 

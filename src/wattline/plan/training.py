@@ -170,7 +170,7 @@ def _paused(points: Points, seconds: float) -> Points:
     """Return work followed by a wait."""
     if not seconds:
         return points
-    waiting = points.parts.get("waiting", 0.0) + points.waiting_power * seconds
+    waiting = points.parts.get("waiting", np.zeros_like(points.time)) + points.waiting_power * seconds
     return replace(points, time=points.time + seconds, parts={**points.parts, "waiting": waiting})
 
 

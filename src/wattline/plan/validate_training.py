@@ -118,8 +118,15 @@ def read_run(row: Mapping[str, Any]) -> Run:
     if value is None or value <= 0:
         raise InputError(f"value must be a positive number, got {text.get('value')!r}")
     facts, assumed = _known(text)
-    stated = _stated(text)
-    facts = {**facts, **stated}
+    return _run({**facts, **_stated(text)}, target, value, assumed)
+
+
+def published_run(row: Mapping[str, str]) -> Run:
+    """Return a run of the published table itself."""
+    return _run({k: v for k, v in row.items() if v}, row["metric"], float(row["value"]), [row["assumed"]])
+
+
+def _run(facts: Mapping[str, str], target: str, value: float, assumed: list[str]) -> Run:
     job = _job(facts, assumed)
     chip = hardware.chip(facts["chip"])
     node = hardware.default_node(chip)
@@ -226,9 +233,10 @@ def _model(facts: Mapping[str, str]) -> Model:
     if not facts.get("layers"):
         return base
     hidden, heads, layers = (int(facts[key]) for key in ("hidden", "heads", "layers"))
+    dim = hidden // heads
     return replace(
-        base, name=f"gpt-{layers}x{hidden}", pattern=base.pattern[:1] * layers, hidden=hidden, heads=heads, kv_heads=heads,
-        head_dim=hidden // heads, value_dim=hidden // heads, ffn=4 * hidden, published=0.0,
+        base, name=f"gpt-{layers}x{hidden}", pattern=base.pattern[:1] * layers, hidden=hidden, heads=heads,
+        kv_heads=heads, head_dim=dim, value_dim=dim, ffn=4 * hidden, published=0.0,
     )  # fmt: skip
 
 
@@ -254,14 +262,15 @@ def _job(facts: Mapping[str, str], assumed: list[str]) -> TrainingJob:
     data = max(1, devices // (tensor * pipeline * context))
     virtual = whole("virtual", 1)
     parallel = Parallel(
-        tensor=tensor, pipeline=pipeline, virtual=virtual, data=data, context=context, expert=int(facts.get("expert", 1)),
-        sequence=flag("sequence_parallel", True) and tensor > 1, zero=whole("zero", 1),
+        tensor=tensor, pipeline=pipeline, virtual=virtual, data=data, context=context,
+        expert=int(facts.get("expert", 1)), zero=whole("zero", 1),
+        sequence=flag("sequence_parallel", True) and tensor > 1,
     )  # fmt: skip
-    microbatch = whole("microbatch", 1)
+    microbatch, usual = whole("microbatch", 1), "interleaved" if virtual > 1 else "1f1b"
     return TrainingJob(
-        model=_model(facts), parallel=parallel, tokens=float(facts.get("tokens") or 1e9), sequence=whole("sequence", 2048),
-        global_batch=whole("batch", data * microbatch * 4 * pipeline), microbatch=microbatch,
-        precision=facts.get("precision", "bf16"), schedule=facts.get("schedule") or ("interleaved" if virtual > 1 else "1f1b"),
+        model=_model(facts), parallel=parallel, tokens=float(facts.get("tokens") or 1e9),
+        sequence=whole("sequence", 2048), global_batch=whole("batch", data * microbatch * 4 * pipeline),
+        microbatch=microbatch, precision=facts.get("precision", "bf16"), schedule=facts.get("schedule") or usual,
         recompute=facts.get("recompute", "selective"), flash=flag("flash", True), dropout=flag("dropout", False),
         fused_linear=flag("fused_linear", True), gradient_bytes=float(facts.get("gradient_bytes", 4)),
         overlap=0.0 if facts.get("zero", "1") == "0" else 0.8, goodput=float(facts.get("goodput", 1)),
