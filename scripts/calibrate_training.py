@@ -211,18 +211,19 @@ def document(values: Array, errors: Array, outside: Array) -> None:
         lines += ["", f"{name}: mean {size.mean():.2f} %, worst {size.max():.1f} %."]
     lines += ["", "## Rows never fitted", "", "| Run | GPUs | Figure | Published | Predicted | Error |"]
     lines += ["| --- | --- | --- | --- | --- | --- |"]
-    notes = []
+    told: dict[str, list[str]] = {}
     for row in training.published():
         if row["fit"] == "yes" or (row["paper"] == "2104.04473" and row["metric"] == "days"):
             continue
         r = training.published_run(row)
         guess = training.predict_run(r, SOURCE)
-        notes.append(f"- {row['names'].split(';')[0]}, {row['metric']}: {row['source']}. Assumed: {row['assumed']}.")
+        told.setdefault(f"{row['source']}. Assumed: {row['assumed']}.", []).append(row["names"].split(";")[0])
         lines.append(
             f"| {row['names'].split(';')[0]} | {row['devices']} | {row['metric']} | {float(row['value']):.6g} "
             f"| {guess:.4g} | {100 * (guess / r.measured - 1):+.1f} % |"
         )
     path = ROOT.parent.parent / "docs" / "validation-training.md"
+    notes = [f"- {', '.join(dict.fromkeys(names))}: {text}" for text, names in told.items()]
     path.write_text("\n".join([*lines, "", *notes, ""]), "utf-8")
 
 

@@ -10,7 +10,9 @@ held up and never dies of it. What could not be kept is in `reason`.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import contextvars
 import os
 import sys
 import threading
@@ -72,8 +74,10 @@ class Recorder:
         """Begin the run; does nothing the second time."""
         if self._thread is None:
             windows.listeners.append(self._listen)
-            self._window.begin()
+            # In a context of its own, so that the run's window is not the parent of the program's.
+            contextvars.copy_context().run(self._window.begin)
             self._writer.start()
+            atexit.register(self.close)
             self._thread = threading.Thread(target=self._loop, name="wattline-record", daemon=True)
             self._thread.start()
         return self
@@ -83,6 +87,7 @@ class Recorder:
         if self._thread is None or self._stop.is_set() or os.getpid() != self._process:
             return self.reason
         self._stop.set()
+        atexit.unregister(self.close)
         self._thread.join(timeout=5.0)
         self._window.end()
         with contextlib.suppress(ValueError):

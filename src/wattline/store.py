@@ -162,6 +162,12 @@ class Store:
         """The address, its password left out."""
         return re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", self._url)
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database to read; a file is looked for, a server is taken for granted."""
+        file = self._url.removeprefix("sqlite:///")
+        return file == self._url or file in ("", ":memory:") or Path(file.partition("?")[0]).expanduser().exists()
+
     def open(self) -> sa.Engine:
         """Connect, make or upgrade the tables, and return the engine; done once."""
         with self._lock:
@@ -324,6 +330,8 @@ class Store:
 
     def runs(self, limit: int | None = None) -> list[Row]:
         """Every run, the latest first, with its ``state``: running, done, failed or lost."""
+        if not self.exists:
+            return []
         runs = _tables()["runs"]
         with self._reading() as connection:
             found = connection.execute(runs.select().order_by(runs.c.start_unix_s.desc(), runs.c.run).limit(limit))
@@ -371,6 +379,9 @@ class Store:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
+        # Looking must not leave an empty database behind.
+        if not self.exists:
+            raise InputError(f"{self.url} is not there yet; record a run to make it")
         engine = self.open()
         with _reasons(self.url), engine.connect() as connection:
             yield connection

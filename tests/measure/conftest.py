@@ -65,9 +65,7 @@ class FakeNvml:
 
 
 @pytest.fixture
-def fake_nvml(
-    fake_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., FakeNvml]]:
+def fake_nvml(fake_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FakeNvml]]:
     """Make a simulated library with these settings, and have the real client load it."""
     client: Any = importlib.import_module("pynvml")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -213,4 +213,6 @@ def test_a_command_is_measured_through_the_system_loader(fake_library, tmp_path)
     data = json.loads(answer.read_text())
     assert data["exit_code"] == 7
     assert data["total"]["scopes"] == ["gpu"]
-    assert data["total"]["energy_j"] == pytest.approx(2 * 300 * data["duration_s"], rel=0.02)
+    true = 2 * 300 * data["duration_s"]
+    assert data["total"]["low_j"] <= true <= data["total"]["high_j"]
+    assert data["total"]["energy_j"] == pytest.approx(true, rel=0.05)

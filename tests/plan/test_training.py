@@ -17,7 +17,6 @@ from wattline.workload.parallel import Parallel
 
 from .toy import Toy
 
-
 TWO_PERCENT = Goal("max_slowdown", 0.02)
 
 
@@ -201,3 +200,14 @@ def test_the_same_scenario_gives_the_same_bytes() -> None:
     for answer in (one, two):
         answer["certificate"].pop("solve_s")
     assert one == two
+
+
+def test_waits_for_host_and_checkpoints_are_time_at_waiting_power() -> None:
+    """Each second of a pause adds a second to the iteration, and only waiting power and what stands around the chips."""
+    plain, paused = plan(), plan(j=job(host_time=0.2, checkpoint_time=0.3))
+    before, after = plain.baseline, paused.baseline
+    assert after.figures["iteration_s"] - before.figures["iteration_s"] == pytest.approx(0.5)
+    switched = [name for name in before.breakdown_j if name.startswith("chip.") and name != "chip.waiting"]
+    assert all(after.breakdown_j[name] == pytest.approx(before.breakdown_j[name]) for name in switched)
+    assert after.breakdown_j["chip.waiting"] > before.breakdown_j["chip.waiting"]
+    assert (after.figures["host_s"], after.figures["checkpoint_s"]) == (0.2, 0.3)

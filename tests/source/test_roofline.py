@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wattline.errors import InputError
 from wattline.hardware.catalog import chip, node
 from wattline.source import shapes
-from wattline.source.base import Device
+from wattline.source.base import Device, Points
 from wattline.source.collective import collective
 from wattline.source.residual import adjust
 from wattline.source.roofline import Roofline
@@ -89,19 +89,28 @@ def test_repeat_multiplies_time_and_energy(one: Operator, times: float) -> None:
     assert np.allclose(often.energy, times * once.energy, rtol=2e-4)  # the throttle bisects to 2e-4
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(sizes, sizes, sizes, st.sampled_from(CHIPS))
-def test_a_product_twice_as_large_each_way_never_costs_less(m: float, n: float, k: float, name: str) -> None:
-    """Eight times the operations take no less energy, and at most 15 % less time.
+def test_a_product_twice_as_large_never_costs_less(m: float, n: float, k: float, name: str) -> None:
+    """Twice the columns of both operands, or twice the depth, takes no less time or energy; twice one side no
+    less time within 10 % on the B200 and 5 % elsewhere.
 
-    A known gap, not a law: the tile is chosen by an estimate at the reference clock. Of 40,000 random
-    shapes per chip the worst took 12 % less time (B200); doubling one side alone can save up to 32 %.
+    Exact at the highest clock, where the tile is chosen; lower clocks of chips whose units outrun their caches
+    miss by a few percent. Of 40,000 random shapes per chip the worst took 6 % less time (B200, 0.2 % of shapes).
+    Energy of one side doubled is no law: in 0.3 % of shapes a faster tile of less traffic takes over.
     """
     device = Device(chip(name), H100.node)
-    small = PLAIN.points([Gemm(name="s", m=m, n=n, k=k)], device)
-    large = PLAIN.points([Gemm(name="l", m=2 * m, n=2 * n, k=2 * k)], device)
-    assert np.all(large.time >= 0.85 * small.time)
-    assert np.all(large.energy >= small.energy)
+
+    def points(m: float, n: float, k: float) -> Points:
+        return PLAIN.points([Gemm(name="g", m=m, n=n, k=k)], device)
+
+    small = points(m, n, k)
+    for large in (points(2 * m, 2 * n, 2 * k), points(m, n, 2 * k)):
+        assert np.all(large.time >= 0.999 * small.time)
+        assert np.all(large.energy >= 0.999 * small.energy)
+    least = 0.90 if name == "b200-sxm" else 0.95
+    for large in (points(2 * m, n, k), points(m, 2 * n, k)):
+        assert np.all(large.time >= least * small.time)
 
 
 @pytest.mark.parametrize("name", CHIPS)
@@ -206,10 +215,22 @@ A100_PRODUCTS = [
 
 @pytest.mark.parametrize(("m", "n", "k", "measured"), A100_PRODUCTS)
 def test_a100_products_from_its_datasheet(m: int, n: int, k: int, measured: float) -> None:
-    """Products on a chip described by its datasheet are predicted within a quarter."""
+    """Products on a chip described by its datasheet are predicted within 12 %, most within 6 %.
+
+    They ran for too short to meet the power limit (293 of 312 TFLOP/s is the top clock), so it is lifted here.
+    """
     product = Gemm(name="g", m=m, n=n, k=k, a="fp16", b="fp16", c="fp16", precision="fp16")
-    points = Roofline().points([product], Device(chip("a100-sxm-80gb"), node("hgx-a100")), np.array([1410e6]))
-    assert 1e3 * points.time[0] == pytest.approx(measured, rel=0.25)
+    free = chip("a100-sxm-80gb").with_({"power.limit": "1 kW"})
+    points = Roofline().points([product], Device(free, node("hgx-a100")), np.array([1410e6]))
+    assert 1e3 * points.time[0] == pytest.approx(measured, rel=0.12)
+
+
+def test_eight_bits_switch_no_more_than_sixteen() -> None:
+    """Energy per operation does not rise as the operands get narrower, on any chip that states both."""
+    for name in CHIPS:
+        silicon = Silicon.of(chip(name))
+        known = [silicon.energy_of(p) for p in ("fp32", "bf16", "fp8", "fp4") if p in silicon.energy]
+        assert known == sorted(known, reverse=True)
 
 
 def test_sources_say_how_sure_they_are() -> None:
@@ -234,16 +255,16 @@ def test_unknown_precision_is_refused_by_name() -> None:
 
 
 def test_ten_thousand_configurations_in_a_second() -> None:
-    """Fifteen operator slots, 10,000 configurations, one clock: within a second on one core."""
+    """Fifteen operator slots, 10,000 configurations, one clock: within a second of one core."""
     silicon = Silicon.of(H100.chip)
     batch = np.random.default_rng(0).integers(1, 512, 10_000).astype(float)
-    start = time.perf_counter()
+    start = time.process_time()
     works = [shapes.gemm(silicon, batch, 8192.0, 8192.0) for _ in range(9)]
     works += [shapes.attention(silicon, batch, 1.0, 4096.0, 32.0, 8.0, 128.0, 128.0, phase="decode") for _ in range(2)]
     works += [shapes.elementwise(silicon, batch * 1e5, 1e5) for _ in range(4)]
     answer = cost([adjust(w, silicon) for w in works], silicon)
     assert answer.time.shape == (10_000,)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 def test_tables_agree_with_one_piece_at_a_time() -> None:
@@ -260,3 +281,17 @@ def test_tables_agree_with_one_piece_at_a_time() -> None:
         alone = cost(Roofline().works(piece, silicon, device.node), silicon, silicon.clocks())
         np.testing.assert_allclose(points.time, alone.time, rtol=2e-4)  # the throttle bisects to 2e-4
         np.testing.assert_allclose(points.energy, alone.energy, rtol=2e-4)  # the throttle bisects to 2e-4
+
+
+def test_training_steps_keep_less_than_a_benchmark() -> None:
+    """Products, collectives and copies are slower in a training step, for the same switched energy."""
+    device = Device(chip("a100-sxm-80gb").with_({"power.limit": "2 kW"}, source="test"), node("hgx-a100"))
+    work = [Gemm(name="g", m=4096, n=4096, k=4096), Elementwise(name="e", read=1e9, write=1e9)]
+    work.append(Collective(name="c", op="all_reduce", size=1e8, ranks=8))
+    for operator in work:
+        alone, kept = (Roofline(sustained=s).points([operator], device) for s in (False, True))
+        assert (kept.time > alone.time).all()
+        assert kept.time[-1] > 1.05 * alone.time[-1]
+        for name in ("compute.bf16", "memory.hbm", "link.nvlink"):
+            if name in alone.parts:
+                assert np.allclose(kept.parts[name], alone.parts[name])

@@ -208,3 +208,42 @@ def test_bad_input_is_named(options, words):
     base = {"parallel": Parallel(), "sequence": 2048, "microbatch": 1}
     with pytest.raises(ScenarioError, match=words):
         stage_operators(LLAMA, **(base | options))
+
+
+def test_unfused_linear_layers_pay_a_pass_and_wait():
+    """Before 2022 gradients were summed in a pass of their own, and backward sums over tensor ranks waited."""
+    p = Parallel(tensor=8)
+    new = stage_operators(GPT, p, 2048, 1, instruction="backward")
+    old = stage_operators(GPT, p, 2048, 1, instruction="backward", fused_linear=False)
+    assert "gradient_sum" not in {op.name for op in new}
+    assert sum(op.bytes * op.repeat for op in old if op.name == "gradient_sum") > 0
+    assert any(op.name == "tensor_all_reduce" and op.overlap > 0.5 for op in new)
+    assert all(op.overlap == 0 for op in old if op.name == "tensor_all_reduce")
+
+
+def test_a_receiver_puts_slices_together():
+    """Without sequence parallelism what arrives from the stage before is gathered over the tensor ranks, once a chunk."""
+    p = Parallel(tensor=8, pipeline=4, virtual=2)
+    for stage, times in ((0, 1), (1, 2)):
+        by = {op.name: op for op in stage_operators(GPT, p, 2048, 1, stage=stage)}
+        assert by["tensor_all_gather"].repeat == times
+    whole = replace(p, sequence=True)
+    sends = [op for op in stage_operators(GPT, whole, 2048, 1, stage=1) if op.name == "pipeline_send"]
+    assert [op.repeat for op in sends] == [2]
+
+
+def test_a_loss_scale_costs_passes():
+    """In fp16 the optimizer unscales, clips and casts in passes of their own: 20 bytes more per parameter."""
+    held = sum(stage_parameters(LLAMA, Parallel(), 0))
+    (plain,) = stage_operators(LLAMA, Parallel(), 2048, 1, "bf16", instruction="optimizer")
+    (scaled,) = stage_operators(LLAMA, Parallel(), 2048, 1, "fp16", instruction="optimizer")
+    assert scaled.bytes - plain.bytes == pytest.approx(20 * held)
+
+
+def test_paired_microbatches_hide_the_experts_exchange():
+    """DualPipe runs all-to-alls beside products; other schedules wait for them."""
+    p = Parallel(expert=8, data=8)
+    for paired in (False, True):
+        found = [op for op in stage_operators(DEEPSEEK, p, 2048, 1, paired=paired) if op.name == "expert_all_to_all"]
+        assert found
+        assert all((op.overlap > 0.5) == paired for op in found)

@@ -79,7 +79,7 @@ def find(command: Sequence[str] = COMMAND, force: bool = False) -> tuple[list[Me
 
     def pump() -> None:
         assert process.stdout is not None
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError), process.stdout:
             reader.feed_all(process.stdout)
         process.wait()
 

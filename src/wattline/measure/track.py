@@ -12,6 +12,7 @@ sensor makes ticks too: each reading adds a trapezoid, with its own doubt in `up
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from typing import Final, NamedTuple
@@ -27,6 +28,8 @@ STUCK_PERIODS: Final = 20
 STUCK_SECONDS: Final = 1.0
 # The share by which one update of a counter may come early or late.
 JITTER: Final = 0.03
+# The longest period to reckon with before it is known, s (100 ms is the slowest counter known to us).
+UNKNOWN_PERIOD: Final = 0.1
 
 
 class Tick(NamedTuple):
@@ -183,13 +186,14 @@ class Track:
         raw, last = self._raw, self.last
         if raw is None or last is None:
             self._raw, self._same = value, before
-            self._tick(Tick(before - (self.period or 0.0), after, 0.0))
+            # Its update came before we looked, at most one period ago.
+            self._tick(Tick(-math.inf, after, 0.0))
             return
         if value == raw:
             self._same = before
             return
         step = value - raw
-        elapsed = after - last.lo
+        elapsed = after - self._known(last).lo
         up = 0.0
         if step < 0:
             step, up = self._backwards(step, value, elapsed, after)
@@ -249,7 +253,7 @@ class Track:
         last = self.last
         if last is not None and self.meter.method == "counter":
             span = (tick.lo + tick.hi - last.lo - last.hi) / 2
-            if span > 0:
+            if 0 < span < math.inf:
                 rate = (tick.joules - last.joules) / span
                 # Ticks close together give a poor rate; the peak bounds what is not seen, so it may be generous.
                 if span > 2 * ((tick.hi - tick.lo) + (last.hi - last.lo)) or self.peak == 0.0:
@@ -280,6 +284,10 @@ class Track:
 
     # ---- energy out ----
 
+    def _known(self, tick: Tick) -> Tick:
+        """A first tick, whose beginning was not seen, placed within one period."""
+        return tick if tick.lo > -math.inf else tick._replace(lo=tick.hi - (self.period or UNKNOWN_PERIOD))
+
     @staticmethod
     def _sharpen(first: Tick, then: Tick, period: float) -> tuple[Tick, Tick]:
         """Narrow two neighbouring ticks by each other: whole periods apart, give or take JITTER."""
@@ -298,9 +306,9 @@ class Track:
     def at(self, edge: Edge) -> Bound | None:
         """Energy at an edge, J since the track began; None when the meter has no reading yet."""
         self.drain()
-        first, then, t = edge.before, edge.after, edge.time
-        if first is None:
+        if edge.before is None:
             return None
+        first, then, t = self._known(edge.before), edge.after, edge.time
         if then is not None and self.period and self.meter.method == "counter":
             first, then = self._sharpen(first, then, self.period)
         most = self.most()

@@ -93,11 +93,11 @@ def _cluster(found: list[tuple[float, Part]]) -> tuple[float, float, float, floa
         assert part.joules is not None
         fresh = _uncovered(begun, begun + part.seconds, covered)
         share = fresh / part.seconds if part.seconds > 0 else 0.0
-        if share >= 1 - 1e-9:
-            share = 1.0
         # 1 % of a window is below what start times of different processes can tell apart.
-        elif share < 0.01:
+        if share < 0.01:
             continue
+        if share > 0.99:
+            share = 1.0
         bottom = part.joules if part.low is None else part.low
         top = part.joules if part.high is None else part.high
         joules += share * part.joules

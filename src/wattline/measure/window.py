@@ -79,7 +79,7 @@ class Window:
             self.start = time.time()
             monitor = self._monitor = self._given if self._given is not None else default()
             self._first = monitor.open()
-            self._begun = monitor.clock()
+            self._begun = self._first[0].time if self._first else monitor.clock()
         except Exception as error:
             self.notes.append(f"the window could not be opened: {type(error).__name__}: {error}")
         return self
@@ -92,8 +92,9 @@ class Window:
                 return self
             monitor = self._monitor
             if monitor is not None:
-                self._seconds = monitor.clock() - self._begun
+                now = monitor.clock()
                 self._last = monitor.close()
+                self._seconds = (self._last[0].time if self._last else now) - self._begun
                 self._throttle = [
                     tuple(sorted(why for why, when in track.throttled.items() if when >= self._begun))
                     if track.throttled

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import GoalError, InputError, nearest
-from ..frontier.graph import Dag, GraphFrontier
+from ..frontier.graph import Dag, GraphFrontier, solve
 from ..frontier.periodic import solve_family
 from ..frontier.rounding import SwitchPlan, round_discrete, round_switch_once
 from ..units import show
 from .profile import Floats, Ints, Options, Profile, options, parts_of, stage_map
-from .schedule import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, GENERATORS, TRANSFER, Graph, graph, schedule
+from .schedule import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, TRANSFER, Graph, graph, schedule
 from .search import GRANULARITIES, Network
 
-SCHEDULES = (*GENERATORS, "interleaved")
+REPEATING = ("1f1b", "zb-h1")
 NEAR = 1e-9  # relative: times that differ by less are the same
 
 
@@ -487,13 +487,14 @@ def plan_pipeline(job: PipelineJob) -> PipelinePlan:
 
 
 def _solve(job: PipelineJob, choices: Sequence[Options], price: float) -> GraphFrontier:
-    # Schedules repeat every microbatch, or every few; the solver extends what repeats, where that is exact.
-    unit = {"interleaved": job.stages, "dualpipe": 2}.get(job.schedule, 1)
-    base = max(4, -(-3 * job.stages // (2 * unit)))
+    hulls = [o.corners for o in choices]
+    if job.schedule not in REPEATING:
+        return solve(job.network()[1], hulls, job.power, start_price=price)
+    # Those repeat with every microbatch; the solver extends what repeats, where that is exact.
+    base = max(4, -(-3 * job.stages // 2))
     return solve_family(
-        lambda count: job.network(count * unit)[1], job.microbatches // unit, [o.corners for o in choices], job.power,
-        start_price=price, base=base,
-    )  # fmt: skip
+        lambda count: job.network(count)[1], job.microbatches, hulls, job.power, start_price=price, base=base
+    )
 
 
 def _mapped(job: PipelineJob) -> list[str]:

@@ -38,7 +38,7 @@ from . import elasticity
 from .answer import NO_RATES, Answer, Goal, Outcome, Rates
 from .goal import Choice, choose
 from .overhead import Overhead
-from .schedule import BACKWARD, FORWARD, Graph, fold, graph, schedule
+from .schedule import BACKWARD, FORWARD, Graph, graph, schedule
 from .steady import steady_iteration
 
 _PER_ITERATION = ("gradients", "optimizer", "parameters")
@@ -133,6 +133,7 @@ def _operators(job: TrainingJob, stage: int, instruction: str) -> tuple[Operator
     return stage_operators(
         job.model, job.parallel, job.sequence, job.microbatch, job.precision, job.recompute, stage, instruction,
         flash=job.flash, dropout=job.dropout, fused_linear=job.fused_linear, overlap=job.overlap,
+        paired=job.schedule == "dualpipe",
         optimizer=ADAM if job.gradient_bytes == ADAM.gradient else replace(ADAM, gradient=job.gradient_bytes),
     )  # fmt: skip
 
@@ -401,9 +402,7 @@ def _pipeline(
 
     if job.schedule not in ("gpipe", "1f1b", "zb-h1"):  # the others take only some numbers of microbatches
         return solve(work.dag, hulls, waiting, start_price=price)
-    return solve_family(
-        make, count, hulls, waiting, price, base=4 * stages, fold=lambda k: fold(work.graph, shorter(k))
-    )
+    return solve_family(make, count, hulls, waiting, price, base=4 * stages)
 
 
 def _as_frontier(g: GraphFrontier) -> Frontier:

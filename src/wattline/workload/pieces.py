@@ -45,6 +45,8 @@ class Setup:
     `fused_linear`: backward of linear layers as in Megatron-LM since 2022: weight gradients are added to
     their sum inside the product, and input gradients are summed over the tensor ranks beside it. Else a
     pass of its own adds what the product wrote, and sums wait. `gradient`: stored precision of that sum.
+    `paired`: the schedule runs one microbatch's forward beside another's backward, so that experts'
+    all-to-alls go behind products (DualPipe).
 
     `sequence` tokens per sequence, `microbatch` sequences. `precision` of the matrix products:
     "bf16", "fp16", "tf32", "fp32" or "fp8" (activations then stay in bf16 outside the products).
@@ -59,6 +61,7 @@ class Setup:
     dropout: bool = False
     fused_linear: bool = True
     gradient: str = "fp32"
+    paired: bool = False
 
     @property
     def act(self) -> str:
@@ -429,6 +432,7 @@ def _all_to_all(x: Setup, size: float) -> Collective:
         size=size,
         ranks=p.expert,
         span=p.span("expert"),
+        overlap=HIDDEN if x.paired else 0.0,
     )
 
 

@@ -34,6 +34,7 @@ def stage_operators(
     flash: bool = True,
     dropout: bool = False,
     fused_linear: bool = True,
+    paired: bool = False,
     optimizer: Optimizer = ADAM,
     overlap: float = 0.0,
 ) -> tuple[Operator, ...]:
@@ -49,7 +50,7 @@ def stage_operators(
         "optimizer", "parameters" (their gathering under ZeRO 1 and 2).
     flash : fused attention; without it scores go through memory. dropout : as GPT-3 was trained.
     fused_linear : weight gradients added to their sum inside the product, collectives of the backward pass
-        beside it (Megatron-LM since 2022).
+        beside it (Megatron-LM since 2022). paired : one microbatch's forward beside another's backward.
     overlap : share of the data-parallel communication that can hide behind computation.
     """
     _check(sequence, microbatch, precision, recompute, instruction, parallel)
@@ -65,6 +66,7 @@ def stage_operators(
         flash,
         dropout,
         fused_linear,
+        paired,
         optimizer,
         overlap,
     )
@@ -73,7 +75,8 @@ def stage_operators(
 @lru_cache(maxsize=4096)
 def _operators(
     model: Model, parallel: Parallel, sequence: int, microbatch: int, precision: str, recompute: str, stage: int,
-    instruction: str, flash: bool, dropout: bool, fused_linear: bool, optimizer: Optimizer, overlap: float,
+    instruction: str, flash: bool, dropout: bool, fused_linear: bool, paired: bool, optimizer: Optimizer,
+    overlap: float,
 ) -> tuple[Operator, ...]:  # fmt: skip
     parallel.check(model)
     if instruction in ("gradients", "optimizer", "parameters"):
@@ -81,6 +84,7 @@ def _operators(
     x = Setup(
         model=model, parallel=parallel, sequence=sequence, microbatch=microbatch, precision=precision, flash=flash,
         dropout=dropout, fused_linear=fused_linear, gradient="fp32" if optimizer.gradient == 4 else "bf16",
+        paired=paired,
     )  # fmt: skip
     if instruction == "forward":
         return merge(_forward(x, stage, overlap))

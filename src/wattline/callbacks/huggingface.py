@@ -1,0 +1,64 @@
+# ruff: noqa: ARG002 - the framework calls these methods with these arguments
+"""Energy in the Hugging Face `Trainer`: ``Trainer(..., callbacks=[WattlineCallback()])``.
+
+Figures join the trainer's own log entries (``energy/step_j``, ``energy/power_w``, ...) and so reach its history.
+Where a tracker reads the entries before this callback does, give it ``log=`` one of `loggers`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ..measure.monitor import Monitor
+from .steps import Log, Steps, need
+
+_Base: Any = need("transformers", "transformers").TrainerCallback
+
+
+class WattlineCallback(_Base):  # type: ignore[misc]
+    """Measures the training; `steps.measurement` is the answer when it has ended.
+
+    sequence : tokens of one sample, if every sample has as many, to report J per token.
+    """
+
+    def __init__(
+        self,
+        name: str = "train",
+        *,
+        sequence: int | None = None,
+        monitor: Monitor | None = None,
+        log: Log | None = None,
+    ) -> None:
+        self.steps = Steps(name, monitor=monitor, log=log)
+        self.sequence = sequence
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Open the windows; on resuming, steps done before are not counted."""
+        self.steps.step = int(state.global_step)
+        self.steps.begin()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count the step, its samples on this machine, and its tokens where their number is known."""
+        # The joules are of this machine's devices, so what is counted is the work of its processes.
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", args.world_size))
+        samples = args.train_batch_size * args.gradient_accumulation_steps * processes
+        counts = {"samples": float(samples)}
+        if self.sequence:
+            counts["tokens"] = float(samples * self.sequence)
+        self.steps.count(int(state.global_step), **counts)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
+        """Add the figures to a training entry; the entry of an evaluation or of the end has none."""
+        if logs is None or "loss" not in logs:
+            return
+        found = self.steps.report()
+        if isinstance(logs, dict):
+            logs.update(found)
+        if state.log_history and state.log_history[-1].get("step") == state.global_step:
+            state.log_history[-1].update(found)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Close the windows."""
+        self.steps.end()
