@@ -170,6 +170,8 @@ def peer(tool: str, library: str) -> None:
                 tracker.start()
                 time.sleep(seconds)
                 tracker.stop()
+                if not tracker.final_emissions_data.gpu_count:
+                    raise RuntimeError("it found no GPU")
                 return float(tracker.final_emissions_data.gpu_energy) * 3.6e6
 
     except ImportError:
@@ -193,6 +195,11 @@ def peer(tool: str, library: str) -> None:
 
 def peers(python: str, library: Path, environment: dict[str, str]) -> list[dict[str, object]]:
     """Each tool on the same device, one after the other."""
+    # codecarbon looks for NVIDIA devices by running nvidia-smi before it loads NVML.
+    stub = library.parent / "nvidia-smi"
+    stub.write_text("#!/bin/sh\necho simulated\n")
+    stub.chmod(0o755)
+    environment = {**environment, "PATH": f"{library.parent}{os.pathsep}{environment['PATH']}"}
     rows = []
     for tool in TOOLS:
         command = [sys.executable if tool == "wattline" else python, __file__, "--peer", tool, str(library)]

@@ -708,9 +708,11 @@ def _stated(key: str, value: float) -> str:
 # --- 4 and 5 ------------------------------------------------------------------------------------
 
 
-def fit_b200(folder: Path, sheet: Sheet, near: list[Miss]) -> tuple[Sheet, dict[str, float], float]:
+def fit_b200(
+    folder: Path, sheet: Sheet, near: list[Miss], spreads: dict[str, tuple[float, ...]]
+) -> tuple[Sheet, dict[str, float], float, dict[str, tuple[float, float]]]:
     """Calibrate the B200 on its rows, print five-fold errors; return it, how far the meter is trusted there,
-    and how much wider intervals are without those rows."""
+    how much wider intervals are without those rows, and with them, by kind."""
     sheet = sheet.with_(START_B200, source="estimate from the datasheet")
     rows = join([read(folder / f"b200_sxm_{op}_calibration.csv.gz") for op in ("gemm", "generation_attention")])
     n = len(rows["latency"])
@@ -738,13 +740,16 @@ def fit_b200(folder: Path, sheet: Sheet, near: list[Miss]) -> tuple[Sheet, dict[
         fitted, _ = calibrate(sheet, part(fold != f))
         trusts = fit_trust(part(fold != f), fitted)
         time[fold == f], energy[fold == f] = predicted_with(part(fold == f), fitted, trusts)
-    show("B200, five-fold over its rows", told(time, energy))
+    folds = told(time, energy)
+    show("B200, five-fold over its rows", folds)
+    wide = {k: (v[2] / round(spreads[k][2], 3), v[3] / round(spreads[k][3], 3)) for k, v in cover(folds).items()}
+    wide["other"] = (max(v[0] for v in wide.values()), max(v[1] for v in wide.values()))
     fitted, change = calibrate(sheet, rows, source="B200 kernel rows")
     for name, (before, after) in change.changes.items():
         print(f"  {name}: {before:.4g} -> {after:.4g}")
     trusts = fit_trust(rows, fitted)
     print(f"  trust in the H200 campaign's meter: {trusts}")
-    return fitted, trusts, unmeasured
+    return fitted, trusts, unmeasured, wide
 
 
 def predicted_with(rows: dict, sheet: Sheet, trusts: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -930,7 +935,7 @@ def main() -> None:
     print(f"{clock.perf_counter() - begun:.0f} s")
 
     nets, forests = fitted_on(sets, chip, steps, [np.ones_like(h) for h in held])
-    b200, trusts, unmeasured = fit_b200(folder, load("chip", CHIPS / "b200-sxm.toml"), near)
+    b200, trusts, unmeasured, wide = fit_b200(folder, load("chip", CHIPS / "b200-sxm.toml"), near, spreads)
     print(f"\nintervals widen by {outside:.2f} outside the fitted range, by {unmeasured:.2f} on a chip not measured")
     print("\nvoltage and energy over clock:")
     fit_voltage(args.reference / "pipeline")
@@ -940,8 +945,13 @@ def main() -> None:
     }
     if args.write:
         inline = ", ".join(f"{op} = {t}" for op, t in trusts.items())
-        other = {("spread", "outside"): f"{outside:.2f}", ("spread", "unmeasured"): f"{unmeasured:.2f}",
-                 ("harness.meter", "b200-sxm"): f"{{ {inline} }}"}  # fmt: skip
+        factors = ", ".join(f"{k} = [{t:.2f}, {e:.2f}]" for k, (t, e) in wide.items())
+        other = {
+            ("spread", "outside"): f"{outside:.2f}",
+            ("spread", "unmeasured"): f"{unmeasured:.2f}",
+            ("spread.chip", "b200-sxm"): f"{{ {factors} }}",
+            ("harness.meter", "b200-sxm"): f"{{ {inline} }}",
+        }
         rewrite(DATA / "calibration.toml", chip, moe, spreads, other)
         save(nets, DATA / "residual.npz")
         save_forests(forests, DATA / "meter.npz")

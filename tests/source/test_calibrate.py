@@ -142,3 +142,15 @@ def test_unknown_routing_is_refused() -> None:
     """A routing law that is not known lists those that are."""
     with pytest.raises(InputError, match="balanced, uniform"):
         route("zipf", 1, 1, 8, 1)
+
+
+def test_few_rows_widen_intervals_and_none_widen_them_more() -> None:
+    """The B200, fitted to 300 rows, is less sure than the H200, and a chip without rows less than either."""
+
+    def widths(name: str) -> tuple[float, float]:
+        guess = predict_rows(table(), chip(name))
+        return float(guess.time_ninety[0]), float(guess.energy_ninety[0])
+
+    h200, b200 = widths("h200-sxm"), widths("b200-sxm")
+    assert h200 < b200
+    assert h200[1] < b200[1] < widths("h100-sxm")[1]

@@ -493,12 +493,13 @@ def imbalance(network: Network, time: Ints, flow: Ints, price: int) -> float:
 
 
 @compiled
-def balance(network: Network, time: Ints, flow: Ints, price: int) -> int:
+def balance(network: Network, time: Ints, flow: Ints, price: int, limit: int) -> int:
     """Turn any guess of times and flows into a state that is optimal for `price`, in place.
 
     The guess is first made complementary: no arc too short, every flow admitted by its duration. What then enters an
     event without leaving it goes to the nearest events that lack flow, by shortest residual paths, which keeps it so.
-    A good guess makes all of them short. Returns how many paths it took, -1 if no flow of `price` exists.
+    A good guess makes all of them short. Returns how many events it visited, -1 if that came to exceed
+    `limit`: then the guess was too bad to be worth it, and the state is of no use.
     """
     tail, head, first, last, pointer, arc, other, place, length, flow_at, _, _ = network
     events = len(time)
@@ -520,10 +521,9 @@ def balance(network: Network, time: Ints, flow: Ints, price: int) -> int:
     touched = np.empty(events, np.uint32)
     keys = np.empty(2 * arcs + 1, np.int64)
     values = np.empty(2 * arcs + 1, np.uint32)
-    paths = 0
+    visited = 0
     for begin in range(events):
         while excess[begin] > 0:
-            paths += 1
             distance[begin] = 0
             touched[0] = begin
             seen = 1
@@ -533,8 +533,9 @@ def balance(network: Network, time: Ints, flow: Ints, price: int) -> int:
             u = np.uint64(begin)
             step: Any = np.int64(0)
             while True:
-                if waiting == 0:
+                if waiting == 0 or visited > limit:
                     return -1
+                visited += 1
                 step = keys[0]
                 u = np.uint64(values[0])
                 _pop(keys, values, waiting)
@@ -593,4 +594,4 @@ def balance(network: Network, time: Ints, flow: Ints, price: int) -> int:
                     time[w] += step - distance[w]
                     settled[w] = False
                 distance[w] = INFINITE
-    return paths
+    return visited

@@ -14,6 +14,7 @@ from .graph import Ints, Network, State
 
 
 CUTS = tuple(x / 20 for x in range(4, 17))
+EFFORT = 30  # visits per event; solving anew takes thousands
 
 
 class Rows:
@@ -93,15 +94,25 @@ def guess(state: State, short: Rows, long: Rows, further: int, period: int, cut:
     return State(time, flow, state.price)
 
 
-def unfold(state: State, short: Rows, next_one: Rows, long: Rows, further: int, period: int) -> State:
-    """Return an optimum of the long graph at the state's price.
+def best_cut(state: State, short: Rows, next_one: Rows, period: int) -> tuple[float, float]:
+    """Return the cut where one copy, tried on the graph with one more repetition, fits best, and its misfit in ticks.
 
-    The copies are inserted where one of them, tried on the graph with one more repetition, fits best.
+    A misfit of 0 means that the state repeats: with any number of copies it is an optimum.
     """
     misfit = []
     for cut in CUTS:
         trial = guess(state, short, next_one, 1, period, cut)
         misfit.append(_flow.imbalance(next_one.network.arrays, trial.time, trial.flow, trial.price))
-    found = guess(state, short, long, further, period, CUTS[int(np.argmin(misfit))])
-    _flow.balance(long.network.arrays, found.time, found.flow, found.price)
-    return found
+    best = int(np.argmin(misfit))
+    return CUTS[best], misfit[best]
+
+
+def unfold(
+    state: State, short: Rows, next_one: Rows, long: Rows, further: int, period: int, effort: int = EFFORT
+) -> State | None:
+    """Return an optimum of the long graph at the state's price; None if it takes more than `effort` visits per event."""
+    cut, _ = best_cut(state, short, next_one, period)
+    found = guess(state, short, long, further, period, cut)
+    limit = effort * long.network.grain
+    work = _flow.balance(long.network.arrays, found.time, found.flow, found.price, limit)
+    return found if work >= 0 else None

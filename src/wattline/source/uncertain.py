@@ -2,12 +2,14 @@
 
 Spreads come from ``data/calibration.toml``: for each kind of operator the 68 % quantile of the
 absolute relative error on held-out shapes, which for a Gaussian is one standard deviation. They are
-widened for shapes outside the fitted range and for chips without measurements.
+widened for shapes outside the fitted range, for chips without measurements, and for those fitted to a
+handful of rows, by factors measured on rows held out likewise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +33,11 @@ def spread_per_operator(chip: Silicon, works: Sequence[Work]) -> tuple[Array, ND
     Errors of one source are common to its operators, so those of a sum average rather than cancel.
     """
     table = calibration()["spread"]
-    known = chip.name in table["measured"]
     rows, flags = [], []
     for w in works:
         count = max(np.shape(a)[0] if np.ndim(a) else 1 for a in (w.core, w.dram, w.link, w.fixed))
         outside = np.broadcast_to(np.asarray(w.outside, bool), (count, 1))[:, 0]
-        inner, outer = _widen(table, "kind", w.net, False, known), _widen(table, "kind", w.net, True, known)
+        inner, outer = _widen(table, "kind", w.net, False, chip.name), _widen(table, "kind", w.net, True, chip.name)
         rows.append(np.where(outside[:, None], outer, inner))
         flags.append(outside)
     if not rows:
@@ -48,12 +49,15 @@ def spread_of(chip: Silicon, net: str, outside: bool) -> tuple[float, float, flo
     """Return relative standard deviations of time and energy for one kind of operator, then the
     half-widths of the 90 % intervals of their logarithms (split conformal)."""
     table = calibration()["spread"]
-    known = chip.name in table["measured"]
-    return *_widen(table, "kind", net, outside, known), *_widen(table, "ninety", net, outside, known)
+    return *_widen(table, "kind", net, outside, chip.name), *_widen(table, "ninety", net, outside, chip.name)
 
 
-def _widen(table: dict[str, object], which: str, net: str, outside: bool, known: bool) -> tuple[float, float]:
-    kinds: dict[str, list[float]] = table[which]  # type: ignore[assignment]
+def _widen(table: dict[str, Any], which: str, net: str, outside: bool, chip: str) -> tuple[float, float]:
+    kinds: dict[str, list[float]] = table[which]
     time, energy = kinds.get(net, kinds["other"])
-    factor = (float(table["outside"]) if outside else 1.0) * (1.0 if known else float(table["unmeasured"]))  # type: ignore[arg-type]
-    return time * factor, energy * factor
+    few: dict[str, list[float]] = table["chip"].get(chip, {})
+    if chip not in table["measured"]:
+        few = {"other": [table["unmeasured"]] * 2}
+    on_time, on_energy = few.get(net, few.get("other", [1.0, 1.0]))
+    factor = table["outside"] if outside else 1.0
+    return time * factor * on_time, energy * factor * on_energy
