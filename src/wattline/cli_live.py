@@ -6,6 +6,7 @@ imported when a command runs.
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -25,7 +26,11 @@ def register(app: App) -> None:
 
 def run(
     *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    json: Annotated[str | None, Parameter(help="Write the answer to this file; - is stdout, after the command's.")] = None,
+    json: Annotated[
+        str | None, Parameter(help="Write the answer to this file; - is stdout, after the command's.")
+    ] = None,
+    keep: Annotated[bool, Parameter(show_default=False, help="Keep the run in the store.")] = False,
+    store: Place = None,
 ) -> int:
     """Run a command, measure its energy with all children, pass its exit code through.
 
@@ -33,7 +38,15 @@ def run(
     """
     from .cli_measure import run_command
 
-    return run_command(command, json)
+    if not (keep or store) or not command:
+        return run_command(command, json)
+    from .record import Recorder
+
+    recorder = Recorder(store=store, command=command).start()
+    code = run_command(command, json)
+    reason = recorder.close(code)
+    print(f"wattline: {reason or f'kept as run {recorder.run}'}", file=sys.stderr)
+    return code
 
 
 def doctor(*, json: Json = False) -> int:
@@ -78,7 +91,9 @@ def metrics(
 
 
 @runs.command(name="list")
-def runs_list(*, limit: Annotated[int, Parameter(help="Most runs shown.")] = 20, store: Place = None, json: Json = False) -> int:
+def runs_list(
+    *, limit: Annotated[int, Parameter(help="Most runs shown.")] = 20, store: Place = None, json: Json = False
+) -> int:
     """List the latest runs, the newest first.
 
     Example: wattline runs list

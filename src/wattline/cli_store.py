@@ -22,7 +22,7 @@ def runs_list(store: str | None = None, limit: int = 20, json: bool = False) -> 
     if json:
         _json({"store": kept.url, "runs": rows})
     elif not rows:
-        print(f"no runs in {kept.url}; `wattline run --store` keeps one")
+        print(f"no runs in {kept.url}; `wattline run --keep -- CMD` keeps one")
     else:
         _table(("run", "name", "state", "began", "time", "energy"), [_brief(row) for row in rows])
     return 0

@@ -368,8 +368,10 @@ class Store:
         source = _tables()[table]
         query = source.select().filter_by(run=run).order_by(*(source.c[name] for name in order))
         with self._reading() as connection:
-            for row in connection.execution_options(yield_per=4096).execute(query).mappings():
-                yield {key: value for key, value in row.items() if key not in ("run", "id")}
+            # Closed by name: a reader that stops half way must not leave a cursor behind.
+            with connection.execution_options(yield_per=4096).execute(query) as found:
+                for row in found.mappings():
+                    yield {key: value for key, value in row.items() if key not in ("run", "id")}
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
