@@ -41,6 +41,8 @@ COMMIT_SECONDS: Final = 1.0
 LOST_SECONDS: Final = 15.0
 # Rows kept in memory while the database cannot be written; the oldest samples go first.
 MOST_ROWS: Final = 100_000
+MOST_SECONDS: Final = 30.0
+_BATCH: Final = 1000
 
 SAMPLE_KEYS: Final = (
     "time_unix_s",
@@ -166,7 +168,7 @@ class Store:
     def exists(self) -> bool:
         """Whether there is a database to read; a file is looked for, a server is taken for granted."""
         file = self._url.removeprefix("sqlite:///")
-        return file == self._url or file in ("", ":memory:") or Path(file.partition("?")[0]).expanduser().exists()
+        return file == self._url or Path(file.partition("?")[0]).expanduser().exists()
 
     def open(self) -> sa.Engine:
         """Connect, make or upgrade the tables, and return the engine; done once."""
@@ -185,14 +187,17 @@ class Store:
             kind = url.get_backend_name()
         if kind not in ("sqlite", "postgresql"):
             raise InputError(f"a store is kept in SQLite or PostgreSQL, got {kind!r}")
+        if kind == "sqlite" and url.database in (None, "", ":memory:"):
+            raise InputError("a store in SQLite is a file; give its path, such as sqlite:///runs.db")
         with _reasons(self.url):
-            if kind == "sqlite" and url.database and url.database != ":memory:":
+            if kind == "sqlite" and url.database:
                 Path(url.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
                 url = url.set(database=str(Path(url.database).expanduser()))
             try:
                 # A file is opened by several threads and processes; a writer waits for another up to 5 s.
                 arguments = {"timeout": 5.0} if kind == "sqlite" else {"connect_timeout": 5}
-                engine = sa.create_engine(url, connect_args=arguments)
+                # A connection lives as long as one use: nothing is held open across a second, a fork or a failure.
+                engine = sa.create_engine(url, connect_args=arguments, poolclass=sa.pool.NullPool)
             except ImportError:
                 raise MissingExtraError("PostgreSQL needs psycopg; pip install 'wattline[postgres]'") from None
             if kind == "sqlite":
@@ -229,13 +234,6 @@ class Store:
                     for statement in UPGRADES[step - 1]:
                         connection.execute(sa.text(statement))
                     connection.execute(tables["meta"].insert().values(version=step + 1))
-
-    def close(self) -> None:
-        """Let go of every connection; the next use opens them again."""
-        with self._lock:
-            if self._engine is not None:
-                self._engine.dispose()
-                self._engine = None
 
     # ---- in ----
 
@@ -367,11 +365,10 @@ class Store:
     def _rows(self, table: str, run: str, *order: str) -> Iterator[Row]:
         source = _tables()[table]
         query = source.select().filter_by(run=run).order_by(*(source.c[name] for name in order))
-        with self._reading() as connection:
-            # Closed by name: a reader that stops half way must not leave a cursor behind.
-            with connection.execution_options(yield_per=4096).execute(query) as found:
-                for row in found.mappings():
-                    yield {key: value for key, value in row.items() if key not in ("run", "id")}
+        # The result is closed by name: a reader that stops half way must not leave a cursor behind.
+        with self._reading() as connection, connection.execution_options(yield_per=4096).execute(query) as found:
+            for row in found.mappings():
+                yield {key: value for key, value in row.items() if key not in ("run", "id")}
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
@@ -392,7 +389,7 @@ class Store:
 class Writer:
     """What a measured program holds: rows go in at once and are committed every second by a thread.
 
-    **Never raises, never waits.** A store that cannot be opened or written is tried again each second; meanwhile
+    **Never raises, never waits.** A store that cannot be opened or written is tried again, less and less often; meanwhile
     up to `MOST_ROWS` rows wait in memory. `reason` says what is wrong now, `lost` how many rows were given up.
     """
 
@@ -436,22 +433,26 @@ class Writer:
                 over = max(0, len(held) - MOST_ROWS)
                 del held[:over]
                 self.lost += over
-            try:
-                if not self._begun:
-                    self.store.begin(run=self.run, **self._begin)
-                    self._begun = True
-                self.store.add(self.run, seen_unix_s=time.time(), **self._held)
-                self.reason = ""
-            except InputError as error:
-                # Rows that no store can take are not tried again.
-                self.reason = str(error)
-                self.lost += sum(map(len, self._held.values()))
-            except Exception as error:
-                self.reason = str(error) or type(error).__name__
-                return False
-            for held in self._held.values():
-                held.clear()
-            return True
+            while True:
+                # A few rows at a time, so that trying a store that is broken costs little.
+                batch = {kind: held[:_BATCH] for kind, held in self._held.items()}
+                try:
+                    if not self._begun:
+                        self.store.begin(run=self.run, **self._begin)
+                        self._begun = True
+                    self.store.add(self.run, seen_unix_s=time.time(), **batch)
+                    self.reason = ""
+                except InputError as error:
+                    # Rows that no store can take are not tried again.
+                    self.reason = str(error)
+                    self.lost += sum(map(len, batch.values()))
+                except Exception as error:
+                    self.reason = str(error) or type(error).__name__
+                    return False
+                for held in self._held.values():
+                    del held[:_BATCH]
+                if not any(self._held.values()):
+                    return True
 
     def close(
         self, measurement: Mapping[str, Any] | None = None, exit_code: int | None = None, notes: Iterable[str] = ()
@@ -472,14 +473,14 @@ class Writer:
                     self.store.end(self.run, measurement=measurement, exit_code=exit_code, notes=[*notes, *lost])
             except Exception as error:
                 self.reason = str(error)
-            with contextlib.suppress(Exception):
-                self.store.close()
         return self.reason
 
     def _loop(self) -> None:
+        wait = self.seconds
         while not self._closing:
-            self.commit()
-            self._wake.wait(self.seconds)
+            # A store that fails is asked less and less often, every half minute in the end.
+            wait = self.seconds if self.commit() else min(2 * wait, MOST_SECONDS)
+            self._wake.wait(wait)
 
 
 def new_id(start_unix_s: float) -> str:

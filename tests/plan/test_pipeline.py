@@ -151,7 +151,9 @@ def test_plans_are_within_half_a_percent_of_the_integer_optimum(slowdown: float)
 
 def test_many_clocks_bring_plans_to_a_tenth_of_a_percent() -> None:
     """With a clock every 15 MHz the mean gap over the frontier is below 0.2 % and the largest below 0.5 %."""
-    fine = plan_pipeline(PipelineJob(profile(clocks=tuple(range(800, 1401, 15)), noise=0.002), 4, 12, waiting_power=WAITING))
+    fine = plan_pipeline(
+        PipelineJob(profile(clocks=tuple(range(800, 1401, 15)), noise=0.002), 4, 12, waiting_power=WAITING)
+    )
     found = gaps(fine.realized(9))
     assert found["mean"] < 0.002
     assert found["max"] < 0.005

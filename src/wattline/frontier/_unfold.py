@@ -12,7 +12,6 @@ import numpy as np
 from . import _flow
 from .graph import Ints, Network, State
 
-
 CUTS = tuple(x / 20 for x in range(4, 17))
 EFFORT = 30  # visits per event; solving anew takes thousands
 
@@ -25,7 +24,7 @@ class Rows:
         nodes, edges = network.dag.nodes, network.dag.edges
         tail, head = (x.astype(np.int64) for x in network.arrays[:2])
         n = len(nodes)
-        self.count = np.bincount(nodes, minlength=len(network.hulls))
+        self.count: Ints = np.bincount(nodes, minlength=len(network.hulls))
         self.first = np.r_[0, np.cumsum(self.count)]
         self.sorted = np.lexsort((np.arange(n), tail[:n], nodes))
         self.place = np.empty(n, np.int64)
@@ -37,7 +36,8 @@ class Rows:
 
     def node(self, kind: Ints, place: Ints) -> Ints:
         """Return the node of each class and place; the nearest there is beyond the ends."""
-        return self.sorted[self.first[kind] + np.clip(place, 0, self.count[kind] - 1)]
+        node: Ints = self.sorted[self.first[kind] + np.clip(place, 0, self.count[kind] - 1)]
+        return node
 
     def edge_flow(self, flow: Ints, tail: Ints, head: Ints) -> tuple[Ints, Ints]:
         """Return the flow of each edge (tail, head), and whether there is one."""
@@ -110,7 +110,7 @@ def best_cut(state: State, short: Rows, next_one: Rows, period: int) -> tuple[fl
 def unfold(
     state: State, short: Rows, next_one: Rows, long: Rows, further: int, period: int, effort: int = EFFORT
 ) -> State | None:
-    """Return an optimum of the long graph at the state's price; None if it takes more than `effort` visits per event."""
+    """Return an optimum of the long graph at the state's price; None beyond `effort` visits per event."""
     cut, _ = best_cut(state, short, next_one, period)
     found = guess(state, short, long, further, period, cut)
     limit = effort * long.network.grain

@@ -175,12 +175,16 @@ class State(NamedTuple):
 
 
 class Network:
-    """The scaled network of a DAG; `scale` takes the ticks of another, so that states can be compared and moved."""
+    """The scaled network of a DAG.
+
+    `scale` is another one of the same hulls, whose ticks are taken, so that states can be compared and moved.
+    """
 
     def __init__(self, dag: Dag, hulls: Sequence[Hull], scale: Network | None = None) -> None:
         from wattline.frontier import _flow
 
-        self.dag, self.hulls = dag, _checked(hulls, dag)
+        self.dag = dag
+        self.hulls: list[tuple[Floats, Floats]] = scale.hulls if scale else _checked(hulls, dag)
         tail, head, kind, events, source, target = _flow.contract(dag.nodes, dag.edges)
         pointer, arc, other, place = _flow.incidence(events, tail, head)
         order, _ = _flow.topological_order(events, np.stack((tail, head), axis=1))
@@ -265,13 +269,13 @@ class Network:
         n = len(self.dag.nodes)
         start = event[self.arrays[0][:n]] * self.tick
         end = event[self.arrays[1][:n]] * self.tick
-        duration = np.empty(n)
+        duration: Floats = np.empty(n)
         energy = 0.0
         for c, (t, e) in enumerate(self.hulls):
             mine = self.dag.nodes == c
             duration[mine] = np.clip((end - start)[mine], t[0], t[-1])
             energy += float(np.interp(duration[mine], t, e).sum())
-        return Schedule(start, end, duration, flow[:n] * self.watt, energy)
+        return Schedule(start, end, duration, np.multiply(flow[:n], self.watt), energy)
 
     def curve(self, done: Ints, price: Ints, energy: float) -> tuple[Floats, Floats, Floats]:
         """Return times, energies and prices, times ascending, from breakpoints in ticks and the first one's energy."""
@@ -282,7 +286,8 @@ class Network:
         done, joules, price = done[apart], joules[apart], price[apart]
         apart = np.r_[True, np.diff(price) > self.grain]
         watts = np.r_[price[apart][:-1] * self.watt, np.inf]
-        return (done[apart] * self.tick)[::-1].copy(), joules[apart][::-1].copy(), watts[::-1].copy()
+        seconds = np.multiply(done[apart], self.tick, dtype=float)
+        return seconds[::-1].copy(), joules[apart][::-1].copy(), watts[::-1].copy()
 
 
 class _Solved:

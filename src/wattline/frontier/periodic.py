@@ -34,6 +34,8 @@ from wattline.frontier.graph import (
 
 AGREEMENT = 1e-9  # relative, of prices, times and energies with their prediction
 STRIDE = 1.15  # prices of one stretch: the work lost when the short graphs turn out to be too short
+FEW = 50  # breakpoints: after a stretch with fewer the next one is longer
+GROWTH = 4, 3  # of short graphs that turn out to be too short
 WORTH = 3  # times `base`: as many repetitions or fewer are solved directly
 
 
@@ -68,7 +70,8 @@ def solve_family(
     while count > WORTH * base:
         whole = whole or Network(make_dag(count), hulls)
         climb = _Climb(make_dag, count, hulls, whole, base)
-        if climb.reach(whole.price(waiting_power if start_price is None else start_price)) and climb.is_proved():
+        climb.reach(whole.price(waiting_power if start_price is None else start_price))
+        if climb.is_proved():
             time, energy, price = climb.curve()
             schedule = _Unfolded(climb)
             return GraphFrontier(time, energy, price, waiting_power, perf_counter() - began, "affine", schedule)
@@ -112,22 +115,25 @@ class _Stretch:
         joules = [m.network.read(s.time, s.flow).energy for m, s in zip(self.members, self.states, strict=True)]
         return joules[0] + (count - self.members[0].repetitions) * (joules[-1] - joules[0])
 
-    def unfolded(self, state: State, period: int, member: _Member) -> State:
-        """Return the optimum of another member at a state of the first one."""
+    def carried(self, member: _Member) -> State | None:
+        """Return the optimum of another member where the stretch begins; None if that takes too long."""
+        one, two = (m.network.completion(s.time) for m, s in zip(self.members, self.states, strict=True))
+        return self.unfolded(self.states[0], two - one, member)
+
+    def unfolded(self, state: State, period: int, member: _Member) -> State | None:
+        """Return the optimum of another member at a state of the first one; None if that takes too long."""
         from wattline.frontier._unfold import unfold
 
         one, two = self.members
         further = member.repetitions - one.repetitions
         return unfold(state, one.rows, two.rows, member.rows, further, period)
 
-    def carried(self, member: _Member) -> State | None:
-        """Return the optimum of another member where the stretch begins; None if it is not the predicted one."""
-        one, two = (m.network.completion(s.time) for m, s in zip(self.members, self.states, strict=True))
-        state = self.unfolded(self.states[0], two - one, member)
+    def foretells(self, member: _Member, state: State) -> bool:
+        """Tell whether an optimum of another member has the completion and energy predicted for it."""
         late = member.network.completion(state.time) - self.start(member.repetitions)
         energy = member.network.read(state.time, state.flow).energy
         alike = np.isclose(energy, self.energy(member.repetitions), rtol=AGREEMENT, atol=0)
-        return state if abs(late) <= member.network.grain and alike else None
+        return abs(late) <= member.network.grain and bool(alike)
 
 
 class _Climb:
@@ -149,8 +155,8 @@ class _Climb:
             for k in (repetitions, repetitions + 1)
         )
 
-    def reach(self, begin: int) -> bool:
-        """Climb from price 0 to the fastest completion, keeping what is beyond `begin`; False if a carry failed."""
+    def reach(self, begin: int) -> None:
+        """Climb from price 0 to the fastest completion, keeping what is beyond the price `begin`."""
         states = tuple(m.network.slowest for m in self.members)
         ceiling = begin or FOREVER >> 22
         with ThreadPoolExecutor(2) as pool:  # the kernels release the interpreter lock
@@ -158,23 +164,28 @@ class _Climb:
                 reached = list(pool.map(lambda m, s, c=ceiling: m.network.advance(s, ceiling=c), self.members, states))
                 stretch = self._stretch(states, reached)
                 if stretch is None:
-                    longer = self._pair(self.members[0].repetitions * 4 // 3 + 1)
-                    if states[0].price == 0:
-                        carried: list[State | None] = [m.network.slowest for m in longer]
-                    else:
-                        here = _Stretch(self.members, states, (), np.zeros(0, np.int64), False)
-                        carried = list(pool.map(here.carried, longer))
-                    self.members = longer
-                    states = tuple(s for s in carried if s is not None)
-                    if len(states) < len(longer):
-                        return False
+                    states = self._grow(states, pool)
+                    ceiling = int(states[0].price * STRIDE) or begin or FOREVER >> 22
                     continue
                 if states[0].price >= begin:
                     self.stretches.append(stretch)
                 if stretch.ends:
-                    return True
+                    return
                 states = tuple(state for state, *_ in reached)
-                ceiling = int(ceiling * (STRIDE if len(stretch.price) else 2))
+                ceiling = int(ceiling * STRIDE ** (1 if len(stretch.price) >= FEW else 3))
+
+    def _grow(self, states: tuple[State, ...], pool: ThreadPoolExecutor) -> tuple[State, ...]:
+        """Take longer graphs; return their states at the last price from which the short ones can be carried over."""
+        here = _Stretch(self.members, states, (), np.zeros(0, np.int64), False)
+        self.members = self._pair(self.members[0].repetitions * GROWTH[0] // GROWTH[1] + 1)
+        while here.states[0].price > 0:
+            carried = [s for s in pool.map(here.carried, self.members) if s is not None]
+            if len(carried) == len(self.members) and all(map(here.foretells, self.members, carried)):
+                return tuple(carried)
+            if not self.stretches:
+                break
+            here = self.stretches.pop()
+        return tuple(m.network.slowest for m in self.members)
 
     def _stretch(
         self, states: tuple[State, ...], reached: list[tuple[State, Ints, Ints, list[State]]]
@@ -200,14 +211,23 @@ class _Climb:
         return _Stretch(self.members, states, tuple(dones), prices[0], ends[0])
 
     def is_proved(self) -> bool:
-        """Tell whether optima of the whole graph are as predicted: where it begins, before each growth, at the end."""
+        """Tell whether optima of the whole graph are as predicted: the fastest, and one late on each pair of graphs."""
         network = self.whole.network
         if abs(network.completion(network.fastest()) - self.stretches[-1].completions(self.whole.repetitions)[-1]) > (
             network.grain
         ):
             return False
-        last = {s.members[0].repetitions: s for s in self.stretches if len(s.members) > 1}
-        return all(s.carried(self.whole) is not None for s in [self.stretches[0], *last.values()] if len(s.members) > 1)
+        for length in {s.members[0].repetitions for s in self.stretches if len(s.members) > 1}:
+            mine = [s for s in self.stretches if s.members[0].repetitions == length]
+            for stretch in reversed(mine):
+                state = stretch.carried(self.whole)
+                if state is not None:
+                    if not stretch.foretells(self.whole, state):
+                        return False
+                    break
+            else:
+                return False
+        return True
 
     def curve(self) -> tuple[Floats, Floats, Floats]:
         """Return times, energies and prices of the whole graph's breakpoints, times ascending."""
@@ -227,18 +247,25 @@ class _Unfolded:
 
     def __call__(self, time: float) -> Schedule:
         network, count = self.whole.network, self.whole.repetitions
-        starts = [s.start(count) for s in self.stretches]
-        done = min(int(np.rint(time / network.tick)), starts[0])
-        stretch = self.stretches[int(np.flatnonzero(np.array(starts) >= done)[-1])]
-        state = stretch.states[0]
-        if len(stretch.members) > 1:
-            # Short of the price at which the completion falls past the wanted one, it is that of the breakpoint.
-            ahead = stretch.completions(count) >= done
-            i = int(np.flatnonzero(ahead)[-1])
-            below = int(stretch.price[i - 1]) if i > 0 else state.price
-            above = int(stretch.price[i]) if i < len(stretch.price) else below
-            state, *_ = stretch.members[0].network.advance(state, ceiling=(below + above) // 2)
-            period = int(stretch.done[1][i] - stretch.done[0][i])
-            state = stretch.unfolded(state, period, self.whole)
+        starts = np.array([s.start(count) for s in self.stretches])
+        done = min(int(np.rint(time / network.tick)), int(starts[0]))
+        state = self._before(done, int(np.flatnonzero(starts >= done)[-1]))
         state, *_ = network.advance(state, FOREVER, done)
         return network.read(state.time, state.flow)
+
+    def _before(self, done: int, k: int) -> State:
+        """Return an optimum of the whole graph that completes at `done`, in stretch k, or somewhat later."""
+        stretch = self.stretches[k]
+        if len(stretch.members) == 1:
+            return stretch.states[0]
+        # Short of the price at which the completion falls past the wanted one, it is that of the breakpoint.
+        completions = stretch.completions(self.whole.repetitions)
+        i = int(np.flatnonzero(completions >= done)[-1])
+        below = int(stretch.price[i - 1]) if i > 0 else stretch.states[0].price
+        above = int(stretch.price[i]) if i < len(stretch.price) else below
+        state, *_ = stretch.members[0].network.advance(stretch.states[0], ceiling=(below + above) // 2)
+        found = stretch.unfolded(state, int(stretch.done[1][i] - stretch.done[0][i]), self.whole)
+        while found is None and k >= 0:
+            found = self.stretches[k].carried(self.whole)
+            k -= 1
+        return self.whole.network.slowest if found is None else found
