@@ -92,10 +92,10 @@ def test_tables_are_exported_as_csv(store: Store, tmp_path: Path) -> None:
     assert runs.export(store, tmp_path / "s.csv") == 8
     assert runs.export(store, tmp_path / "w.csv", "windows", ["20260101"]) == 3
     assert runs.export(store, tmp_path / "r.csv", "runs") == 3
-    rows = list(csv.DictReader((tmp_path / "w.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "w.csv").read_text().splitlines()))
     assert [row["energy_j"] for row in rows] == ["250.0", "250.0", ""]
     assert rows[0]["count_tokens"] == "100.0"
-    assert next(csv.DictReader((tmp_path / "r.csv").open()))["name"] == "base"
+    assert next(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))["name"] == "base"
 
 
 def test_parquet_holds_what_csv_holds(store: Store, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_parquet_holds_what_csv_holds(store: Store, tmp_path: Path) -> None:
         runs.export(store, tmp_path / "t.csv", table)
         runs.export(store, tmp_path / "t.parquet", table)
         found = pq.read_table(tmp_path / "t.parquet").to_pylist()
-        expected = list(csv.DictReader((tmp_path / "t.csv").open()))
+        expected = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
         assert [{k: "" if v is None else str(v) for k, v in row.items()} for row in found] == expected
 
 

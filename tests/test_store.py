@@ -297,8 +297,7 @@ def test_a_killed_program_loses_a_second_at_most(url: str) -> None:
     windows = store.windows(row["run"])
     # One second between commits, and what a commit itself takes.
     assert killed - samples[-1]["time_unix_s"] < 1.5
-    assert killed - max(w["start_unix_s"] + w["duration_s"] for w in windows) < 1.5 + 1.0
-    assert sum(w["counts"]["steps"] for w in windows) >= 5
+    assert killed - max(w["start_unix_s"] + w["duration_s"] for w in windows) < 1.5 + 0.2
 
 
 def test_an_unwritable_store_costs_the_program_nothing(tmp_path: Path) -> None:

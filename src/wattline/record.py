@@ -25,7 +25,7 @@ from typing import Any
 from .measure import window as windows
 from .measure.meter import this_host
 from .measure.monitor import Live, Monitor, default
-from .store import Row, Store, Writer
+from .store import COMMIT_SECONDS, Row, Store, Writer
 
 # Windows that may wait to be worked out, so that a program that opens very many does not fill the memory.
 MOST_WINDOWS = 100_000
@@ -109,10 +109,14 @@ class Recorder:
             self._closed.append(window)
 
     def _loop(self) -> None:
-        due = time.monotonic()
+        due = flushed = time.monotonic()
         while not self._stop.is_set():
             with contextlib.suppress(Exception):  # the next turn may do better, and the program must not notice
                 self._keep()
+            # Committed right after a sample, and no later than a second after the last: that is all a kill can take.
+            if time.monotonic() - flushed + self.interval > COMMIT_SECONDS:
+                self._writer.flush()
+                flushed = time.monotonic()
             due = max(due + self.interval, time.monotonic())
             self._stop.wait(max(0.0, due - time.monotonic()))
 

@@ -424,6 +424,11 @@ class Writer:
             return
         self._waiting[kind].extend(rows)
 
+    def flush(self) -> None:
+        """Have the thread commit now, and not wait for its second; a store that fails is left to its own pace."""
+        if not self.reason:
+            self._wake.set()
+
     def commit(self) -> bool:
         """Write what waits, now; False if it could not be, with the `reason`."""
         with self._committing:
@@ -481,6 +486,7 @@ class Writer:
             # A store that fails is asked less and less often, every half minute in the end.
             wait = self.seconds if self.commit() else min(2 * wait, MOST_SECONDS)
             self._wake.wait(wait)
+            self._wake.clear()
 
 
 def new_id(start_unix_s: float) -> str:

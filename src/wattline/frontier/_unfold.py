@@ -12,7 +12,7 @@ import numpy as np
 from . import _flow
 from .graph import Ints, Network, State
 
-CUTS = tuple(x / 20 for x in range(4, 17))
+CUTS = 0.5, 0.45, 0.4, 0.55, 0.6, 0.35, 0.65, 0.3, 0.7
 EFFORT = 30  # visits per event; solving anew takes thousands
 
 
@@ -94,25 +94,20 @@ def guess(state: State, short: Rows, long: Rows, further: int, period: int, cut:
     return State(time, flow, state.price)
 
 
-def best_cut(state: State, short: Rows, next_one: Rows, period: int) -> tuple[float, float]:
-    """Return the cut where one copy, tried on the graph with one more repetition, fits best, and its misfit in ticks.
-
-    A misfit of 0 means that the state repeats: with any number of copies it is an optimum.
-    """
-    misfit = []
+def best_cut(state: State, short: Rows, next_one: Rows, period: int) -> float:
+    """Return the cut where one copy, tried on the graph with one more repetition, fits best."""
+    best, least = CUTS[0], np.inf
     for cut in CUTS:
         trial = guess(state, short, next_one, 1, period, cut)
-        misfit.append(_flow.imbalance(next_one.network.arrays, trial.time, trial.flow, trial.price))
-    best = int(np.argmin(misfit))
-    return CUTS[best], misfit[best]
+        misfit = _flow.imbalance(next_one.network.arrays, trial.time, trial.flow, trial.price)
+        if misfit < least:
+            best, least = cut, misfit
+        if misfit == 0:  # the state repeats: with any number of copies it is an optimum
+            break
+    return best
 
 
-def unfold(
-    state: State, short: Rows, next_one: Rows, long: Rows, further: int, period: int, effort: int = EFFORT
-) -> State | None:
-    """Return an optimum of the long graph at the state's price; None beyond `effort` visits per event."""
-    cut, _ = best_cut(state, short, next_one, period)
-    found = guess(state, short, long, further, period, cut)
-    limit = effort * long.network.grain
-    work = _flow.balance(long.network.arrays, found.time, found.flow, found.price, limit)
+def settle(found: State, network: Network) -> State | None:
+    """Make a guess optimal in place and return it; None if that takes more than EFFORT."""
+    work = _flow.balance(network.arrays, found.time, found.flow, found.price, EFFORT * network.grain)
     return found if work >= 0 else None

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from time import perf_counter
 
 import numpy as np
@@ -115,18 +116,21 @@ class _Stretch:
         joules = [m.network.read(s.time, s.flow).energy for m, s in zip(self.members, self.states, strict=True)]
         return joules[0] + (count - self.members[0].repetitions) * (joules[-1] - joules[0])
 
-    def carried(self, member: _Member) -> State | None:
-        """Return the optimum of another member where the stretch begins; None if that takes too long."""
-        one, two = (m.network.completion(s.time) for m, s in zip(self.members, self.states, strict=True))
-        return self.unfolded(self.states[0], two - one, member)
-
-    def unfolded(self, state: State, period: int, member: _Member) -> State | None:
-        """Return the optimum of another member at a state of the first one; None if that takes too long."""
-        from wattline.frontier._unfold import unfold
+    @cached_property
+    def _cut(self) -> float:
+        from wattline.frontier._unfold import best_cut
 
         one, two = self.members
+        return best_cut(self.states[0], one.rows, two.rows, self.start(two.repetitions) - self.start(one.repetitions))
+
+    def carried(self, member: _Member) -> State | None:
+        """Return the optimum of another member where the stretch begins; None if that takes too long."""
+        from wattline.frontier._unfold import guess, settle
+
+        one, two = self.members
+        period = self.start(two.repetitions) - self.start(one.repetitions)
         further = member.repetitions - one.repetitions
-        return unfold(state, one.rows, two.rows, member.rows, further, period)
+        return settle(guess(self.states[0], one.rows, member.rows, further, period, self._cut), member.network)
 
     def foretells(self, member: _Member, state: State) -> bool:
         """Tell whether an optimum of another member has the completion and energy predicted for it."""
@@ -164,7 +168,7 @@ class _Climb:
                 reached = list(pool.map(lambda m, s, c=ceiling: m.network.advance(s, ceiling=c), self.members, states))
                 stretch = self._stretch(states, reached)
                 if stretch is None:
-                    states = self._grow(states, pool)
+                    states = self._grow(states)
                     ceiling = int(states[0].price * STRIDE) or begin or FOREVER >> 22
                     continue
                 if states[0].price >= begin:
@@ -174,12 +178,12 @@ class _Climb:
                 states = tuple(state for state, *_ in reached)
                 ceiling = int(ceiling * STRIDE ** (1 if len(stretch.price) >= FEW else 3))
 
-    def _grow(self, states: tuple[State, ...], pool: ThreadPoolExecutor) -> tuple[State, ...]:
+    def _grow(self, states: tuple[State, ...]) -> tuple[State, ...]:
         """Take longer graphs; return their states at the last price from which the short ones can be carried over."""
         here = _Stretch(self.members, states, (), np.zeros(0, np.int64), False)
         self.members = self._pair(self.members[0].repetitions * GROWTH[0] // GROWTH[1] + 1)
         while here.states[0].price > 0:
-            carried = [s for s in pool.map(here.carried, self.members) if s is not None]
+            carried = [s for s in map(here.carried, self.members) if s is not None]
             if len(carried) == len(self.members) and all(map(here.foretells, self.members, carried)):
                 return tuple(carried)
             if not self.stretches:
@@ -263,8 +267,10 @@ class _Unfolded:
         i = int(np.flatnonzero(completions >= done)[-1])
         below = int(stretch.price[i - 1]) if i > 0 else stretch.states[0].price
         above = int(stretch.price[i]) if i < len(stretch.price) else below
-        state, *_ = stretch.members[0].network.advance(stretch.states[0], ceiling=(below + above) // 2)
-        found = stretch.unfolded(state, int(stretch.done[1][i] - stretch.done[0][i]), self.whole)
+        middle = (below + above) // 2
+        pairs = zip(stretch.members, stretch.states, strict=True)
+        here = replace(stretch, states=tuple(m.network.advance(s, ceiling=middle)[0] for m, s in pairs))
+        found = here.carried(self.whole)
         while found is None and k >= 0:
             found = self.stretches[k].carried(self.whole)
             k -= 1
