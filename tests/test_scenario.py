@@ -180,3 +180,11 @@ def test_whole_numbers_are_whole(value: object) -> None:
     """No odd value of a whole-number key leads anywhere but to a sentence."""
     with pytest.raises(WattlineError):
         sc.parse(changed(TRAIN, train={"tensor": value}))
+
+
+def test_a_lower_voltage_saves_energy() -> None:
+    """Energies are stated at a fixed voltage, so another curve scales them at the clocks it moves."""
+    base = answer(TRAIN).baseline
+    lower = sc.solve(sc.parse(TRAIN).with_({"chip.voltage.max": "0.95 V"}), detail=False).baseline
+    assert lower.breakdown_j["chip.compute.bf16"] < 0.95 * base.breakdown_j["chip.compute.bf16"]
+    assert lower.energy_j < base.energy_j

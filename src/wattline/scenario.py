@@ -18,6 +18,7 @@ import numpy as np
 from . import schema
 from .errors import InputError, ScenarioError, WattlineError, nearest
 from .hardware import catalog as hardware
+from .hardware.chip import pinned
 from .hardware.cluster import Cluster
 from .hardware.facts import Sheet, keys, sheet
 from .plan.answer import Answer, Array, Goal, Rates
@@ -172,9 +173,9 @@ def _path(scenario: Scenario, text: str) -> Path:
 
 def cluster_of(scenario: Scenario) -> Cluster:
     """Return the chips, their nodes and the site, with all replaced facts in place."""
-    chip = _sheet(scenario, "chip", scenario["hardware.chip"])
+    chip = _changed(pinned(_sheet(scenario, "chip", scenario["hardware.chip"])), scenario.chip)
     stated = scenario.get("hardware.node")
-    node = _sheet(scenario, "node", stated) if stated else _changed(hardware.default_node(chip), scenario.node)
+    node = _changed(_sheet(scenario, "node", stated) if stated else hardware.default_node(chip), scenario.node)
     fits = int(node["chips"])
     used = scenario.get("hardware.chips_per_node") or fits
     if used > fits:
@@ -186,8 +187,7 @@ def cluster_of(scenario: Scenario) -> Cluster:
 
 def _sheet(scenario: Scenario, kind: str, name: str) -> Sheet:
     find = {"chip": hardware.chip, "node": hardware.node}[kind]
-    sheet = find(str(_path(scenario, name)) if name.endswith(".toml") else name)
-    return _changed(sheet, getattr(scenario, kind))
+    return find(str(_path(scenario, name)) if name.endswith(".toml") else name)
 
 
 def _changed(sheet: Sheet, changes: Mapping[str, Any]) -> Sheet:

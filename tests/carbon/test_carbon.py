@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -231,7 +232,7 @@ def test_a_long_span_is_asked_for_in_pieces() -> None:
         start, stop = (at(part.replace("%3A", ":")) for part in address.split("/")[-2:])
         halves = [start + 1800 * i for i in range(round((stop - start) / 1800))]
         iso = [datetime.fromtimestamp(h).astimezone().isoformat() for h in [*halves, stop]]
-        return {"data": [{"from": a, "to": b, "intensity": {"actual": 1}} for a, b in zip(iso, iso[1:], strict=False)]}
+        return {"data": [{"from": a, "to": b, "intensity": {"actual": 1}} for a, b in pairwise(iso)]}
 
     start = at("2026-01-01T00:00+00:00")
     series = UKCarbonIntensity(fetch=reply).series(start, start + 30 * 86400)

@@ -11,8 +11,9 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from wattline.errors import GoalError, InputError
-from wattline.frontier.graph import Dag, solve
-from wattline.frontier.periodic import solve_family
+from wattline.frontier._unfold import settle
+from wattline.frontier.graph import INFINITE, Dag, Network, State, solve
+from wattline.frontier.periodic import _Climb, _Stretch, solve_family
 from wattline.frontier.rounding import round_discrete, round_switch_once
 
 
@@ -297,6 +298,66 @@ def test_extends_a_family_exactly():
         assert far.energy_at(time) == pytest.approx(whole.energy_at(time), rel=1e-11)
     middle = float(whole.time.mean())
     assert makespan(make(120), far.durations(middle)) <= middle * (1 + 1e-12)
+
+
+def test_extends_from_price_zero():
+    """From the slowest time on, too, and the schedules are optima that keep their times."""
+    hulls = [lower_hull(*table) for table in noisy_profile(3, seed=11)]
+
+    def make(count):
+        return one_forward_one_backward(3, count)
+
+    far, whole = solve_family(make, 60, hulls, 240.0, 0.0, base=6), solve(make(60), hulls, 240.0, 0.0)
+    assert far.method == "affine"
+    assert far.time[[0, -1]] == pytest.approx(whole.time[[0, -1]], rel=1e-12)
+    for time in np.linspace(whole.time[0], whole.time[-1], 23):
+        assert far.energy_at(time) == pytest.approx(whole.energy_at(time), rel=1e-11)
+        plan = far.schedule(time)
+        assert plan.energy == pytest.approx(far.energy_at(time), rel=1e-11)
+        assert makespan(make(60), plan.duration) <= time * (1 + 1e-12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(graphs(), st.floats(0, 1), st.integers(0, 99))
+def test_warm_start_equals_cold_start(graph, where, seed):
+    """Whatever guess it starts from, a state is an optimum for its price, and the climb ends at the same point."""
+    dag, hulls = graph
+    network = Network(dag, hulls)
+    steepest = sum(np.max(-np.diff(e) / np.diff(t), initial=0.0) for t, e in (hulls[c] for c in dag.nodes))
+    price = network.price(where * steepest)
+    cold, *_ = network.advance(network.slowest, ceiling=price)
+    if network.completion(cold.time) == network.completion(network.fastest()):
+        return  # nothing is worth that much
+    random = np.random.default_rng(seed)
+    span = max(int(network.slowest.time.max()), 1)
+    time, flow = random.integers(0, span, len(cold.time)), random.integers(0, price + 1, len(cold.flow))
+    warm = settle(State(time, flow, price), network, patience=1 << 20)
+    assert warm is not None
+    plans = [network.read(state.time, state.flow) for state in (cold, warm)]
+    dones = [network.completion(state.time) * network.tick for state in (cold, warm)]
+    costs = [plan.energy + price * network.watt * done for plan, done in zip(plans, dones, strict=True)]
+    assert costs[1] == pytest.approx(costs[0], rel=1e-9, abs=1e-9)
+    _, after, prices, _ = network.advance(warm)
+    assert after[-1] == network.completion(network.fastest())
+    assert prices[-1] == INFINITE
+
+
+def test_a_wrong_prediction_is_noticed():
+    """Optima of the whole graph contradict what graphs too short foretell, and confirm what long ones do."""
+    hulls = [lower_hull(*table) for table in noisy_profile(4, seed=7)]
+
+    def make(count):
+        return one_forward_one_backward(4, count)
+
+    whole = Network(make(60), hulls)
+    told = []
+    for base in (4, 18):
+        climb = _Climb(make, 60, hulls, whole, base)
+        states = [m.network.advance(m.network.slowest, ceiling=whole.price(2500.0))[0] for m in climb.members]
+        stretch = _Stretch(climb.members, tuple(states), (), np.zeros(0, np.int64), False)
+        state = stretch.carried(climb.whole, 1000)
+        told.append(stretch.foretells(climb.whole, state))
+    assert told == [False, True]
 
 
 def test_guard_falls_back_when_growth_is_not_affine():

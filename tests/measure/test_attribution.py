@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wattline.errors import InputError
-from wattline.measure.attribution import Work, attribute, load, work
+from wattline.measure.attribution import Work, attribute, load, origin, work
 
 BASE = 1_700_000_000
 
@@ -51,14 +51,14 @@ def test_kernels_are_traced_back_to_operators_and_modules() -> None:
     assert (gemm.kernel, gemm.operator, gemm.modules) == ("gemm", "aten::addmm", ("Model_0", "Linear_0"))
     assert (norm.operator, norm.modules) == ("aten::layer_norm", ("Model_0", "LayerNorm_0"))
     assert (copy.operator, copy.modules) == ("(Memcpy HtoD)", ())
-    assert gemm.start == pytest.approx(BASE + 1e-3, abs=1e-6)
+    assert (gemm.start, origin(recorded())) == (pytest.approx(1e-3), BASE)
     assert len(work(recorded())) == 4
 
 
 def test_joules_follow_time_and_power() -> None:
     """600 us at 400 W, 200 us at 100 W, and the rest idle, as by hand."""
     times = [BASE + t for t in (0.0, 1e-3, 1.6e-3, 2e-3)]
-    answer = attribute(work(recorded(), device=0), times, [50.0, 400.0, 100.0], low=0.3, high=0.35)
+    answer = attribute(work(recorded(), device=0), times, [50.0, 400.0, 100.0], origin=BASE, low=0.3, high=0.35)
     by = {share.name: share for share in answer.operators}
     assert by["aten::addmm"].joules == pytest.approx(0.24, rel=1e-3)
     assert by["aten::layer_norm"].joules == pytest.approx(0.02, rel=1e-3)
@@ -128,7 +128,7 @@ def test_every_joule_goes_somewhere(pieces: list, watts: list[float], joules: fl
 
 def test_clocks_that_do_not_meet_are_said() -> None:
     """Power of another time leaves everything idle, with a note, and not an error."""
-    answer = attribute(work(recorded()), [0.0, 1.0], [100.0])
+    answer = attribute(work(recorded()), [0.0, 1.0], [100.0], origin=BASE)
     assert answer.idle.joules == 100.0
     assert any("one clock" in note for note in answer.notes)
 
@@ -171,7 +171,8 @@ def test_a_trace_of_torch_itself_is_understood(tmp_path: Path) -> None:
             model(x)
     stop = time.time()
     profile.export_chrome_trace(str(tmp_path / "t.json"))
-    answer = attribute(work(load(tmp_path / "t.json")), [start, stop], [100.0], joules=42.0)
+    trace = load(tmp_path / "t.json")
+    answer = attribute(work(trace), [start, stop], [100.0], origin=origin(trace), joules=42.0)
     names = {share.name for share in answer.modules}
     assert {"Sequential_0", "Sequential_0.Linear_0", "Sequential_0.ReLU_0"} <= names
     assert math.fsum(s.joules for s in (*answer.operators, answer.idle)) == pytest.approx(42.0)

@@ -164,16 +164,17 @@ def read(path: str | Path, *, kind: str = "") -> Series:
     if unit is None:
         raise InputError(f"{path}: the second column must be named by a unit such as g/kWh or USD/MWh, got {shown!r}")
     factor = _factor(shown, unit) or 1.0
-    times, values = [], []
+    times: list[float] = []
+    values: list[float] = []
     for number, row in enumerate(table[1:], 2):
+        if len(values) < len(times):
+            raise InputError(f"{path}, row {number - 1}: a value is missing; only the last row may have none")
         try:
             times.append(instant(row[0]))
             if len(row) > 1 and row[1].strip():
                 values.append(float(row[1]) * factor)
         except ValueError:
             raise InputError(f"{path}, row {number}: expected a time and a number, got {','.join(row)!r}") from None
-        if len(values) < len(times) - 1:
-            raise InputError(f"{path}, row {number - 1}: a value is missing; only the last row may have none")
     if len(times) < 2:
         raise InputError(f"{path}: a series needs two rows or more, so that the length of a step is known")
     if len(values) == len(times):

@@ -107,7 +107,7 @@ def best_cut(state: State, short: Rows, next_one: Rows, period: int) -> float:
     return best
 
 
-def settle(found: State, network: Network) -> State | None:
-    """Make a guess optimal in place and return it; None if that takes more than EFFORT."""
-    work = _flow.balance(network.arrays, found.time, found.flow, found.price, EFFORT * network.grain)
+def settle(found: State, network: Network, patience: int = 1) -> State | None:
+    """Make a guess optimal in place and return it; None if that takes more than `patience` times EFFORT."""
+    work = _flow.balance(network.arrays, found.time, found.flow, found.price, patience * EFFORT * network.grain)
     return found if work >= 0 else None

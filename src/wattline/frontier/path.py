@@ -19,27 +19,9 @@ def _starts(order: Ints, pointer: Ints, head: Ints, duration: Floats) -> Floats:
     return start
 
 
-@compiled
-def _rest(order: Ints, pointer: Ints, head: Ints, duration: Floats) -> Floats:
-    """Longest path from the end of every node to the end of all, seconds."""
-    rest = np.zeros(len(order))
-    for i in range(len(order) - 1, -1, -1):
-        v = order[i]
-        for k in range(pointer[v], pointer[v + 1]):
-            w = head[k]
-            if duration[w] + rest[w] > rest[v]:
-                rest[v] = duration[w] + rest[w]
-    return rest
-
-
 def _leaving(dag: Dag) -> tuple[Ints, Ints]:
     # A Dag keeps its edges sorted by their tail, so the edges that leave a node are one slice.
     return np.searchsorted(dag.edges[:, 0], np.arange(len(dag.nodes) + 1)), np.ascontiguousarray(dag.edges[:, 1])
-
-
-def end_times(dag: Dag, duration: Floats, time: float) -> Floats:
-    """Return when every node must end at the latest, (n,) seconds, for all to end by `time`."""
-    return time - _rest(dag.order, *_leaving(dag), np.ascontiguousarray(duration))
 
 
 def start_times(dag: Dag, duration: Floats) -> Floats:

@@ -2,8 +2,8 @@
 
 Once a pipeline has filled, each further microbatch adds the same time and the same energy at the same price of a
 second: the frontier is affine in the number of repetitions, and its breakpoints stay at the same prices. How many
-repetitions that takes depends on the price: with 1F1B one and a half per stage at the least total energy, three and a
-half at the fastest. So two short graphs, one repetition apart, climb the prices side by side for as long as their
+repetitions that takes depends on the price: with 1F1B two per stage up to about nine times the waiting power, three
+and a half at the fastest. So two short graphs, one repetition apart, climb the prices side by side for as long as their
 breakpoints agree; then both go on as longer graphs, from the state reached, unfolded. States of the whole graph,
 unfolded in the same way and proved optimal on the whole graph, guard the result.
 """
@@ -37,6 +37,7 @@ AGREEMENT = 1e-9  # relative, of prices, times and energies with their predictio
 STRIDE = 1.15  # prices of one stretch: the work lost when the short graphs turn out to be too short
 FEW = 50  # breakpoints: after a stretch with fewer the next one is longer
 GROWTH = 4, 3  # of short graphs that turn out to be too short
+PATIENCE = 30  # with the guards, before the whole graph is solved instead
 WORTH = 3  # times `base`: as many repetitions or fewer are solved directly
 
 
@@ -62,7 +63,7 @@ def solve_family(
     hulls, waiting_power, start_price
         As in `solve`.
     base : int
-        Repetitions to try first; one and a half per pipeline stage are usually enough to begin with.
+        Repetitions to begin with; two per pipeline stage are usually enough up to the last tenth of the prices.
     """
     if count < 1 or base < 1:
         raise InputError(f"count and base must be at least 1, but got count={count}, base={base}")
@@ -123,14 +124,15 @@ class _Stretch:
         one, two = self.members
         return best_cut(self.states[0], one.rows, two.rows, self.start(two.repetitions) - self.start(one.repetitions))
 
-    def carried(self, member: _Member) -> State | None:
+    def carried(self, member: _Member, patience: int = 1) -> State | None:
         """Return the optimum of another member where the stretch begins; None if that takes too long."""
         from wattline.frontier._unfold import guess, settle
 
         one, two = self.members
         period = self.start(two.repetitions) - self.start(one.repetitions)
         further = member.repetitions - one.repetitions
-        return settle(guess(self.states[0], one.rows, member.rows, further, period, self._cut), member.network)
+        found = guess(self.states[0], one.rows, member.rows, further, period, self._cut)
+        return settle(found, member.network, patience)
 
     def foretells(self, member: _Member, state: State) -> bool:
         """Tell whether an optimum of another member has the completion and energy predicted for it."""
@@ -221,10 +223,11 @@ class _Climb:
             network.grain
         ):
             return False
-        for length in {s.members[0].repetitions for s in self.stretches if len(s.members) > 1}:
+        for length in sorted({s.members[0].repetitions for s in self.stretches if len(s.members) > 1}):
             mine = [s for s in self.stretches if s.members[0].repetitions == length]
-            for stretch in reversed(mine):
-                state = stretch.carried(self.whole)
+            tries = ((s, patience) for patience in (1, PATIENCE) for s in reversed(mine))
+            for stretch, patience in tries:
+                state = stretch.carried(self.whole, patience)
                 if state is not None:
                     if not stretch.foretells(self.whole, state):
                         return False

@@ -67,8 +67,21 @@ def voltage(chip: Sheet, clock: ArrayLike) -> NDArray[np.float64]:
 
 
 def swing(chip: Sheet, clock: ArrayLike) -> NDArray[np.float64]:
-    """Return (V / V_ref)^2: what an energy stated at clock.reference is multiplied by at `clock`."""
-    return np.asarray((voltage(chip, clock) / voltage(chip, chip["clock.reference"])) ** 2)
+    """Return (V / V_ref)^2: what an energy stated at the reference voltage is multiplied by at `clock`."""
+    return np.asarray((voltage(chip, clock) / reference_voltage(chip)) ** 2)
+
+
+def reference_voltage(chip: Sheet) -> float:
+    """Return the core voltage (V) at which the sheet states its energies: voltage.reference, else the curve's."""
+    return chip.get("voltage.reference", float(voltage(chip, chip["clock.reference"])))
+
+
+def pinned(chip: Sheet) -> Sheet:
+    """Return the chip with its reference voltage stated, so that another voltage curve changes the energies.
+
+    Without it the reference would move with the curve, and a lower voltage would save nothing.
+    """
+    return chip.with_({"voltage.reference": reference_voltage(chip)}, "the chip's own curve at clock.reference")
 
 
 def runs_in(chip: Sheet, precision: str) -> str:

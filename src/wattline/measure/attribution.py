@@ -113,13 +113,19 @@ def load(path: str | Path) -> dict[str, Any]:
     return {"traceEvents": trace} if isinstance(trace, list) else trace
 
 
+def origin(trace: Mapping[str, Any]) -> float:
+    """The instant, in seconds since 1970, that a trace's times count from; 0 where they are since 1970 themselves.
+
+    Times are kept from there, because seconds since 1970 tell nothing shorter than 0.2 microseconds apart.
+    """
+    return float(trace.get("baseTimeNanoseconds", 0)) * 1e-9
+
+
 def work(trace: Mapping[str, Any], device: int | None = None) -> tuple[Work, ...]:
-    """What ran on a device (all of them if None), in the trace's time as seconds since 1970 where it says so."""
+    """What ran on a device (all of them if None), in seconds since the trace's `origin`."""
     events = trace.get("traceEvents")
     if not isinstance(events, list):
         raise InputError("a trace needs a list of traceEvents; write it with prof.export_chrome_trace")
-    # Newer traces count microseconds from a base in nanoseconds since 1970.
-    base = float(trace.get("baseTimeNanoseconds", 0)) * 1e-9
     spans = [e for e in events if isinstance(e, dict) and e.get("ph") == "X" and float(e.get("dur", 0)) > 0]
     stacks = _Stacks(spans)
     kernels: list[Mapping[str, Any]] = [e for e in spans if e.get("cat") in KERNELS]
@@ -142,11 +148,11 @@ def work(trace: Mapping[str, Any], device: int | None = None) -> tuple[Work, ...
             origin = launched.get(arguments.get("correlation")) or by_external.get(arguments.get("External id"))
             operator, modules = stacks.at(origin) if origin is not None else ("", ())
             name = str(event.get("name", "?"))
-            found.append(Work(*_seconds(event, base), name, operator or f"({name})", modules, len(found)))
+            found.append(Work(*_seconds(event), name, operator or f"({name})", modules, len(found)))
     else:
         for event, start, stop in stacks.own():
             operator, modules = stacks.at(event)
-            found.append(Work(base + start * 1e-6, base + stop * 1e-6, operator, operator, modules, id(event)))
+            found.append(Work(start * 1e-6, stop * 1e-6, operator, operator, modules, id(event)))
     return tuple(sorted(found, key=lambda w: (w.start, w.stop)))
 
 
@@ -155,6 +161,7 @@ def attribute(
     times: Sequence[float],
     watts: Sequence[float],
     *,
+    origin: float = 0.0,
     joules: float | None = None,
     low: float | None = None,
     high: float | None = None,
@@ -163,10 +170,11 @@ def attribute(
 ) -> Attribution:
     """Share the energy of a device over what ran on it.
 
-    times, watts : edges in s and the mean power between each two, covering the time of interest; both on the clock of
-        `done`. joules : what was measured over that time, to which the shares are scaled; the integral of power if
-        None. low, high : its 95 % interval. floor : W that the device draws whatever runs. most : W that it cannot
-        exceed; the most seen if None.
+    times, watts : edges in s and the mean power between each two, covering the time of interest.
+    origin : the instant on the clock of `times` that `done` counts from, which `origin` tells of a trace.
+    joules, low, high : what was measured over that time, to which the shares are scaled, and its 95 % interval; the
+        integral of power if None.
+    floor, most : W that the device draws whatever runs, and W that it cannot exceed; the most seen if None.
     """
     if len(times) != len(watts) + 1 or not watts:
         raise InputError(f"`times` must have one entry more than `watts`, got {len(times)} and {len(watts)}")
@@ -174,6 +182,7 @@ def attribute(
         raise InputError("the times of the power must increase")
     if any(not (math.isfinite(w) and w >= 0) for w in watts):
         raise InputError("power must be finite and >= 0")
+    times = [t - origin for t in times]
     integral = math.fsum(w * (b - a) for w, a, b in zip(watts, times, times[1:], strict=False))
     total = integral if joules is None else joules
     if not (math.isfinite(total) and total >= 0):
@@ -367,6 +376,6 @@ class _Stacks:
                     yield operators[-1], times[i], times[i + 1]
 
 
-def _seconds(event: Mapping[str, Any], base: float) -> tuple[float, float]:
-    start = base + float(event["ts"]) * 1e-6
+def _seconds(event: Mapping[str, Any]) -> tuple[float, float]:
+    start = float(event["ts"]) * 1e-6
     return start, start + float(event["dur"]) * 1e-6

@@ -286,21 +286,6 @@ def graph(plan: Schedule, *, transfers: bool = False) -> Graph:
     return Graph(columns[0], columns[1], columns[2], kinds, np.array(edges, np.int64).reshape(-1, 2), plan.devices)
 
 
-def fold(long: Graph, short: Graph) -> NDArray[np.int64]:
-    """Return which node of `short` plays the part of each node of `long`, the same schedule with more microbatches.
-
-    The first half of the short graph's microbatches are the long one's first, the second half its last,
-    and the one between stands for all in the steady state.
-    """
-    count, most = int(short.microbatch.max()) + 1, int(long.microbatch.max()) + 1
-    head = count // 2
-    m = long.microbatch
-    part = np.where(m < head, m, np.where(m >= most - (count - head), m - (most - count), head))
-    place = np.full((len(short.kinds), count), -1)
-    place[short.kind, short.microbatch] = np.arange(len(short.kind))
-    return place[long.kind, part]
-
-
 def _needs(plan: Schedule, task: Task) -> tuple[Task, ...]:
     """Return the tasks whose result `task` uses (those not in the schedule do not exist)."""
     chunk, what, m = task

@@ -393,16 +393,13 @@ def _pipeline(
     price = 0.0 if limited else waiting + over.standing / groups
     stages, virtual, count = job.parallel.pipeline, job.parallel.virtual, job.microbatches
 
-    def shorter(microbatches: int) -> Graph:
-        return graph(schedule(job.schedule, stages, microbatches, virtual))
-
     def make(microbatches: int) -> Dag:
-        g = shorter(microbatches)
+        g = graph(schedule(job.schedule, stages, microbatches, virtual))
         return Dag(g.kind, g.edges)
 
-    if job.schedule not in ("gpipe", "1f1b", "zb-h1"):  # the others take only some numbers of microbatches
+    if job.schedule not in ("1f1b", "zb-h1"):  # the others do not repeat, or take only some numbers of microbatches
         return solve(work.dag, hulls, waiting, start_price=price)
-    return solve_family(make, count, hulls, waiting, price, base=4 * stages)
+    return solve_family(make, count, hulls, waiting, price, base=2 * stages)
 
 
 def _as_frontier(g: GraphFrontier) -> Frontier:

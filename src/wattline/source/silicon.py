@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, nearest
+from ..hardware.chip import reference_voltage
 from ..hardware.facts import Sheet
 from .base import Array
 from .voltage import LEAKAGE_POWER, voltage
@@ -76,6 +77,7 @@ class Silicon:
     volt_min: float
     volt_max: float
     knee: float
+    volt_ref: float
     rate: Mapping[str, float]
     energy: Mapping[str, float]
     hbm_bandwidth: float
@@ -106,6 +108,7 @@ class Silicon:
             volt_min=sheet["voltage.min"],
             volt_max=sheet["voltage.max"],
             knee=sheet["voltage.knee"],
+            volt_ref=reference_voltage(sheet),
             rate=_by_precision(sheet, "compute.rate."),
             energy=_by_precision(sheet, "compute.energy."),
             hbm_bandwidth=sheet["memory.hbm.bandwidth"],
@@ -130,7 +133,7 @@ class Silicon:
 
     def swing(self, clock: Array) -> Array:
         """Return (V / V_ref)^2, what a switched energy is multiplied by at `clock`."""
-        return (self.volts(clock) / self.volts(np.asarray(self.clock_ref))) ** 2
+        return np.asarray((self.volts(clock) / self.volt_ref) ** 2)
 
     def standing(self, clock: Array) -> tuple[Array, Array]:
         """Return leakage and clock-tree power (W) at `clock` while kernels run."""
