@@ -169,7 +169,11 @@ def test_sketched_rows_agree_with_exact_ones() -> None:
 
 def test_a_chip_with_one_clock_still_plans() -> None:
     """Where there is no clock to choose, the batch alone makes the frontier."""
-    one = {"hardware": {"chip": "tpu-v5e", "chips_per_node": 1}, "model": {"name": "gpt-oss-20b"}, "serve": {"prompt": 64}}
+    one = {
+        "hardware": {"chip": "tpu-v5e", "chips_per_node": 1},
+        "model": {"name": "gpt-oss-20b"},
+        "serve": {"prompt": 64},
+    }
     a = sc.solve(sc.parse(one), detail=False)
     assert a.chosen.energy_j > 0
     assert {k["clock_hz"] for k in a.chosen.knobs} == {1.5e9}

@@ -100,6 +100,14 @@ def test_samples_come_out_in_order_of_time(store: Store) -> None:
     assert [row["time_unix_s"] for row in store.samples(run)] == list(range(10000))
 
 
+def test_the_last_windows_are_read_alone(store: Store) -> None:
+    """The last few come in the order they ended, without the rest being read."""
+    run = store.begin("r")
+    store.add(run, windows=[ANSWER | {"name": str(i)} for i in range(9)])
+    assert [row["name"] for row in store.windows(run, 3)] == ["6", "7", "8"]
+    assert store.windows(run, 3) == store.windows(run)[-3:]
+
+
 def test_a_device_is_kept_once(store: Store) -> None:
     """A device that is handed over again stays as it was."""
     run = store.begin("r")
@@ -265,13 +273,13 @@ def test_a_writer_that_is_never_closed_ends_with_the_program(tmp_path: Path) -> 
 
 KILLED = """
 import sys, time
-import wattline.record
+import wattline.recorder
 from wattline.measure.monitor import Monitor
 from wattline.measure.replay import ReplayMeter
 from wattline.measure.window import measure
 
 monitor = Monitor([ReplayMeter(200.0)])
-recorder = wattline.record.Recorder("killed", sys.argv[1], monitor=monitor).start()
+recorder = wattline.recorder.Recorder("killed", sys.argv[1], monitor=monitor).start()
 while True:
     with measure("step", monitor=monitor) as m:
         time.sleep(0.2)

@@ -40,7 +40,7 @@ def run(
 
     if not (keep or store) or not command:
         return run_command(command, json)
-    from .record import Recorder
+    from .recorder import Recorder
 
     recorder = Recorder(store=store, command=command).start()
     code = run_command(command, json)

@@ -15,6 +15,25 @@ from .store import Row, Store
 from .units import show
 
 
+def run_kept(
+    argv: Sequence[str],
+    json: str | None = None,
+    store: str | None = None,
+    name: str = "",
+    interval: float = 1.0,
+    monitor: Monitor | None = None,
+) -> int:
+    """Run a command as `cli_measure.run_command` does and keep it in a store; the exit code is the command's own."""
+    from .cli_measure import run_command
+    from .recorder import Recorder
+
+    kept = Recorder(name or (argv[0] if argv else ""), store, command=argv, interval=interval, monitor=monitor).start()
+    code = run_command(argv, json, monitor)
+    reason = kept.close(code)
+    print(f"wattline: not kept: {reason}" if reason else f"wattline: kept as {kept.run}", file=sys.stderr)
+    return code
+
+
 def runs_list(store: str | None = None, limit: int = 20, json: bool = False) -> int:
     """Print the latest runs, the newest first."""
     kept = Store(store)

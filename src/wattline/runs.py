@@ -10,6 +10,7 @@ import csv
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -238,8 +239,8 @@ def _csv(path: Path, keys: Sequence[str], rows: Iterator[Row]) -> int:
 
 def _parquet(path: Path, keys: Sequence[str], rows: Iterator[Row]) -> int:
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        pa: Any = import_module("pyarrow")
+        pq: Any = import_module("pyarrow.parquet")
     except ImportError:
         raise MissingExtraError("Parquet needs pyarrow; pip install 'wattline[parquet]', or export to .csv") from None
     words = ("run", "name", "state", "host", "method", "device")

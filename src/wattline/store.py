@@ -354,9 +354,15 @@ class Store:
         """The devices of a run."""
         return list(self._rows("devices", run, "device"))
 
-    def windows(self, run: str) -> list[Row]:
-        """The windows of a run in the order they ended."""
-        return list(self._rows("windows", run, "id"))
+    def windows(self, run: str, last: int | None = None) -> list[Row]:
+        """The windows of a run in the order they ended, or only the last so many."""
+        if last is None:
+            return list(self._rows("windows", run, "id"))
+        windows = _tables()["windows"]
+        query = windows.select().filter_by(run=run).order_by(windows.c.id.desc()).limit(last)
+        with self._reading() as connection:
+            found = connection.execute(query).mappings().all()
+        return [_outside(row) for row in reversed(found)]
 
     def samples(self, run: str) -> Iterator[Row]:
         """The samples of a run in order of time, a few thousand in memory at once."""
@@ -368,7 +374,7 @@ class Store:
         # The result is closed by name: a reader that stops half way must not leave a cursor behind.
         with self._reading() as connection, connection.execution_options(yield_per=4096).execute(query) as found:
             for row in found.mappings():
-                yield {key: value for key, value in row.items() if key not in ("run", "id")}
+                yield _outside(row)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
@@ -389,8 +395,9 @@ class Store:
 class Writer:
     """What a measured program holds: rows go in at once and are committed every second by a thread.
 
-    **Never raises, never waits.** A store that cannot be opened or written is tried again, less and less often; meanwhile
-    up to `MOST_ROWS` rows wait in memory. `reason` says what is wrong now, `lost` how many rows were given up.
+    **Never raises, never waits.** A store that cannot be opened or written is tried again, less and less often;
+    meanwhile up to `MOST_ROWS` rows wait in memory. `reason` says what is wrong now, `lost` how many rows were
+    given up.
     """
 
     def __init__(self, store: Store | str | Path | None, name: str, *, seconds: float = COMMIT_SECONDS, **run: Any):
@@ -518,6 +525,11 @@ def _known(row: Mapping[str, Any], keys: Sequence[str], what: str) -> Row:
     if unknown := set(row) - set(keys):
         raise InputError(f"{what} has no {', '.join(sorted(unknown))}; it has {', '.join(keys)}")
     return dict(row)
+
+
+def _outside(row: Mapping[Any, Any]) -> Row:
+    """A row without what only the database needs."""
+    return {str(key): value for key, value in row.items() if key not in ("run", "id")}
 
 
 def _stated(row: Row) -> Row:

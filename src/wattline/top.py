@@ -167,7 +167,7 @@ def stored_rates(store: Store) -> Callable[[], list[Rate]]:
         found = []
         for run in store.runs(10):
             if run["state"] == "running":
-                for group in grouped(store.windows(run["run"])[-LATEST:]):
+                for group in grouped(store.windows(run["run"], LATEST)):
                     found += [
                         Rate(run=run["name"], window=group["name"], what=what, joules=joules)
                         for what, joules in group["energy_per_count_j"].items()

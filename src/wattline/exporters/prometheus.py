@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple
@@ -63,7 +64,7 @@ class Windows:
     def __init__(self) -> None:
         self._sums: dict[tuple[str, str, str], float] = {}
         self._names: set[str] = set()
-        self._waiting: list[windows.Window] = []
+        self._waiting: deque[windows.Window] = deque()
         self._lock = threading.Lock()
 
     def listen(self, window: windows.Window) -> None:
@@ -84,8 +85,8 @@ class Windows:
 
     def _work(self) -> None:
         with self._lock:
-            closed, self._waiting = self._waiting, []
-            for window in closed:
+            for _ in range(len(self._waiting)):
+                window = self._waiting.popleft()
                 result = window.result
                 name = self._name(window.name)
                 self._add("wattline_windows_total", name, 1.0)

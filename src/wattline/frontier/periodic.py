@@ -38,7 +38,8 @@ STRIDE = 1.15  # prices of one stretch: the work lost when the short graphs turn
 FEW = 50  # breakpoints: after a stretch with fewer the next one is longer
 GROWTH = 4, 3  # of short graphs that turn out to be too short
 PATIENCE = 30  # with the guards, before the whole graph is solved instead
-WORTH = 3  # times `base`: as many repetitions or fewer are solved directly
+WORTH = 1.5, 3  # times `base`: as many repetitions or fewer are solved directly; with a small graph
+SMALL = 4096  # nodes; on fewer carrying states over costs more than it saves
 
 
 def solve_family(
@@ -69,8 +70,9 @@ def solve_family(
         raise InputError(f"count and base must be at least 1, but got count={count}, base={base}")
     began = perf_counter()
     whole: Network | None = None
-    while count > WORTH * base:
-        whole = whole or Network(make_dag(count), hulls)
+    dag = make_dag(count)
+    while count > WORTH[len(dag.nodes) <= SMALL] * base:
+        whole = whole or Network(dag, hulls)
         climb = _Climb(make_dag, count, hulls, whole, base)
         climb.reach(whole.price(waiting_power if start_price is None else start_price))
         if climb.is_proved():
@@ -78,7 +80,7 @@ def solve_family(
             schedule = _Unfolded(climb)
             return GraphFrontier(time, energy, price, waiting_power, perf_counter() - began, "affine", schedule)
         base = climb.members[0].repetitions + 1
-    frontier = solve(make_dag(count), hulls, waiting_power, start_price)
+    frontier = solve(dag, hulls, waiting_power, start_price)
     return replace(frontier, solve_s=perf_counter() - began)
 
 

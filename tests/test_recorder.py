@@ -1,16 +1,18 @@
-"""Tests for `wattline.record`: windows and samples of a program reach the store, and the program never notices."""
+"""Tests for `wattline.recorder`: windows and samples of a program reach the store, and the program never notices."""
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from wattline import cli_store
 from wattline.measure.monitor import Monitor
 from wattline.measure.replay import ReplayMeter
 from wattline.measure.window import current, listeners, measure
-from wattline.record import Recorder, record
+from wattline.recorder import Recorder, record
 from wattline.store import Store
 
 
@@ -69,3 +71,17 @@ def test_no_sensor_is_no_fault(tmp_path: Path) -> None:
     row = Store(tmp_path / "runs.db").run(kept.run)
     assert row["energy_j"] is None
     assert any("no sensor" in note for note in row["measurement"]["notes"])
+
+
+def test_a_command_is_run_and_kept(tmp_path: Path, monitor: Monitor, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its exit code and output are its own, and the run has its energy, its windows and its code."""
+    path = str(tmp_path / "runs.db")
+    code = cli_store.run_kept([sys.executable, "-c", "print('mine'); exit(3)"], store=path, monitor=monitor)
+    assert code == 3
+    shown = capfd.readouterr()
+    assert shown.out == "mine\n"
+    row = Store(path).run("last")
+    assert f"kept as {row['run']}" in shown.err
+    assert (row["state"], row["exit_code"]) == ("failed", 3)
+    assert row["energy_j"] > 0
+    assert len(Store(path).windows(row["run"])) == 1

