@@ -46,6 +46,18 @@ def test_a_run_is_kept_with_its_windows_and_samples(tmp_path: Path, monitor: Mon
     assert not listeners
 
 
+def test_a_sample_is_committed_as_soon_as_it_is_taken(tmp_path: Path, monitor: Monitor) -> None:
+    """The store's own clock does not add to the second that a killed program may lose."""
+    kept = Recorder("r", tmp_path / "runs.db", monitor=monitor)
+    kept._writer.seconds = 3600.0
+    kept.start()
+    store, until = Store(tmp_path / "runs.db"), time.monotonic() + 10.0
+    while time.monotonic() < until and not (store.exists and store.runs() and list(store.samples(kept.run))):
+        time.sleep(0.1)
+    assert list(store.samples(kept.run))
+    kept.close()
+
+
 def test_a_program_that_fails_is_kept_as_failed(tmp_path: Path, monitor: Monitor) -> None:
     """An exception passes through, and the run says that it failed."""
     with pytest.raises(ZeroDivisionError), record("r", tmp_path / "runs.db", monitor=monitor):

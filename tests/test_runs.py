@@ -73,6 +73,10 @@ def test_runs_compare_by_their_intervals(store: Store) -> None:
     assert by["20260101", ""]["verdict"] == ""
     assert by["20260103", ""]["verdict"] == "not told apart"
     assert runs.compare(store, ["20260102", "20260101"])[3]["verdict"] == "more"
+    near = store.begin("near", run="20260104T000000-aa")
+    store.end(near, measurement=answer("whole", 498.5, 1.0))
+    (close,) = [row for row in runs.compare(store, ["20260101", "20260104"]) if row["run"] == near]
+    assert (round(close["energy_change"], 9), close["verdict"]) == (-0.003, "not told apart")
     with pytest.raises(InputError, match="two or more"):
         runs.compare(store, ["last"])
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
         UnitError,
         WattlineError,
     )
-    from .frontier.algebra import NEVER, ZERO, Choice, Frontier, Point, best, total
+    from .frontier.algebra import NEVER, ZERO, Frontier, Point, best, total
+    from .frontier.origin import Choice
     from .measure.window import begin, end, measure
 
 __version__ = "0.1.0"
@@ -42,7 +43,8 @@ __all__ = [
 ]
 
 _HOME = {
-    **dict.fromkeys(("NEVER", "ZERO", "Choice", "Frontier", "Point", "best", "total"), ".frontier.algebra"),
+    "Choice": ".frontier.origin",
+    **dict.fromkeys(("NEVER", "ZERO", "Frontier", "Point", "best", "total"), ".frontier.algebra"),
     **dict.fromkeys(("begin", "end"), ".measure"),
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), ".errors"),
 }

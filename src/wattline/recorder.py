@@ -115,7 +115,7 @@ class Recorder:
                 self._keep()
             # Committed right after a sample, and no later than a second after the last: that is all a kill can take.
             if time.monotonic() - flushed + self.interval > COMMIT_SECONDS:
-                pass
+                self._writer.flush()
                 flushed = time.monotonic()
             due = max(due + self.interval, time.monotonic())
             self._stop.wait(max(0.0, due - time.monotonic()))

@@ -24,190 +24,36 @@ from __future__ import annotations
 import bisect
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..errors import GoalError, InputError
 from ..units import show
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
-Reading = Literal["discrete", "hull"]
-Knobs = Mapping[str, Any]
+from .origin import (
+    Array,
+    Choice,
+    Compose,
+    Either,
+    HullSum,
+    Index,
+    Knobs,
+    Leaf,
+    Nothing,
+    Origin,
+    Reading,
+    Repeat,
+    Subset,
+    unroll,
+)
 
 # Above this many pairs a discrete sum first drops pairs that a realisable point surely beats.
 _FILTER_PAIRS = 20_000
 _BUCKETS = 1 << 16
 # Rows of pairs looked at together: 64 x 1,000 doubles stay in a core's cache.
 _ROWS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One leaf's part of a plan: its knobs, for `share` of its work (1 unless two points are mixed)."""
-
-    knobs: Knobs
-    share: float
-    time: float
-    energy: float
-    leaf: Leaf = field(repr=False)
-    index: int
-
-
-@dataclass(frozen=True, eq=False)
-class Leaf:
-    """Where composition ends: points of one piece of work as a source gave them, unpruned order."""
-
-    time: Array
-    energy: Array
-    keep: Index
-    knobs: Sequence[Knobs]
-    waiting_power: float
-    parts: Mapping[str, Array]
-    provenance: str
-    source: str
-    uncertainty: float
-
-    def choices(self, position: float, share: float) -> Iterator[Choice]:
-        """Yield the point at `position` of the pruned frontier, or the two it mixes, for `share` of the work."""
-        for index, part in _ends(position):
-            k = int(self.keep[index])
-            knobs = self.knobs[k] if self.knobs else {"point": k}
-            part *= share
-            yield Choice(knobs, part, part * float(self.time[k]), part * float(self.energy[k]), self, k)
-
-
-@dataclass(frozen=True, eq=False)
-class _Nothing:
-    """Origin of ZERO and NEVER."""
-
-    def uses(self, _position: float) -> list[_Use]:
-        return []
-
-
-@dataclass(frozen=True, eq=False)
-class _Compose:
-    """Origin of sums and barriers: `picks` (n, k) positions of each of the k children."""
-
-    children: tuple[Frontier, ...]
-    picks: Array
-
-    def uses(self, position: float) -> list[_Use]:
-        low = int(position)
-        share = position - low
-        if not share:
-            return [(child, float(at), 1.0) for child, at in zip(self.children, self.picks[low], strict=True)]
-        return [
-            use
-            for child, at, to in zip(self.children, self.picks[low], self.picks[low + 1], strict=True)
-            for use in _between(child, float(at), float(to), share)
-        ]
-
-
-@dataclass(frozen=True, eq=False)
-class _HullSum:
-    """Origin of a sum of many hulls, from slow to fast: `mover` says which child takes each segment,
-    `steps` (n,) how many segments have been taken at each point.
-    """
-
-    children: tuple[Frontier, ...]
-    mover: Index
-    steps: Index
-
-    def uses(self, position: float) -> list[_Use]:
-        low = int(position)
-        share = position - low
-        size = len(self.children)
-        # Steps count from the slowest vertex; a child's own points count from the fastest.
-        last = np.array([len(child) - 1 for child in self.children])
-        at = last - np.bincount(self.mover[: self.steps[low]], minlength=size)
-        if not share:
-            return [(child, float(k), 1.0) for child, k in zip(self.children, at, strict=True)]
-        to = at + np.bincount(self.mover[self.steps[low + 1] : self.steps[low]], minlength=size)
-        return [
-            use
-            for child, k, j in zip(self.children, at, to, strict=True)
-            for use in _between(child, float(k), float(j), share)
-        ]
-
-
-@dataclass(frozen=True, eq=False)
-class _Either:
-    """Origin of `|`: which child each point comes from, and its position there."""
-
-    children: tuple[Frontier, ...]
-    which: Index
-    picks: Array
-
-    def uses(self, position: float) -> list[_Use]:
-        return [(self.children[int(self.which[k])], float(self.picks[k]), part) for k, part in _ends(position)]
-
-
-@dataclass(frozen=True, eq=False)
-class _Repeat:
-    """Origin of `n * a`: the same choice n times."""
-
-    child: Frontier
-    count: int
-
-    def uses(self, position: float) -> list[_Use]:
-        return [(self.child, position, 1.0)] * self.count
-
-
-@dataclass(frozen=True, eq=False)
-class _Subset:
-    """Origin of thinning, of a hull and of totals: points of another frontier."""
-
-    child: Frontier
-    picks: Index
-
-    def uses(self, position: float) -> list[_Use]:
-        return [(self.child, float(self.picks[k]), part) for k, part in _ends(position)]
-
-
-def _ends(position: float) -> list[tuple[int, float]]:
-    """Return the point at `position`, or the two it mixes, each with its share."""
-    low = int(position)
-    share = position - low
-    return [(low, 1.0 - share), (low + 1, share)] if share else [(low, 1.0)]
-
-
-def _between(child: Frontier, at: float, to: float, share: float) -> list[_Use]:
-    """Return the uses of `child` that lie `share` of the way from position `at` to `to`.
-
-    Along one segment a position is as good as a mixture. Across a vertex it is not, because segments
-    differ in length: there the two ends are mixed. (Rounding can hide such a vertex.)
-    """
-    if math.ceil(max(at, to)) <= math.floor(min(at, to)) + 1:
-        return [(child, at + share * (to - at), 1.0)]
-    return [(child, at, 1.0 - share), (child, to, share)]
-
-
-def _unroll(frontier: Frontier, position: float, *, weigh: bool = False) -> Iterator[Choice]:
-    """Yield the choice of every leaf, in order. A stack, since a long sum nests deeper than Python may.
-
-    With `weigh`, what `n * a` repeats comes once with n times the share: enough for a sum over all
-    leaves, and it costs the same for a million steps as for one.
-    """
-    stack: list[_Use] = [(frontier, position, 1.0)]
-    while stack:
-        child, at, share = stack.pop()
-        origin = child._origin
-        if isinstance(origin, Leaf):
-            yield from origin.choices(at, share)
-        elif weigh and isinstance(origin, _Repeat):
-            stack.append((origin.child, at, share * origin.count))
-        else:
-            stack += [(f, where, share * part) for f, where, part in reversed(origin.uses(at))]
-
-
-_Origin = Leaf | _Nothing | _Compose | _HullSum | _Either | _Repeat | _Subset
-# A child, the position on it, and the share of the work done there.
-_Use = tuple["Frontier", float, float]
 
 
 @dataclass(frozen=True)
@@ -235,13 +81,13 @@ class Point:
     @functools.cached_property
     def plan(self) -> tuple[Choice, ...]:
         """The knobs of every leaf, in order."""
-        return tuple(_unroll(self.frontier, self.position))
+        return tuple(unroll(self.frontier, self.position))
 
     @property
     def parts(self) -> dict[str, float]:
         """Joules by component; what no leaf names is "waiting"."""
         out: dict[str, float] = {}
-        for choice in _unroll(self.frontier, self.position, weigh=True):
+        for choice in unroll(self.frontier, self.position, weigh=True):
             for name, joules in choice.leaf.parts.items():
                 if name != "waiting":
                     out[name] = out.get(name, 0.0) + choice.share * float(joules[choice.index])
@@ -253,7 +99,7 @@ class Point:
         """Relative standard deviation of the energy: errors of one source add up, of two sources in quadrature."""
         by_source: dict[str, float] = {}
         weight = 0.0
-        for c in _unroll(self.frontier, self.position, weigh=True):
+        for c in unroll(self.frontier, self.position, weigh=True):
             joules = abs(c.energy + c.leaf.waiting_power * c.time)
             by_source[c.leaf.source] = by_source.get(c.leaf.source, 0.0) + c.leaf.uncertainty * joules
             weight += joules
@@ -279,7 +125,7 @@ class Frontier:
     reading: Reading = "discrete"
     slack: float = 0.0
     totals: bool = False
-    _origin: _Origin = field(default_factory=_Nothing, repr=False)
+    _origin: Origin = field(default_factory=Nothing, repr=False)
 
     # numpy numbers leave ``n * frontier`` to us.
     __array_ufunc__ = None
@@ -373,7 +219,7 @@ class Frontier:
             return ZERO
         if not len(self):
             return NEVER
-        origin = _Repeat(self, int(count))
+        origin = Repeat(self, int(count))
         return Frontier(
             count * self.time, count * self.energy, self.waiting_power, self.reading, count * self.slack, _origin=origin
         )
@@ -406,7 +252,7 @@ class Frontier:
         """Return the lower convex hull: what mixing two adjacent points in time realises."""
         keep = hull_index(self.time, self.energy)
         return Frontier(
-            self.time[keep], self.energy[keep], self.waiting_power, "hull", self.slack, self.totals, _Subset(self, keep)
+            self.time[keep], self.energy[keep], self.waiting_power, "hull", self.slack, self.totals, Subset(self, keep)
         )
 
     def thin(self, points: int) -> Frontier:
@@ -431,7 +277,7 @@ class Frontier:
             self.reading,
             self.slack + loss,
             self.totals,
-            _Subset(self, keep),
+            Subset(self, keep),
         )
 
     # ---- queries ----------------------------------------------------------------------------
@@ -660,7 +506,7 @@ def _hull_total(parts: Sequence[Frontier]) -> Frontier:
     # A segment lost to rounding must not leave two points at one time or of one energy.
     if not ((np.diff(time[steps]) > 0).all() and (np.diff(energy[steps]) < 0).all()):
         steps = steps[prune(time[steps], energy[steps])]
-    origin = _HullSum(tuple(parts), owner[order], steps)
+    origin = HullSum(tuple(parts), owner[order], steps)
     slack = sum(f.slack for f in parts)
     return Frontier(time[steps], energy[steps], parts[0].waiting_power, "hull", slack, _origin=origin)
 
@@ -671,7 +517,7 @@ def _pair_total(a: Frontier, b: Frontier) -> Frontier:
     t, e = a.time[i] + b.time[j], a.energy[i] + b.energy[j]
     keep = prune(t, e)
     picks = np.stack([i[keep], j[keep]], axis=1).astype(float)
-    origin = _Compose((a, b), picks)
+    origin = Compose((a, b), picks)
     return Frontier(t[keep], e[keep], a.waiting_power, "discrete", a.slack + b.slack, _origin=origin)
 
 
@@ -727,7 +573,7 @@ def _beside(a: Frontier, b: Frontier) -> Frontier:
     keep = prune(times, energy)
     if reading == "hull":
         keep = keep[hull_index(times[keep], energy[keep])]
-    origin = _Compose((a, b), pick[keep])
+    origin = Compose((a, b), pick[keep])
     power = a.waiting_power + b.waiting_power
     return Frontier(times[keep], energy[keep], power, reading, a.slack + b.slack, _origin=origin)
 
@@ -774,7 +620,7 @@ def _merge(parts: Sequence[Frontier], reading: Reading, waiting_power: float, *,
     keep = prune(time, energy)
     if reading == "hull":
         keep = keep[hull_index(time[keep], energy[keep])]
-    origin = _Either(tuple(parts), which[keep], inner[keep])
+    origin = Either(tuple(parts), which[keep], inner[keep])
     slack = max(f.slack for f in parts)
     return Frontier(time[keep], energy[keep], waiting_power, reading, slack, totals, origin)
 
@@ -796,4 +642,4 @@ def best(*frontiers: Frontier) -> Frontier:
 def _as_totals(f: Frontier) -> Frontier:
     spent = f.energy + f.waiting_power * f.time
     keep = prune(f.time, spent)
-    return Frontier(f.time[keep], spent[keep], 0.0, f.reading, f.slack, True, _Subset(f, keep))
+    return Frontier(f.time[keep], spent[keep], 0.0, f.reading, f.slack, True, Subset(f, keep))

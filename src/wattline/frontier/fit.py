@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from .algebra import Array, Frontier, Index, Knobs
+from .algebra import Frontier
+from .origin import Array, Index, Knobs
 
 Flags = NDArray[np.bool_]
 

@@ -141,8 +141,8 @@ class _Table:
             most = float(carried.max())
             raise GoalError(
                 f"serve.rate = {show(job.rate or 0, 'request/s')} needs {tokens:,.0f} output tokens/s and one replica "
-                f"carries at most {most:,.0f}: lower the rate to {most / job.load.output:.3g} requests/s, add chips, or "
-                f"split it over {math.ceil(tokens / most)} replicas"
+                f"carries at most {most:,.0f}: lower the rate to {most / job.load.output:.3g} requests/s, add chips, "
+                f"or split it over {math.ceil(tokens / most)} replicas"
             )
         rows = [self._one(job, tokens, int(c), device) for c in able]
         arrays = [np.array(column) for column in zip(*[row[:-1] for row in rows], strict=True)]
