@@ -6,7 +6,6 @@ imported when a command runs.
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -36,17 +35,13 @@ def run(
 
     Example: wattline run -- python train.py --epochs 3
     """
+    if (keep or store) and command:
+        from .cli_store import run_kept
+
+        return run_kept(command, json, store)
     from .cli_measure import run_command
 
-    if not (keep or store) or not command:
-        return run_command(command, json)
-    from .recorder import Recorder
-
-    recorder = Recorder(store=store, command=command).start()
-    code = run_command(command, json)
-    reason = recorder.close(code)
-    print(f"wattline: {reason or f'kept as run {recorder.run}'}", file=sys.stderr)
-    return code
+    return run_command(command, json)
 
 
 def doctor(*, json: Json = False) -> int:

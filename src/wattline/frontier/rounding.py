@@ -22,6 +22,7 @@ RATES = np.r_[np.geomspace(1.0, 1e-2, 12), 0.0, 0.0]  # of the dearest second: s
 ROUNDS = 4  # of trading and spending spare time
 NEGLIGIBLE = 1e-9  # of a node's duration: not worth a switch
 SHAKES = 2_000_000  # about how many nodes to visit while shaking the best plan: some 0.2 s
+LARGE = 4096  # nodes from which the exact prices alone are a start: a long schedule has room for every correction
 TRIALS = 400_000  # about how many trades to look at in a round
 
 
@@ -143,7 +144,7 @@ def round_discrete(dag: Dag, frontier: GraphFrontier, options: Sequence[Hull], d
 
     best, least = np.zeros(n, np.int64), np.inf
     for direction, end in zip((forward, backward), ends, strict=True):
-        for share in SHARES:
+        for share in SHARES if n < LARGE else SHARES[:1]:
             pick = _rounding.diffuse(*direction, end + slack, price * share, first, time, energy)
             spend(pick)
             for _ in range(ROUNDS):

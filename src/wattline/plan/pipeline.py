@@ -491,7 +491,7 @@ def _solve(job: PipelineJob, choices: Sequence[Options], price: float) -> GraphF
     if job.schedule not in REPEATING:
         return solve(job.network()[1], hulls, job.power, start_price=price)
     # Those repeat with every microbatch; the solver extends what repeats, where that is exact.
-    base = max(4, -(-3 * job.stages // 2))
+    base = max(4, 2 * job.stages)
     return solve_family(
         lambda count: job.network(count)[1], job.microbatches, hulls, job.power, start_price=price, base=base
     )
