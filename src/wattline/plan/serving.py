@@ -17,6 +17,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import GoalError, ScenarioError
 from ..frontier.algebra import hull_index, prune
@@ -27,7 +28,7 @@ from ..workload.fits import check_serving
 from . import elasticity
 from .answer import NO_RATES, Answer, Goal, Outcome, Rates
 from .overhead import Overhead
-from .step import Load, Replica, Step, step, steps
+from .step import Load, Replica, Step, steps
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,11 @@ def batches(limit: int) -> list[int]:
 
 def candidates(job: ServingJob, device: Device, source: Source, sizes: list[int], clocks: Array | None) -> Candidates:
     """Return every way to run: (batch, clock), or one per clock where the request rate decides the batch."""
-    table = _Table.of(steps(job.replica, job.load, sizes, device, source, clocks), job.load)
+    return _candidates(job, device, steps(job.replica, job.load, sizes, device, source, clocks))
+
+
+def _candidates(job: ServingJob, device: Device, found: list[Step]) -> Candidates:
+    table = _Table.of(found, job.load)
     if job.rate is None:
         return table.all(job)
     return table.at_rate(job, job.rate * job.load.output, device)
@@ -144,45 +149,50 @@ class _Table:
                 f"carries at most {most:,.0f}: lower the rate to {most / job.load.output:.3g} requests/s, add chips, "
                 f"or split it over {math.ceil(tokens / most)} replicas"
             )
-        rows = [self._one(job, tokens, int(c), device) for c in able]
-        arrays = [np.array(column) for column in zip(*[row[:-1] for row in rows], strict=True)]
-        parts = {n: np.array([row[-1][n] for row in rows]) for n in self.parts}
-        batch, time, tpot, ttft = arrays
-        return Candidates(self.clock[able], batch, time, tpot, ttft, np.full(len(able), tokens), parts)
-
-    def _one(
-        self, job: ServingJob, tokens: float, c: int, device: Device
-    ) -> tuple[float, float, float, float, dict[str, float]]:
-        size, time = self.batch[:, 0], self.time[:, c]
-        carried = size / time
+        table = self._columns(able)
+        size, carried = self.batch[:, 0], carried[:, able]
         # The first batch that carries the load; throughput rises with the batch up to there.
-        k = int(np.argmax(carried >= tokens))
-        if k == 0:
-            batch, at = float(size[0]), 0.0
-        else:
-            at = k - 1 + float((tokens - carried[k - 1]) / (carried[k] - carried[k - 1]))
-            batch = float(np.interp(at, range(len(size)), size))
-        values = {n: float(np.interp(at, range(len(size)), v[:, c])) for n, v in self.parts.items()}
-        mean = float(np.interp(at, range(len(size)), time))
-        parts = {n: v / batch for n, v in values.items()}
-        if k == 0:  # even alone a request leaves gaps in which the chips wait
-            gap = max(0.0, 1.0 / tokens - mean / batch)
-            chips = job.replica.parallel.devices
-            parts["waiting"] = parts.get("waiting", 0.0) + chips * gap * device.chip["power.waiting"]
+        first = np.argmax(carried >= tokens, axis=0)
+        row, here = np.maximum(first - 1, 0), np.arange(able.size)
+        step = carried[np.maximum(first, 1), here] - carried[row, here] if size.size > 1 else np.ones(able.size)
+        at = np.where(first > 0, row + (tokens - carried[row, here]) / step, 0.0)
+        batch, time = np.interp(at, np.arange(size.size), size), _rows(table.time, at)
+        parts = {n: _rows(v, at) / batch for n, v in table.parts.items()}
+        # Even alone a request may leave gaps, in which the chips wait.
+        gap = np.where(first == 0, np.maximum(0.0, 1.0 / tokens - time / batch), 0.0)
+        waiting = job.replica.parallel.devices * device.chip["power.waiting"] * gap
+        parts["waiting"] = parts.get("waiting", 0.0) + waiting
         # The number of running requests is about Poisson; the percentile of it sets that of the step.
-        burst = batch + max(0.0, NormalDist().inv_cdf(min(job.percentile, 99.99) / 100)) * math.sqrt(batch)
-        slow = float(np.interp(burst, size, time))
-        decode, fill = (float(np.interp(burst, size, a[:, c])) for a in (self.decode, self.fill))
-        ttft = self._ttft(job, np.array(slow), np.array(decode), np.array(fill), np.array(job.rate))
-        return batch, mean, slow, float(ttft), parts
+        burst = batch + _deviations(job) * np.sqrt(batch)
+        busy = np.interp(burst, size, np.arange(size.size))
+        slow, decode, fill = (_rows(v, busy) for v in (table.time, table.decode, table.fill))
+        ttft = self._ttft(job, slow, decode, fill, np.array(job.rate))
+        return Candidates(table.clock, batch, time, slow, ttft, np.full(able.size, tokens), parts)
+
+    def _columns(self, pick: NDArray[np.int64]) -> _Table:
+        """Return the table at some clocks only."""
+        parts = {n: v[:, pick] for n, v in self.parts.items()}
+        return _Table(self.batch, self.clock[pick], self.time[:, pick], self.decode[:, pick], self.fill[:, pick], parts)
 
     @staticmethod
     def _ttft(job: ServingJob, time: Array, decode: Array, fill: Array, rate: Array) -> Array:
         """Time to the first token: the step under way, then one's own prefill after those that came with it."""
         together = rate * time
-        z = max(0.0, NormalDist().inv_cdf(min(job.percentile, 99.99) / 100))
-        others = together + z * np.sqrt(together)
+        others = together + _deviations(job) * np.sqrt(together)
         return np.asarray(time + decode + fill * (1.0 + others))
+
+
+def _deviations(job: ServingJob) -> float:
+    """Return by how many standard deviations the asked percentile lies above the mean, at least 0."""
+    return max(0.0, NormalDist().inv_cdf(min(job.percentile, 99.99) / 100))
+
+
+def _rows(values: Array, at: Array) -> Array:
+    """Return column j of `values` (n, m) at the fractional row `at[j]` (m,), on straight lines."""
+    low = np.clip(at.astype(np.int64), 0, max(len(values) - 2, 0))
+    here = np.arange(values.shape[1])
+    high = np.minimum(low + 1, len(values) - 1)
+    return np.asarray(values[low, here] + (at - low) * (values[high, here] - values[low, here]))
 
 
 # ---- the plan ------------------------------------------------------------------------------------
@@ -203,13 +213,14 @@ def plan_serving(
     """Return the plan of one serving replica. Times are per output token, energies the facility's."""
     device = Device(cluster.chip, cluster.node)
     sizes = batches(_capacity(job, device))
-    every = candidates(job, device, source, sizes, None)
+    found = steps(job.replica, job.load, sizes, device, source)
+    every = _candidates(job, device, found)
     over = Overhead.of(cluster)
     energy = over.total(every.chip_energy, 1.0 / every.throughput)
     base = _baseline(job, every, energy)
     chosen, text, price = _choose(job, every, energy, base, goal, power_limit)
     keep = prune(every.tpot, energy)
-    uncertain = step(job.replica, job.load, max(1, round(float(every.batch[chosen]))), device, source).points
+    uncertain = found[-1].points  # of the largest batch; the spread is that of the engine's model, whatever the batch
     picked = every.pick(chosen)
     return Answer(
         kind="serving",
