@@ -14,8 +14,16 @@ from ..hardware.cluster import Cluster
 from ..hardware.facts import Sheet
 
 STEP: Final = 0.01
-# Counts, limits of what can be set, and facts that decide what fits rather than what it costs.
-_FIXED: Final = ("clock.", "compute.units", "area.", "memory.hbm.capacity", "memory.l2.capacity", "power.limit_min")
+# Counts, limits of what can be set, facts that decide what fits rather than what it costs, and conventions.
+_FIXED: Final = (
+    "clock.",
+    "voltage.reference",
+    "compute.units",
+    "area.",
+    "memory.hbm.capacity",
+    "memory.l2.capacity",
+    "power.limit_min",
+)
 _FIXED_NODE: Final = ("chips", "nic.count", "nvlink.domain", "host.idle")
 
 
