@@ -8,6 +8,7 @@ a point everywhere, so every engine gives the same rows.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -32,6 +33,9 @@ ENGINES: Final = ("local", "ray")
 PATIENCE: Final = 1.0
 # Most points sent to a worker at once, and about how many seconds of work: progress must show.
 CHUNK, STRIDE = 64, 0.5
+
+# How the libraries under numpy are told how many threads to use.
+_THREADS: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 # Sections that change what a plan is worth and not how it is found: points that differ only here
 # are answered one after the other, by the same worker, which can keep what they share.
@@ -162,12 +166,29 @@ def _pool(
     pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _start, (scenario, evaluate))
     try:
         rows: list[Row] = []
-        for answered in pool.map(_answer, chunks):
+        with _one_thread_each():
+            answers = pool.map(_answer, chunks)  # starts the workers, which read the environment
+        for answered in answers:
             rows += answered
             tell(len(answered))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return rows
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let workers started inside use one thread each: more would only wait for one another's cores."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 # ---- Ray -----------------------------------------------------------------------------------------
