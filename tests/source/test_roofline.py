@@ -250,8 +250,20 @@ def test_unknown_precision_is_refused_by_name() -> None:
     """A precision that neither the formats nor the chip know raises and lists what is known."""
     with pytest.raises(InputError, match=r"fp3.*known"):
         Roofline().points([Gemm(name="g", m=1, n=1, k=1, a="fp3")], H100)
-    with pytest.raises(InputError, match=r"compute\.rate\.fp4"):
-        Roofline().points([Gemm(name="g", m=1, n=1, k=1, precision="fp4")], H100)
+    with pytest.raises(InputError, match=r"compute\.rate\.fp64"):
+        Roofline().points([Gemm(name="g", m=1, n=1, k=1, precision="fp64")], Device(chip("l4"), H100.node))
+
+
+def test_narrow_floats_widen_to_what_the_chip_has() -> None:
+    """An H100 multiplies fp4 as fp8, and an A100 fp8 as bf16: never as int8."""
+    for name, asked, runs in (("h100-sxm", "fp4", "fp8"), ("a100-sxm-80gb", "fp8", "bf16")):
+        device = Device(chip(name), H100.node)
+        one, other = (
+            Roofline(residual=False).points([Gemm(name="g", m=8192, n=8192, k=8192, precision=p)], device)
+            for p in (asked, runs)
+        )
+        np.testing.assert_allclose(one.time, other.time)
+        np.testing.assert_allclose(one.energy, other.energy)
 
 
 def test_ten_thousand_configurations_in_a_second() -> None:

@@ -23,7 +23,11 @@ from .base import Array
 from .voltage import LEAKAGE_POWER, voltage
 
 # Where a precision has no rate or energy of its own in a sheet it runs as one of these.
-_SAME = {"fp16": ("bf16",), "bf16": ("fp16",), "int8": ("fp8",), "fp8": ("int8",), "tf32": ("fp32",)}
+# Narrow floats widen to the next format the chip has, as serving engines do; int8 is no stand-in for fp8.
+_SAME = {
+    "fp16": ("bf16",), "bf16": ("fp16",), "int8": ("fp8",), "fp8": ("bf16", "fp16"), "fp4": ("fp8", "bf16", "fp16"),
+    "tf32": ("fp32",),
+}  # fmt: skip
 
 
 @functools.cache
