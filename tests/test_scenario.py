@@ -192,3 +192,16 @@ def test_a_lower_voltage_saves_energy() -> None:
     lower = sc.solve(sc.parse(TRAIN).with_({"chip.voltage.max": "0.95 V"}), detail=False).baseline
     assert lower.breakdown_j["chip.compute.bf16"] < 0.95 * base.breakdown_j["chip.compute.bf16"]
     assert lower.energy_j < base.energy_j
+
+
+def test_chips_without_a_scale_up_link_meet_over_pcie() -> None:
+    """In a server of cards, tensor-parallel collectives cross the host link, not the network."""
+    cards = {
+        "hardware": {"chip": "l40s", "chips_per_node": 2},
+        "model": {"name": "llama-3.1-8b"},
+        "serve": {"tensor": 2},
+    }
+    parts = sc.solve(sc.parse(cards), detail=False).chosen.breakdown_j
+    assert parts["chip.link.pcie"] > 0
+    assert "chip.link.fabric" not in parts
+    assert "chip.link.nvlink" not in parts

@@ -223,7 +223,7 @@ def parallel_of(scenario: Scenario, cluster: Cluster) -> Parallel:
             tensor=scenario["serve.tensor"],
             expert=scenario["serve.expert"],
             data=scenario["serve.data"],
-            node=cluster.domain,
+            node=_near(cluster),
             section="serve",
         )
     tensor, pipeline, context = (scenario[f"train.{k}"] for k in ("tensor", "pipeline", "context"))
@@ -237,9 +237,14 @@ def parallel_of(scenario: Scenario, cluster: Cluster) -> Parallel:
         sequence=scenario["train.sequence_parallel"] and tensor > 1,
         virtual=scenario["train.virtual"],
         zero=scenario["train.zero"],
-        node=cluster.domain,
+        node=_near(cluster),
         section="train",
     )
+
+
+def _near(cluster: Cluster) -> int:
+    """Return the chips that meet without the network: a scale-up domain, or a server where there is none."""
+    return cluster.domain if cluster.domain > 1 else min(cluster.chips_per_node, cluster.devices)
 
 
 def default_source() -> Source:
