@@ -106,7 +106,7 @@ def _head(answer: Answer) -> str:
     figures = [
         ("Energy", show(chosen.energy_j, "J"), f"± {words.percent(answer.uncertainty, 2)}, for {answer.work}"),
         ("Time", show(chosen.time_s, "s"), _slower(answer)),
-        ("Average power", show(chosen.average_power_w, "W"), "whole facility"),
+        ("Average power", show(chosen.average_power_w, "W"), answer.facts.get("scope", "whole facility")),
         ("Saved", words.percent(won["energy"]), f"{show(answer.baseline.energy_j - chosen.energy_j, 'J')} of energy"),
     ]
     for key, name in (("cost_usd", "Electricity"), ("carbon_g", "Carbon")):
