@@ -14,7 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from wattline import NEVER, ZERO, Frontier, GoalError, InputError, best, total
-from wattline.frontier.algebra import _FILTER_PAIRS, hull_index, prune
+from wattline.frontier.algebra import _FILTER_PAIRS
+from wattline.frontier.pruning import hull_index, prune
 
 from ..strategies import QUARTERS, close, convex_frontiers, exact_frontiers, exact_points, rough_frontiers, same, trees
 
@@ -78,6 +79,40 @@ def test_law_4_the_same_choice_n_times_never_beats_free_choices(a, n):
 def test_law_4_on_hulls_the_same_choice_n_times_is_as_good(a, n):
     """law 4: where points may be mixed, n * a and a + ... + a are one frontier."""
     close(n * a.hull(), total([a.hull()] * n))
+
+
+@given(SOME, st.integers(1, 5))
+def test_law_10_copies_on_hulls_are_as_good_as_choosing_apart(a, n):
+    """law 10: n equal devices on hulls, all choosing alike, are a & ... & a; no time or waiting is lost."""
+    tied, free = a.hull().copies(n), functools.reduce(Frontier.__and__, [a.hull()] * n)
+    close(tied, free)
+    assert tied.waiting_power == n * a.waiting_power
+
+
+@given(EDGE, st.integers(1, 4))
+def test_copies_unroll_to_each_device_and_reproduce_their_point(a, n):
+    """law 8 for copies: n times the child's choices, side by side, sum to the point's energy and not to its time."""
+    made = a.copies(n)
+    np.testing.assert_array_equal(made.time, a.time)
+    for i in range(len(made)):
+        plan = made.plan(i)
+        assert len(plan) == n * len(a.plan(i))
+        assert sum(c.energy for c in plan) == pytest.approx(made.energy[i])
+
+
+def test_no_copies_are_no_work_and_half_a_copy_is_refused():
+    """copies(0) is ZERO; a count that is not whole says so."""
+    same(frontier([1, 2], [3, 1], 1.0).copies(0), ZERO)
+    with pytest.raises(InputError, match="whole number"):
+        frontier([1, 2], [3, 1], 1.0).copies(1.5)
+
+
+def test_indices_lead_back_to_the_raw_points():
+    """A frontier of raw points knows where each of its points stood; a composed one refuses to guess."""
+    raw = frontier([3, 1, 2], [1, 9, 10])
+    assert raw.indices.tolist() == [1, 0]
+    with pytest.raises(InputError, match="made from raw points"):
+        _ = (raw + raw).indices
 
 
 @given(ANY_WATTS)

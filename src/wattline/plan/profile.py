@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, nearest
-from ..frontier.algebra import hull_index, prune
 from ..frontier.fit import fit
+from ..frontier.pruning import hull_index, prune
 from .schedule import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, FORWARD
 
 Floats = NDArray[np.float64]

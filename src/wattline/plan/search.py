@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GoalError
-from ..frontier.algebra import prune
 from ..frontier.graph import Dag, GraphFrontier
+from ..frontier.pruning import prune
 from .profile import Floats, Ints, Options
 from .schedule import Graph
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GoalError, ScenarioError
-from ..frontier.algebra import hull_index, prune
+from ..frontier.pruning import hull_index, prune
 from ..hardware.cluster import Cluster
 from ..source.base import Array, Device, Source
 from ..units import show

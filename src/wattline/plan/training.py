@@ -334,8 +334,8 @@ def sketch_training(
     return Sketch(point.time * scale, chosen, base_time * scale, base)
 
 
-# Clocks looked at, evenly spread: with 32 of a chip's 110 the plan of the shipped examples costs under
-# 0.02 % more energy than with all of them (bench/plan.py prints it), far within what is known of any chip.
+# Clocks looked at, evenly spread: with 32 of a chip's 110 the plan of the shipped examples costs about
+# 0.01 % more energy than with all of them (bench/plan.py prints it), far within what is known of any chip.
 _PLAN_CLOCKS = 32
 _SKETCH_CLOCKS = 16
 
