@@ -53,7 +53,7 @@ def training(title: str = "llama-3.1-70b on 64 x NVIDIA H100 SXM") -> Answer:
         power_w=energy / time,
         chosen=_outcome(float(time[3]), float(energy[3]), knobs),
         baseline=replace(_outcome(float(time[0]), 2.9e11, ()), knobs=({"scope": "all", "clock_hz": 1.98e9},)),
-        goal="least energy at no more than 2.00% slowdown",
+        goal="least energy at no more than 2 % slowdown",
         elasticity={
             "site.pue": 1.0, "train.tokens": 1.0, "train.goodput": -1.0, "chip.compute.energy.bf16": 0.31,
             "chip.memory.hbm.energy": 0.11, "chip.memory.hbm.bandwidth": -0.08, "chip.compute.rate.bf16": -0.35,

@@ -162,7 +162,10 @@ def _chosen(plan: PipelinePlan, request: Request) -> tuple[Realized, str]:
     elif deadline is not None:
         limit, goal = deadline, f"least energy by {show(deadline, 's', 4)}"
     else:
-        limit, goal = plan.deadline(max_slowdown=slack), f"least energy at no more than {slack or 0:.2%} slowdown"
+        limit, goal = (
+            plan.deadline(max_slowdown=slack),
+            f"least energy at no more than {100 * (slack or 0):.3g} % slowdown",
+        )
     if request.power_cap is None:
         return plan.realize(limit, waits=straggler is not None), goal
     cap = parse(request.power_cap, "W", key="--power-cap")

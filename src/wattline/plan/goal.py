@@ -57,7 +57,7 @@ def _deadline(goal: Goal, base_time: float, slowest: float) -> tuple[float, str]
     if goal.kind == "least_energy":
         return slowest, "least energy whatever the time"
     if goal.kind == "max_slowdown":
-        return (1 + goal.value) * base_time, f"least energy at no more than {goal.value:.2%} slowdown"
+        return (1 + goal.value) * base_time, f"least energy at no more than {100 * goal.value:.3g} % slowdown"
     raise ScenarioError(f"goal.{goal.kind} is not a goal for training; try goal.max_slowdown or goal.deadline")
 
 

@@ -286,7 +286,7 @@ def _choose(
     if goal.kind == "max_slowdown":
         longest = min(longest, (1 + goal.value) * float(every.tpot[base]))
         ok &= every.tpot <= longest * (1 + 1e-12)
-        words += f" at no more than {goal.value:.2%} slower tokens"
+        words += f" at no more than {100 * goal.value:.3g} % slower tokens"
     elif goal.kind == "power":
         ok &= power <= goal.value
         words = f"fastest tokens within {show(goal.value, 'W')}"

@@ -49,6 +49,8 @@ _COMPONENTS: Final[Mapping[str, tuple[str, str]]] = {
 
 _FIGURES: Final[Mapping[str, str]] = {
     "iteration_s": "Time of one iteration",
+    "host_s": "Of it, waiting for the host",
+    "checkpoint_s": "Of it, writing checkpoints",
     "iteration_energy_j": "Energy of one iteration",
     "chip_energy_j": "Energy of the chips alone",
     "chip_power_w": "Power of one chip",
