@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from .stated import Stated
+
 # The operands of c[m, n] += a[m, k] * b[k, n]: activations, weights, results.
 OPERANDS: Final = ("a", "b", "c")
 DOMAIN_KINDS: Final = ("core", "sram", "memory", "link", "fixed")
@@ -36,6 +38,10 @@ class Domain:
     clock_tree : W at the reference point, of clocks that run whether or not work is done.
     gated : share of leakage and clock tree that is switched off while the domain has nothing to do, in [0, 1].
     switch_latency : s to change the point.
+    clusters : parts of the domain that may run at different points (per-cluster DVFS); 1 is one point for all.
+    follows : the domain whose point this one always shares; "" where it has a point of its own.
+    leakage_voltage, leakage_temperature, reference_temperature : V and K over which leakage grows by e (beside
+        the voltage itself, see `hardware.voltage.leakage`), and K at which it is stated.
     """
 
     name: str
@@ -48,6 +54,11 @@ class Domain:
     clock_tree: float = 0.0
     gated: float = 0.0
     switch_latency: float = 0.0
+    clusters: int = 1
+    follows: str = ""
+    leakage_voltage: float = 0.0
+    leakage_temperature: float = 40.0
+    reference_temperature: float = 338.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,9 @@ class Level:
     shared_port : True where reads and writes share one port (its rate is `read_bandwidth`).
     read_energy, write_energy : J/bit at the reference voltage.
     double_buffered : True where half the capacity is filled while the other half is used.
+    kind : what it is made of: "sram", "dram", "register" or "other".
+    width : bytes of one access; 0 where not stated.
+    leakage : W of one instance at the reference voltage; its domain's `leakage` holds it already.
     """
 
     name: str
@@ -78,6 +92,9 @@ class Level:
     double_buffered: bool = False
     banks: int = 1
     area: float = 0.0  # m2 of one instance
+    kind: str = "other"
+    width: float = 0.0
+    leakage: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,6 +128,8 @@ class Compute:
     energy : precision -> J of one multiply-accumulate at the reference voltage.
     granule : (m, n, k) done by one issue (a tensor core's tile; 1, 1, 1 for a scalar unit).
     pipeline : cycles to fill and drain (a systolic array's depth), once per tile of the level above.
+    accumulator : precision -> bytes of a partial result, where not 4.
+    leakage : W of one innermost copy; its domain's `leakage` holds it already.
     """
 
     name: str
@@ -121,6 +140,8 @@ class Compute:
     granule: tuple[int, int, int] = (1, 1, 1)
     pipeline: float = 0.0
     area: float = 0.0
+    accumulator: Mapping[str, float] = field(default_factory=dict)
+    leakage: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -151,8 +172,9 @@ class Link:
 class Architecture:
     """A chip as parts. `path`: levels and fan-outs, outermost first.
 
-    `constant_power`: W drawn whatever happens (I/O, fans on the board, regulators). `precisions`: bytes of
-    the accumulator per input precision where it differs from 4. `sources`: dotted key -> where it comes from.
+    `constant_power`: W drawn whatever happens (I/O, fans on the board, regulators). `sources`: dotted key ->
+    where it comes from. `stated`: every entry of the description it was built from, by dotted key; `with_` and
+    `scaled` replace some and build again.
     """
 
     name: str
@@ -169,6 +191,24 @@ class Architecture:
     area: float = 0.0
     tags: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    stated: Mapping[str, Stated] = field(default_factory=dict, repr=False)
+
+    def with_(self, changes: Mapping[str, object]) -> Architecture:
+        """Return the chip with entries replaced by dotted key: text with a unit, an SI number, or a list.
+
+        >>> from wattline.hardware.architectures import architecture
+        >>> architecture("zigzag-tpu").with_({"fanout.rows.size": 64}).fanouts[0].size
+        64
+        """
+        from .description import with_
+
+        return with_(self, changes)
+
+    def scaled(self, key: str, factor: float) -> Architecture:
+        """Return the chip with one number of its description multiplied: for derivatives."""
+        from .description import scaled
+
+        return scaled(self, key, factor)
 
     @property
     def levels(self) -> tuple[Level, ...]:

@@ -1,0 +1,56 @@
+"""Chip descriptions by name: the shipped ones under ``data/architectures``, or a TOML file of the user's own.
+
+>>> architecture("zigzag-tpu").compute.macs_per_cycle
+{'int8': 1.0}
+
+A file may state ``base = "zigzag-tpu"`` and then only what differs. A shipped file is read once.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Final
+
+from ..errors import InputError, nearest
+from .architecture import Architecture
+from .description import load
+from .facts import read
+
+_DATA: Final = Path(__file__).parent / "data" / "architectures"
+
+
+def architecture(name: str) -> Architecture:
+    """Return the chip description called `name`, or the one in the file `name` (ending in ``.toml``)."""
+    return _find(name)
+
+
+@functools.cache
+def names() -> tuple[str, ...]:
+    """Return the names of all shipped descriptions, sorted."""
+    return tuple(sorted(path.stem for path in _DATA.glob("*.toml")))
+
+
+def _find(name: str, beside: Path | None = None, seen: tuple[Path, ...] = ()) -> Architecture:
+    if name.endswith(".toml"):
+        return _file((beside or Path()) / Path(name).expanduser(), seen)
+    word = name.strip().lower().replace("_", "-").replace(" ", "-")
+    if word not in names():
+        raise InputError(f"chip description {name!r} is not in the catalog; {nearest(word, names())}")
+    return _shipped(word)
+
+
+@functools.cache
+def _shipped(name: str) -> Architecture:
+    return _file(_DATA / f"{name}.toml", ())
+
+
+def _file(path: Path, seen: tuple[Path, ...]) -> Architecture:
+    """Read a description on top of the one its ``base`` names, if any."""
+    path = path.resolve()
+    if path in seen:
+        raise InputError(f"{path}: base leads back to the file itself; name a description of the catalog")
+    base = read(path).get("base")
+    if base is not None and not isinstance(base, str):
+        raise InputError(f"{path}: base must be the name of a chip description, got {base!r}")
+    return load(path, _find(base, path.parent, (*seen, path)) if base else None)
