@@ -107,6 +107,9 @@ class Fanout:
     multicast : operands that one read outside delivers to every copy that needs the same value.
     reduce : True where partial results are added on the way out, so that one write leaves.
     energy : J/bit that a word takes on the way to or from one copy (per hop times mean hops), reference voltage.
+    dealt : True where tiles are dealt one by one to whichever copy is free (thread blocks to the units of a GPU),
+        instead of cutting one tile across all copies: nothing is shared between copies, and the last round of
+        tiles may leave some idle.
     """
 
     name: str
@@ -116,6 +119,7 @@ class Fanout:
     multicast: tuple[str, ...] = ("a", "b")
     reduce: bool = True
     energy: float = 0.0
+    dealt: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,7 @@ class Compute:
     granule : (m, n, k) done by one issue (a tensor core's tile; 1, 1, 1 for a scalar unit).
     pipeline : cycles to fill and drain (a systolic array's depth), once per tile of the level above.
     accumulator : precision -> bytes of a partial result, where not 4.
+    latched : operands held at its inputs, read anew only when the value changes.
     leakage : W of one innermost copy; its domain's `leakage` holds it already.
     """
 
@@ -142,6 +147,7 @@ class Compute:
     area: float = 0.0
     accumulator: Mapping[str, float] = field(default_factory=dict)
     leakage: float = 0.0
+    latched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

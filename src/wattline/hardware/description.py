@@ -279,6 +279,7 @@ class _Builder:
             "compute", self.in_domain("compute"), self.one_of("compute.kind", KINDS), macs,
             {p: 2 * energy[p] for p in macs}, granule, self.number("compute.pipeline", 0.0),
             self.number("compute.area", 0.0), self.table("compute.accumulator"), self.number("compute.leakage", 0.0),
+            self.chosen("compute.latched", OPERANDS, ()),
         )  # fmt: skip
 
     def path(self, compute: Compute) -> tuple[Level | Fanout, ...]:
@@ -344,6 +345,7 @@ class _Builder:
         return Fanout(
             name, self.count(f"{key}.size"), self.in_domain(key), self.chosen(f"{key}.dims", DIMS, ("m", "n", "k")),
             self.chosen(f"{key}.multicast", OPERANDS, ("a", "b")), self.get(f"{key}.reduce", bool, True), energy / 8,
+            self.get(f"{key}.dealt", bool, False),
         )  # fmt: skip
 
     def vector(self, compute: Compute, path: tuple[Level | Fanout, ...]) -> Vector:
