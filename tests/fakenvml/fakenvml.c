@@ -8,6 +8,11 @@
 //   mig=1                MIG mode on                           clock=PATH    virtual time: a file holding one double, mapped
 //   fault=none|lost|permission|nocounter|reset|stuck|slow|nofields           at=s  when lost, reset and stuck begin
 //   slow=s               how long a slow call takes
+//   state=PATH           what is set, in a file that outlives the process and that several may share; else in memory
+//   found=W              the limit that an administrator left in force (default: limit)   enforced=W  another limiter
+//   clamp=W              a limit below this is silently raised to it
+//   latency=s            how long a setting takes: half before it is in force, half after
+//   fault=noset          settings are refused for want of permission
 // The true energy of device i from time 0 to t is exported as `double fake_energy(unsigned i, double t)`, and now as
 // `double fake_now(void)`, so that a test asks the truth of the same code.
 #define _GNU_SOURCE
@@ -23,12 +28,17 @@
 typedef void *H;
 typedef unsigned u;
 typedef unsigned long long ull;
-enum { OK = 0, UNSUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, LOST = 15 };
+enum { OK = 0, INVALID = 2, UNSUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, TOO_SMALL = 7, LOST = 15 };
+enum { LOWEST = 200, HIGHEST = 700, MOST = 4096 };  // W, W, devices
 
 static struct {
     double devices, limit, hi, lo, period, duty, phase, counter, window, update, mig, at, slow;
-    char wave[16], fault[16], clock[512];
+    double found, enforced, clamp, latency;
+    char wave[16], fault[16], clock[512], state[512];
 } c;
+// What is set on a device: the limit in W, locked clocks in MHz (0: none), and how often anything was set.
+typedef struct { double limit, core, memory, sets; } Knobs;
+static Knobs own[MOST], *knobs = own;
 static volatile double *virtual_now;
 
 static void number(const char *line, const char *key, double *to) {
@@ -41,6 +51,7 @@ static void text(char *line, const char *key, char *to, size_t size) {
 }
 static void configure(void) {
     c.devices = 1; c.limit = 700; c.hi = 700; c.lo = 100; c.period = 0.13; c.duty = 0.25; c.phase = 0;
+    c.found = c.enforced = c.clamp = c.latency = 0; c.state[0] = 0;
     c.counter = 0.1; c.window = 0.025; c.update = 0.1; c.mig = 0; c.at = 0; c.slow = 0.02;
     strcpy(c.wave, "square"); strcpy(c.fault, "none"); c.clock[0] = 0;
     const char *path = getenv("FAKENVML");
@@ -53,6 +64,8 @@ static void configure(void) {
         number(line, "update", &c.update); number(line, "mig", &c.mig); number(line, "at", &c.at);
         number(line, "slow", &c.slow); text(line, "wave", c.wave, sizeof c.wave);
         text(line, "fault", c.fault, sizeof c.fault); text(line, "clock", c.clock, sizeof c.clock);
+        number(line, "found", &c.found); number(line, "enforced", &c.enforced); number(line, "clamp", &c.clamp);
+        number(line, "latency", &c.latency); text(line, "state", c.state, sizeof c.state);
     }
     if (f) fclose(f);
     if (c.clock[0]) {
@@ -61,6 +74,15 @@ static void configure(void) {
         if (fd >= 0) close(fd);
         if (map != MAP_FAILED) virtual_now = map;
     }
+    knobs = own;
+    memset(own, 0, sizeof own);
+    if (c.state[0]) {
+        int fd = open(c.state, O_RDWR | O_CREAT, 0600);
+        void *map = fd < 0 || ftruncate(fd, sizeof own) ? MAP_FAILED : mmap(NULL, sizeof own, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (fd >= 0) close(fd);
+        if (map != MAP_FAILED) knobs = map;
+    }
+    for (u i = 0; i < MOST; i++) if (knobs[i].limit == 0) knobs[i].limit = c.found ? c.found : c.limit;
 }
 
 double fake_now(void) {
@@ -148,17 +170,56 @@ int nvmlDeviceGetTotalEnergyConsumption(H h, ull *mj) {
     return OK;
 }
 int nvmlDeviceGetPowerUsage(H h, u *mw) { int bad = gate(h); if (bad) return bad; *mw = power(h, c.window); return OK; }
-int nvmlDeviceGetPowerManagementLimit(H h, u *v) { (void)h; *v = (u)(c.limit * 1e3); return OK; }
-int nvmlDeviceGetEnforcedPowerLimit(H h, u *v) { return nvmlDeviceGetPowerManagementLimit(h, v); }
-int nvmlDeviceGetPowerManagementDefaultLimit(H h, u *v) { return nvmlDeviceGetPowerManagementLimit(h, v); }
-int nvmlDeviceSetPowerManagementLimit(H h, u v) { (void)h; c.limit = v * 1e-3; return OK; }
-int nvmlDeviceGetPowerManagementLimitConstraints(H h, u *a, u *b) { (void)h; *a = 200000; *b = 700000; return OK; }
+static int setting(H h, double *knob, double value) {
+    int bad = gate(h);
+    if (bad) return bad;
+    if (is("noset")) return NO_PERMISSION;
+    usleep((useconds_t)(c.latency * 5e5));
+    *knob = value;
+    knobs[index_of(h)].sets++;
+    usleep((useconds_t)(c.latency * 5e5));
+    return OK;
+}
+int nvmlDeviceGetPowerManagementLimit(H h, u *v) { int bad = gate(h); if (bad) return bad; *v = (u)(knobs[index_of(h)].limit * 1e3 + 0.5); return OK; }
+int nvmlDeviceGetEnforcedPowerLimit(H h, u *v) {
+    int bad = nvmlDeviceGetPowerManagementLimit(h, v);
+    if (!bad && c.enforced && *v > c.enforced * 1e3) *v = (u)(c.enforced * 1e3);
+    return bad;
+}
+int nvmlDeviceGetPowerManagementDefaultLimit(H h, u *v) { (void)h; *v = (u)(c.limit * 1e3); return OK; }
+int nvmlDeviceSetPowerManagementLimit(H h, u v) {
+    double w = v * 1e-3;
+    if (w < LOWEST || w > HIGHEST) return INVALID;
+    return setting(h, &knobs[index_of(h)].limit, w < c.clamp ? c.clamp : w);
+}
+int nvmlDeviceGetPowerManagementLimitConstraints(H h, u *a, u *b) { (void)h; *a = LOWEST * 1000; *b = HIGHEST * 1000; return OK; }
+int nvmlDeviceSetGpuLockedClocks(H h, u lo, u hi) { return lo > hi || hi > 1980 ? INVALID : setting(h, &knobs[index_of(h)].core, hi); }
+int nvmlDeviceResetGpuLockedClocks(H h) { return setting(h, &knobs[index_of(h)].core, 0); }
+int nvmlDeviceSetMemoryLockedClocks(H h, u lo, u hi) { return lo > hi || hi > 2619 ? INVALID : setting(h, &knobs[index_of(h)].memory, hi); }
+int nvmlDeviceResetMemoryLockedClocks(H h) { return setting(h, &knobs[index_of(h)].memory, 0); }
+int nvmlDeviceGetSupportedMemoryClocks(H h, u *n, u *mhz) {
+    (void)h;
+    if (*n < 2 || !mhz) { *n = 2; return TOO_SMALL; }
+    *n = 2; mhz[0] = 2619; mhz[1] = 1593;
+    return OK;
+}
+int nvmlDeviceGetSupportedGraphicsClocks(H h, u memory, u *n, u *mhz) {
+    (void)h; (void)memory;
+    if (*n < 119 || !mhz) { *n = 119; return TOO_SMALL; }
+    *n = 119;
+    for (u i = 0; i < 119; i++) mhz[i] = 1980 - 15 * i;
+    return OK;
+}
 int nvmlDeviceGetMigMode(H h, u *now, u *later) { (void)h; *now = *later = (u)c.mig; return OK; }
 int nvmlDeviceGetMemoryInfo(H h, ull *m) { (void)h; m[0] = 80ull << 30; m[1] = 79ull << 30; m[2] = 1ull << 30; return OK; }
 int nvmlDeviceGetTemperature(H h, int sensor, u *t) { (void)h; (void)sensor; *t = 50; return OK; }
 int nvmlDeviceGetUtilizationRates(H h, u *x) { (void)h; x[0] = 50; x[1] = 20; return OK; }
 int nvmlDeviceGetComputeMode(H h, int *m) { (void)h; *m = 0; return OK; }
-int nvmlDeviceGetClockInfo(H h, int kind, u *mhz) { (void)h; *mhz = kind == 2 ? 2619 : 1500; return OK; }
+int nvmlDeviceGetClockInfo(H h, int kind, u *mhz) {
+    double lock = kind == 2 ? knobs[index_of(h)].memory : knobs[index_of(h)].core;
+    *mhz = lock ? (u)lock : kind == 2 ? 2619 : 1500;
+    return gate(h);
+}
 int nvmlDeviceGetMaxClockInfo(H h, int kind, u *mhz) { (void)h; *mhz = kind == 2 ? 2619 : 1980; return OK; }
 int nvmlDeviceGetCurrentClocksThrottleReasons(H h, ull *r) { (void)h; *r = 0x4; return OK; }
 int nvmlDeviceGetComputeRunningProcesses_v3(H h, u *n, void *p) { (void)h; (void)p; *n = 0; return OK; }

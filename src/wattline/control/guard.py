@@ -1,0 +1,33 @@
+"""A small process that waits for the one that set a device to end, however it ends, and then puts back what was found.
+
+A program that was killed cannot clean up after itself, and without a daemon nobody else would until the next start.
+The guard holds the reading end of a pipe and nothing else: when the last writer is gone it does what `Keeper.recover`
+does, and if its program cleaned up itself there is nothing left to do. ``python -m wattline.control.guard FOLDER``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """Start a guard over a folder of records; closing its standard input lets it go."""
+    command = [sys.executable, "-m", __name__, str(folder)]
+    quiet = subprocess.DEVNULL
+    # A session of its own: a Ctrl-C or a hang-up of the terminal must not end the guard before its program.
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True)
+
+
+def main(folder: str) -> None:
+    """Wait, then put back."""
+    sys.stdin.buffer.read()
+    from .find import find
+    from .lease import Keeper
+
+    Keeper(find()[0], Path(folder)).recover()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
