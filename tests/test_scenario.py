@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from wattline import scenario as sc
+from wattline import whatif
 from wattline.errors import CapacityError, GoalError, InputError, ScenarioError, UnitError, WattlineError
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -157,14 +158,14 @@ def test_sketched_rows_agree_with_exact_ones() -> None:
         {"hardware.chip": "h200-sxm"},
         {"goal.max_slowdown": "8 %"},
     ):
-        sketch, exact = sc.sketch(base, change), sc.summary(base, change)
+        sketch, exact = whatif.sketch(base, change), whatif.summary(base, change)
         assert sketch["method"] == "steady state, corrected"
         assert exact["method"] == "exact"
         assert set(sketch) <= set(exact)
         assert sketch["time_s"] == pytest.approx(exact["time_s"], rel=2e-3)
         assert sketch["energy_j"] == pytest.approx(exact["energy_j"], rel=1e-2)
         assert sketch["baseline_energy_j"] == pytest.approx(exact["baseline_energy_j"], rel=1e-6)
-    assert sc.sketch(base, {"train.tensor": 6})["error"].startswith("train.tensor = 6")
+    assert whatif.sketch(base, {"train.tensor": 6})["error"].startswith("train.tensor = 6")
 
 
 def test_a_chip_with_one_clock_still_plans() -> None:

@@ -11,17 +11,15 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from . import schema
-from .errors import InputError, ScenarioError, WattlineError, nearest
+from .errors import InputError, ScenarioError, nearest
 from .hardware import catalog as hardware
 from .hardware.chip import pinned
 from .hardware.cluster import Cluster
 from .hardware.facts import Sheet, keys, sheet
-from .plan.answer import Answer, Array, Goal, Rates
+from .plan.answer import Answer, Goal, Rates
 from .source.base import Source
 from .units import show
 from .workload import catalog as models
@@ -32,7 +30,7 @@ from .workload.parallel import Parallel
 from .workload.traffic import read_requests
 
 if TYPE_CHECKING:
-    from .plan.training import Sketch, TrainingJob
+    from .plan.training import TrainingJob
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +169,7 @@ def _path(scenario: Scenario, text: str) -> Path:
     return path if path.is_absolute() else scenario.folder / path
 
 
+@functools.lru_cache(maxsize=256)  # by identity: a scenario does not change
 def cluster_of(scenario: Scenario) -> Cluster:
     """Return the chips, their nodes and the site, with all replaced facts in place."""
     chip = _changed(pinned(_sheet(scenario, "chip", scenario["hardware.chip"])), scenario.chip)
@@ -247,6 +246,11 @@ def _near(cluster: Cluster) -> int:
     return cluster.domain if cluster.domain > 1 else min(cluster.chips_per_node, cluster.devices)
 
 
+def source_of(scenario: Scenario) -> Source:
+    """Return the source that answers a scenario where the caller names none."""
+    return default_source() if scenario.has("serve") else training_source()
+
+
 def default_source() -> Source:
     """Return the source used where the caller names none: the calibrated analytic model."""
     from .source.roofline import Roofline
@@ -264,16 +268,16 @@ def training_source() -> Source:
 def solve(scenario: Scenario, *, source: Source | None = None, detail: bool = True) -> Answer:
     """Return the answer to a scenario. `detail=False` leaves out elasticities and the timeline (sweeps)."""
     if scenario.has("serve"):
-        return _solve_serving(scenario, source or default_source(), detail)
+        return _solve_serving(scenario, source or source_of(scenario), detail)
     if scenario.has("train"):
-        return _solve_training(scenario, source or training_source(), detail)
+        return _solve_training(scenario, source or source_of(scenario), detail)
     raise ScenarioError("the scenario says no work; add a [train] or a [serve] section")
 
 
 def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:
     from .plan.training import plan_training
 
-    job, cluster = _training(scenario)
+    job, cluster = training(scenario)
     return plan_training(
         job,
         cluster,
@@ -287,7 +291,8 @@ def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:
     )
 
 
-def _training(scenario: Scenario) -> tuple[TrainingJob, Cluster]:
+def training(scenario: Scenario) -> tuple[TrainingJob, Cluster]:
+    """Return what to train and on what."""
     from .plan.training import TrainingJob
 
     model, cluster = model_of(scenario), cluster_of(scenario)
@@ -388,99 +393,3 @@ def _assumptions(scenario: Scenario, cluster: Cluster) -> tuple[str, ...]:
     if scenario.get("hardware.node") is None:
         out.append(f"hardware.node = {cluster.node.name} (the usual node of {cluster.chip.name})")
     return tuple(out)
-
-
-# ---- what-if -------------------------------------------------------------------------------------
-
-# Changes to these leave the schedule as it is, so one exact solve corrects all their sketches.
-_SAME_SCHEDULE: Final = ("chip.", "node.", "site.", "goal.", "train.tokens", "train.goodput", "train.mfu")
-
-
-def summary(scenario: Scenario, changes: Mapping[str, Any], *, exact: bool = True) -> dict[str, Any]:
-    """Return the chosen point of one changed scenario as a flat row; an `error` column where it has none.
-
-    With `exact=False` training is sketched by its steady state and corrected by the exact answer of the
-    same schedule with the scenario's own hardware; the column `method` says which way a row was made.
-    """
-    row: dict[str, Any] = dict(changes)
-    try:
-        changed = scenario.with_(changes)
-        if not exact and changes and changed.has("train") and not changed.has("serve"):
-            sketched = _sketch(scenario, changed, changes)
-            if sketched is not None:
-                return row | sketched
-        answer = solve(changed, detail=False)
-    except WattlineError as error:
-        return {**row, "error": str(error)}
-    return row | _row(answer, "exact" if answer.kind == "training" else "analytic")
-
-
-def sketch(scenario: Scenario, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `summary` without an exact solve where there is a cheaper way: for large sweeps."""
-    return summary(scenario, changes, exact=False)
-
-
-def _row(answer: Answer, method: str) -> dict[str, Any]:
-    chosen, base = answer.chosen, answer.baseline
-    return {
-        "time_s": chosen.time_s,
-        "energy_j": chosen.energy_j,
-        "average_power_w": chosen.average_power_w,
-        **chosen.figures,
-        "saving_energy": answer.savings["energy"],
-        "saving_time": answer.savings["time"],
-        "baseline_time_s": base.time_s,
-        "baseline_energy_j": base.energy_j,
-        "method": method,
-    }
-
-
-def _sketch(scenario: Scenario, changed: Scenario, changes: Mapping[str, Any]) -> dict[str, Any] | None:
-    from .plan.training import training_figures
-
-    structure = tuple(sorted((k, v) for k, v in changes.items() if not k.startswith(_SAME_SCHEDULE)))
-    ratio = _correction(scenario, structure)
-    found = _sketched(changed)
-    if ratio is None or found is None:
-        return None
-    job, cluster = _training(changed)
-    at = found.time / found.base_time
-    energy = found.energy * float(np.interp(at, ratio[0], ratio[1]))
-    return {
-        "time_s": found.time,
-        "energy_j": energy,
-        "average_power_w": energy / found.time,
-        **training_figures(job, cluster, found.time, energy),
-        **rates_of(changed).figures(energy),
-        "saving_energy": 1.0 - energy / found.base_energy,
-        "saving_time": 1.0 - found.time / found.base_time,
-        "baseline_time_s": found.base_time,
-        "baseline_energy_j": found.base_energy,
-        "method": "steady state, corrected",
-    }
-
-
-def _sketched(scenario: Scenario, goal: Goal | None = None) -> Sketch | None:
-    from .plan.training import sketch_training
-
-    job, cluster = _training(scenario)
-    return sketch_training(
-        job, cluster, training_source(), goal or goal_of(scenario), rates_of(scenario), scenario.get("site.power_limit")
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _correction(scenario: Scenario, structure: tuple[tuple[str, Any], ...]) -> tuple[Array, Array] | None:
-    """Return exact over sketched energy against relative time, for the scenario's hardware and one schedule."""
-    based = scenario.with_(dict(structure))
-    based = replace(based, values={k: v for k, v in based.values.items() if k != "site.power_limit"})
-    exact = solve(based.with_({"goal.max_slowdown": 0.0}), detail=False)
-    slow = np.linspace(0.0, exact.time_s[-1] / exact.baseline.time_s - 1.0, 9)
-    ratios = []
-    for slowdown in slow:
-        found = _sketched(based, Goal("max_slowdown", max(0.0, float(slowdown))))
-        if found is None:
-            return None
-        bound = float(np.interp(found.time, exact.time_s, exact.energy_j))
-        ratios.append(bound / found.energy)
-    return 1.0 + np.maximum(slow, 0.0), np.array(ratios)

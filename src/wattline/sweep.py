@@ -2,13 +2,14 @@
 
     grid -> changes (one mapping per point) -> chunks -> workers -> rows, in the order of the grid
 
-A worker gets the scenario once and then only changes. The same function, `scenario.summary`, answers
-a point everywhere, so every engine gives the same rows.
+A worker gets the scenario once and then only changes. The same functions, `whatif.summaries` and
+`whatif.sketches`, answer chunks of points everywhere, so every engine gives the same rows.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import signal
@@ -17,11 +18,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from .errors import InputError, MissingExtraError, nearest
-from .scenario import Scenario, sketch, summary
+from .scenario import Scenario
+from .whatif import Changes, Row, sketches, summaries
 
-Changes = Mapping[str, Any]
-Row = dict[str, Any]
 Evaluate = Callable[[Scenario, Changes], Row]
+Chunk = Callable[[Scenario, Sequence[Changes]], list[Row]]
 Progress = Callable[[int], None]
 
 # Most points that are each solved exactly; training sweeps beyond it are sketched, and their rows say so.
@@ -73,11 +74,12 @@ def sweep(
     engine : "local" (processes on this machine) or "ray" (the cluster of RAY_ADDRESS, else a local one).
     jobs : workers; all cores this process may use where None. An existing Ray cluster decides itself.
     progress : called with the number of points done since the last call.
-    evaluate : a function of a module, found by workers by its name. Where None, `scenario.summary` for up to
-        `EXACT` points and `scenario.sketch` for more.
+    evaluate : answers one point; a function of a module, found by workers by its name. Where None,
+        `whatif.summaries` for up to `EXACT` points and `whatif.sketches` for more.
     """
-    if evaluate is None:
-        evaluate = summary if len(points) <= EXACT else sketch
+    answer: Chunk = summaries if len(points) <= EXACT else sketches
+    if evaluate is not None:
+        answer = functools.partial(_each, evaluate)
     if engine not in ENGINES:
         raise InputError(f"engine {engine!r} is not known; {nearest(engine, ENGINES)}")
     if jobs is not None and jobs < 1:
@@ -87,9 +89,9 @@ def sweep(
     order = sorted(range(len(points)), key=lambda i: _heavy(points[i]))
     queue = [points[i] for i in order]
     if engine == "ray":
-        rows = _ray(scenario, queue, workers, tell, evaluate)
+        rows = _ray(scenario, queue, workers, tell, answer)
     else:
-        rows = _local(scenario, queue, workers, tell, evaluate)
+        rows = _local(scenario, queue, workers, tell, answer)
     out: list[Row] = [{}] * len(rows)
     for place, row in zip(order, rows, strict=True):
         out[place] = row
@@ -100,16 +102,18 @@ def _heavy(point: Changes) -> str:
     return repr([(key, value) for key, value in point.items() if not key.startswith(_LIGHT)])
 
 
-def _local(
-    scenario: Scenario, points: Sequence[Changes], workers: int, tell: Progress, evaluate: Evaluate
-) -> list[Row]:
+def _each(evaluate: Evaluate, scenario: Scenario, points: Sequence[Changes]) -> list[Row]:
+    return [evaluate(scenario, point) for point in points]
+
+
+def _local(scenario: Scenario, points: Sequence[Changes], workers: int, tell: Progress, answer: Chunk) -> list[Row]:
     start = time.monotonic()
-    rows = _here(scenario, points, tell, evaluate, PATIENCE if workers > 1 else float("inf"))
+    rows = _here(scenario, points, tell, answer, PATIENCE if workers > 1 else float("inf"))
     rest = points[len(rows) :]
     if not rest:
         return rows
     chunks = _chunks(rest, workers, (time.monotonic() - start) / len(rows))
-    return rows + _pool(scenario, chunks, workers, tell, evaluate)
+    return rows + _pool(scenario, chunks, workers, tell, answer)
 
 
 def _cores() -> int:
@@ -118,17 +122,18 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _here(
-    scenario: Scenario, points: Sequence[Changes], tell: Progress, evaluate: Evaluate, patience: float
-) -> list[Row]:
+def _here(scenario: Scenario, points: Sequence[Changes], tell: Progress, answer: Chunk, patience: float) -> list[Row]:
     """Answer points in this process until patience runs out; return the rows so far."""
     end = time.monotonic() + patience
-    rows = []
-    for point in points:
-        rows.append(evaluate(scenario, point))
-        tell(1)
-        if time.monotonic() > end:
-            break
+    rows: list[Row] = []
+    size = 1
+    while len(rows) < len(points) and (not rows or time.monotonic() <= end):
+        start = time.monotonic()
+        some = answer(scenario, points[len(rows) : len(rows) + size])
+        tell(len(some))
+        rows += some
+        # Chunks grow for as long as progress shows.
+        size = min(2 * size, CHUNK) if time.monotonic() - start < STRIDE / 2 else max(1, size // 2)
     return rows
 
 
@@ -140,30 +145,30 @@ def _chunks(points: Sequence[Changes], workers: int, each: float = 0.0) -> list[
 
 # ---- this machine --------------------------------------------------------------------------------
 
-_mine: tuple[Scenario, Evaluate] | None = None
+_mine: tuple[Scenario, Chunk] | None = None
 
 
-def _start(scenario: Scenario, evaluate: Evaluate) -> None:
+def _start(scenario: Scenario, answer: Chunk) -> None:
     """Make a worker ready: it keeps the scenario, and an interrupt ends it at once and without a word."""
     global _mine
-    _mine = scenario, evaluate
+    _mine = scenario, answer
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _answer(points: Sequence[Changes]) -> list[Row]:
     assert _mine is not None
-    scenario, evaluate = _mine
-    return [evaluate(scenario, point) for point in points]
+    scenario, answer = _mine
+    return answer(scenario, points)
 
 
 def _pool(
-    scenario: Scenario, chunks: Sequence[Sequence[Changes]], workers: int, tell: Progress, evaluate: Evaluate
+    scenario: Scenario, chunks: Sequence[Sequence[Changes]], workers: int, tell: Progress, answer: Chunk
 ) -> list[Row]:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     # "spawn" behaves the same on every system, and is safe beside the threads of a progress bar.
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _start, (scenario, evaluate))
+    pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _start, (scenario, answer))
     try:
         rows: list[Row] = []
         with _one_thread_each():
@@ -194,7 +199,7 @@ def _one_thread_each() -> Iterator[None]:
 # ---- Ray -----------------------------------------------------------------------------------------
 
 
-def _ray(scenario: Scenario, points: Sequence[Changes], workers: int, tell: Progress, evaluate: Evaluate) -> list[Row]:
+def _ray(scenario: Scenario, points: Sequence[Changes], workers: int, tell: Progress, answer: Chunk) -> list[Row]:
     try:
         import ray
     except ImportError:
@@ -206,18 +211,16 @@ def _ray(scenario: Scenario, points: Sequence[Changes], workers: int, tell: Prog
         local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers, "include_dashboard": False}
         ray.init(**quiet, **local)
     try:
-        return list(_gather(ray, scenario, points, tell, evaluate))
+        return list(_gather(ray, scenario, points, tell, answer))
     finally:
         if mine:
             ray.shutdown()
 
 
-def _gather(
-    ray: Any, scenario: Scenario, points: Sequence[Changes], tell: Progress, evaluate: Evaluate
-) -> Iterator[Row]:
+def _gather(ray: Any, scenario: Scenario, points: Sequence[Changes], tell: Progress, answer: Chunk) -> Iterator[Row]:
     """Keep every worker of the cluster busy, hold few results in flight, and yield rows in order."""
     workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    shared = ray.put((scenario, evaluate))
+    shared = ray.put((scenario, answer))
     task = ray.remote(_answer_shared)
     chunks = _chunks(points, workers)
     sent: dict[Any, int] = {}
@@ -235,6 +238,6 @@ def _gather(
                 turn += 1
 
 
-def _answer_shared(shared: tuple[Scenario, Evaluate], points: Sequence[Changes]) -> list[Row]:
-    scenario, evaluate = shared
-    return [evaluate(scenario, point) for point in points]
+def _answer_shared(shared: tuple[Scenario, Chunk], points: Sequence[Changes]) -> list[Row]:
+    scenario, answer = shared
+    return answer(scenario, points)

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..hardware import catalog as hardware
 from ..source.base import Array, Device, Source
 from ..workload.diffusion import Diffuser, Picture, denoise_operators, diffuser, frame_operators
-from .engine import Beat, Constants, Parts, Piece, assemble, constants, rows_from, sums
+from .engine import Beat, Constants, Inquiry, Parts, Piece, assemble, constants, rows_from, sums
 from .measured import Columns, compare, number, whole
 from .step import clock_grid
 
@@ -89,7 +89,7 @@ def works(rows: Sequence[Row], source: Source) -> Parts:
     device, n = rows[0].device, len(rows)
     step = [denoise_operators(r.model, r.picture, r.ulysses, r.ring) for r in rows]
     ends = [frame_operators(r.model, r.picture) for r in rows]
-    both = sums([Piece(o, o) for o in (*step, *ends)], device, source, clock_grid(device))
+    both = sums(Inquiry.of([Piece(o, o) for o in (*step, *ends)]), device, source, clock_grid(device))
     none, one = np.zeros((n, 1)), np.ones((n, 1))
     # Kernels are launched one by one: no graph is captured.
     beat = Beat(batch=none, prompts=none, visual=none, loose=one, logits=none, crowd=none, shared=one)

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..source.base import Array, Device, Source, tables
 from ..workload.operator import Attention, Collective, GroupedGemm, Operator
@@ -29,6 +30,7 @@ KINDS: Final = ("gemm", "grouped_gemm", "attention_decode", "attention_prefill",
 _STANDING: Final = ("clock_tree", "leakage")
 
 Constants = Mapping[str, float]
+Index = NDArray[np.int64]
 
 
 # What a constant is where no file states it: nothing added, nothing scaled.
@@ -91,30 +93,54 @@ class Piece:
     late: tuple[Operator, ...]
 
 
-def sums(pieces: Sequence[Piece], device: Device, source: Source, grid: Array) -> Sums:
-    """Ask the source for each kind of operator of each piece apart, with the power limit out of the way."""
+@dataclass(frozen=True)
+class Inquiry:
+    """What a source is asked about n steps: operators of each kind apart, equal ones once.
+
+    rows : kind -> (steps that have it, the answer that is theirs, that of the device waited for).
+    launches, meetings : (n, 1) as in `Sums`.
+    """
+
+    asked: tuple[tuple[Operator, ...], ...]
+    rows: Mapping[str, tuple[Index, Index, Index]]
+    launches: Array
+    meetings: Array
+
+    @staticmethod
+    def of(pieces: Sequence[Piece]) -> Inquiry:
+        """Take steps apart."""
+        asked: dict[tuple[Operator, ...], int] = {}
+        rows: dict[str, list[tuple[int, int, int]]] = {}
+        for row, piece in enumerate(pieces):
+            mine, late = _by_kind(piece.operators), _by_kind(piece.late)
+            for kind, some in mine.items():
+                place = asked.setdefault(some, len(asked))
+                last = asked.setdefault(late.get(kind, some), len(asked))
+                rows.setdefault(kind, []).append((row, place, last))
+        columns = {kind: np.array(some, dtype=np.int64).T for kind, some in rows.items()}
+        return Inquiry(
+            tuple(asked),
+            {kind: (at[0], at[1], at[2]) for kind, at in columns.items()},
+            np.array([[sum(o.launches * o.repeat for o in p.operators)] for p in pieces]),
+            np.array([[sum(o.launches * o.repeat for o in p.operators if isinstance(o, Collective))] for p in pieces]),
+        )
+
+
+def sums(inquiry: Inquiry, device: Device, source: Source, grid: Array) -> Sums:
+    """Ask the source for each kind of operator of each step apart, with the power limit out of the way."""
     free = replace(device, chip=device.chip.with_({"power.limit": "100 kW"}, "lifted: the step as a whole keeps it"))
-    asked: dict[tuple[Operator, ...], int] = {}
-    where: list[tuple[int, str, int, int]] = []
-    for row, piece in enumerate(pieces):
-        mine, late = _by_kind(piece.operators), _by_kind(piece.late)
-        for kind, some in mine.items():
-            place = asked.setdefault(some, len(asked))
-            where.append((row, kind, place, asked.setdefault(late.get(kind, some), len(asked))))
-    points = tables(source, list(asked), free, grid)
-    busy = {kind: np.zeros((len(pieces), grid.size)) for kind in KINDS}
+    found = tables(source, inquiry.asked, free, grid)
+    shape = len(inquiry.launches), grid.size
+    busy = {kind: np.zeros(shape) for kind in KINDS}
     joules: dict[tuple[str, str], Array] = {}
-    for row, kind, place, last in where:
-        busy[kind][row] = points[last].time
-        for name, values in points[place].parts.items():
-            if name != "waiting":
-                joules.setdefault((kind, name), np.zeros((len(pieces), grid.size)))[row] = values
-    return Sums(
-        busy,
-        joules,
-        np.array([[sum(o.launches * o.repeat for o in p.operators)] for p in pieces]),
-        np.array([[sum(o.launches * o.repeat for o in p.operators if isinstance(o, Collective))] for p in pieces]),
-    )
+    for kind, (steps, place, last) in inquiry.rows.items():
+        busy[kind][steps] = found.time[last]
+        for name, values in found.parts.items():
+            mine = values[place]
+            if name != "waiting" and (name in _STANDING or mine.any()):
+                joules[kind, name] = np.zeros(shape)
+                joules[kind, name][steps] = mine
+    return Sums(busy, joules, inquiry.launches, inquiry.meetings)
 
 
 def rows_from(work: Sums, at: slice) -> Sums:
@@ -143,6 +169,7 @@ def busiest(operator: Operator, ranks: int) -> Operator:
     return replace(operator, active=float(min(operator.active + largest(ranks) * spread, local)))
 
 
+@functools.lru_cache(maxsize=256)
 def largest(ranks: int) -> float:
     """Return by how many standard deviations the busiest of `ranks` is expected above the mean."""
     return float(np.interp(np.log2(ranks), *_LARGEST))
@@ -253,10 +280,10 @@ def assemble(
     zero = np.zeros_like(t0)
     parts = {n: (1 - f) * e0.get(n, zero) + f * e1.get(n, zero) for n in {**e0, **e1}}
     at = _limited(np.sum([*parts.values()], axis=0) / time, c["limit.share"] * limit, grid, asked)
-    median = t0 + work.median * (t1 - t0)
+    median, read = t0 + work.median * (t1 - t0), _reader(grid, at)
     return Table(
-        _read(time, grid, at), _read(t0, grid, at), _read(median, grid, at),
-        {n: _read(j, grid, at) for n, j in parts.items()}, {n: _read(j, grid, at) for n, j in e0.items()},
+        read(time), read(t0), read(median),
+        {n: read(j) for n, j in parts.items()}, {n: read(j) for n, j in e0.items()},
         host_time(work.decode, work.beats[0], c),
     )  # fmt: skip
 
@@ -275,10 +302,15 @@ def _limited(power: Array, limit: float, grid: Array, asked: Array) -> Array:
     return np.asarray(np.minimum(asked[None, :], top[:, None]))
 
 
-def _read(values: Array, grid: Array, at: Array) -> Array:
-    """Return (n, m) values at clocks `at` from (n, clocks) values on the `grid`, on straight lines."""
+def _reader(grid: Array, at: Array) -> Callable[[Array], Array]:
+    """Return a function that reads (n, m) values at clocks `at` from (n, clocks) on the `grid`, on straight lines."""
     low = np.clip(np.searchsorted(grid, at, side="right") - 1, 0, grid.size - 2)
     step = grid[low + 1] - grid[low]
     part = np.where(step > 0, at - grid[low], 0.0) / np.where(step > 0, step, 1.0)  # a chip may have one clock only
-    left = np.take_along_axis(values, low, axis=1)
-    return np.asarray(left + part * (np.take_along_axis(values, low + 1, axis=1) - left))
+    row = np.arange(len(at))[:, None]
+
+    def read(values: Array) -> Array:
+        left = values[row, low]
+        return np.asarray(left + part * (values[row, low + 1] - left))
+
+    return read

@@ -9,6 +9,7 @@ end and enter per step, so each output token carries prompt / output tokens of p
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -24,7 +25,21 @@ from ..workload.memory import max_batch
 from ..workload.model import Model
 from ..workload.operator import Attention, Gemm, Operator
 from ..workload.parallel import Parallel
-from .engine import Beat, Constants, Parts, Piece, Table, assemble, busiest, constants, largest, rows_from, spread, sums
+from .engine import (
+    Beat,
+    Constants,
+    Inquiry,
+    Parts,
+    Piece,
+    Table,
+    assemble,
+    busiest,
+    constants,
+    largest,
+    rows_from,
+    spread,
+    sums,
+)
 
 # Clocks at which a step is worked out before the power limit is applied; in between, straight lines.
 _GRID: Final = 12
@@ -231,10 +246,8 @@ class Job:
 
 def work_of(jobs: Sequence[Job], device: Device, source: Source, grid: Array) -> Parts:
     """Return what configurations on one device need to be assembled; the source is asked once."""
-    beats = [rhythm(job.load, job.batch, job.replica.chunk) for job in jobs]
-    plain = [_piece(job, 0.0, 0.0) for job in jobs]
-    mixed = [_piece(job, beat.tokens, beat.tokens * _crowded(job, beat)) for job, beat in zip(jobs, beats, strict=True)]
-    both = sums([*plain, *mixed], device, source, grid)
+    beats, inquiry = _counted(tuple(jobs))
+    both = sums(inquiry, device, source, grid)
     loose = [job.batch / job.replica.parallel.data > job.replica.graph for job in jobs]
     first = [_beat(job, device, 0.0, 0.0, alone) for job, alone in zip(jobs, loose, strict=True)]
     second = [_beat(job, device, x.prompts, x.tokens, True) for job, x in zip(jobs, beats, strict=True)]
@@ -245,6 +258,15 @@ def work_of(jobs: Sequence[Job], device: Device, source: Source, grid: Array) ->
         share=np.array([[beat.share] for beat in beats]),
         median=np.array([[beat.median / beat.tokens if beat.tokens > 0 else 0.0] for beat in beats]),
     )
+
+
+@functools.lru_cache(maxsize=64)  # what-ifs of the device ask for the same work again and again
+def _counted(jobs: tuple[Job, ...]) -> tuple[list[Rhythm], Inquiry]:
+    """Return how prompts come in each configuration, and what to ask of its steps: all plain ones, then all mixed."""
+    beats = [rhythm(job.load, job.batch, job.replica.chunk) for job in jobs]
+    plain = [_piece(job, 0.0, 0.0) for job in jobs]
+    mixed = [_piece(job, beat.tokens, beat.tokens * _crowded(job, beat)) for job, beat in zip(jobs, beats, strict=True)]
+    return beats, Inquiry.of([*plain, *mixed])
 
 
 def _crowded(job: Job, beat: Rhythm) -> float:
@@ -324,9 +346,8 @@ def steps(
     kind = device.chip.tags.get("architecture", "")
     c = constants(kind) if settings is None else settings
     table, share = _assembled(replica, load, batches, device, source, asked, c)
-    alone = step_operators(replica.model, replica.parallel, (), max(batches), load.seen, replica.precision)
     sample = replace(
-        source.points(alone, device, asked[-1:]),
+        source.points(_alone(replica, load, max(batches)), device, asked[-1:]),
         clock=asked,
         waiting_power=c["energy.waiting"] * device.chip["power.waiting"],
         uncertainty=spread(kind, "energy_per_token_j"),
@@ -349,6 +370,11 @@ def steps(
         )
         for row, batch in enumerate(batches)
     ]
+
+
+@functools.lru_cache(maxsize=64)
+def _alone(replica: Replica, load: Load, batch: float) -> tuple[Operator, ...]:
+    return step_operators(replica.model, replica.parallel, (), batch, load.seen, replica.precision)
 
 
 def _check_fits(replica: Replica, load: Load, batches: Sequence[float], device: Device) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,10 +122,68 @@ class Points:
         )
 
 
+@dataclass(frozen=True)
+class PointsTable(Sequence[Points]):
+    """`Points` of m pieces of work as arrays; item i is the points of piece i.
+
+    Attributes
+    ----------
+    clock : (n,) Hz. time : (m, n) seconds. parts : component name -> (m, n) joules.
+    uncertainty, time_uncertainty, extrapolated : (m,), the others as in `Points`.
+    """
+
+    clock: Array
+    time: Array
+    parts: Mapping[str, Array]
+    waiting_power: float
+    provenance: str
+    source: str
+    uncertainty: Array
+    time_uncertainty: Array
+    extrapolated: NDArray[np.bool_]
+
+    @staticmethod
+    def of(points: Sequence[Points]) -> PointsTable:
+        """Join points of one device at the same settings."""
+        first, zero = points[0], np.zeros_like(points[0].time)
+        names = list(dict.fromkeys(name for p in points for name in p.parts))
+        return PointsTable(
+            first.clock,
+            np.array([p.time for p in points]),
+            {name: np.array([p.parts.get(name, zero) for p in points]) for name in names},
+            first.waiting_power,
+            first.provenance,
+            first.source,
+            np.array([p.uncertainty for p in points]),
+            np.array([p.time_uncertainty for p in points]),
+            np.array([p.extrapolated for p in points]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        parts = {name: joules[index] for name, joules in self.parts.items()}
+        return Points(
+            self.clock,
+            self.time[index],
+            {name: joules for name, joules in parts.items() if joules.any() or name in STANDING},
+            self.waiting_power,
+            self.provenance,
+            self.source,
+            float(self.uncertainty[index]),
+            float(self.time_uncertainty[index]),
+            bool(self.extrapolated[index]),
+        )
+
+
 class Source(Protocol):
     """**Required to implement**: `points`. Planning and simulation see only this.
 
-    **Worth adding** where work recurs: ``tables(pieces, device, clocks) -> list[Points]``, see `tables`.
+    **Worth adding** where work recurs: ``tables(pieces, device, clocks) -> PointsTable``, see `tables`; and
+    where many devices are looked at: ``stacks(pieces, devices, clocks) -> list[PointsTable] | None``, see `stacks`.
     """
 
     def points(self, operators: Sequence[Operator], device: Device, clocks: Array | None = None) -> Points:
@@ -139,9 +197,17 @@ class Source(Protocol):
 
 def tables(
     source: Source, pieces: Sequence[Sequence[Operator]], device: Device, clocks: Array | None = None
-) -> list[Points]:
+) -> PointsTable:
     """Return the points of many pieces of work: the source's own `tables` where it has one, else one by one."""
     many = getattr(source, "tables", None)
     if many is not None:
-        return list(many(pieces, device, clocks))
-    return [source.points(piece, device, clocks) for piece in pieces]
+        return cast("PointsTable", many(pieces, device, clocks))
+    return PointsTable.of([source.points(piece, device, clocks) for piece in pieces])
+
+
+def stacks(
+    source: Source, pieces: Sequence[Sequence[Operator]], devices: Sequence[Device], clocks: Array | None = None
+) -> list[PointsTable] | None:
+    """Return `tables` of many devices worked out at once; None where the source cannot, or not for these."""
+    many = getattr(source, "stacks", None)
+    return None if many is None else cast("list[PointsTable] | None", many(pieces, devices, clocks))

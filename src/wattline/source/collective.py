@@ -78,6 +78,6 @@ def _link(chip: Silicon, node: Sheet | None, span: str) -> tuple[str, float, flo
     if span != "node":
         raise InputError(f"span must be 'node' or 'fabric', got {span!r}")
     joined = node is None or node.get("nvlink.domain", 2.0) > 1  # chips may have links that a server leaves unbridged
-    name = "nvlink" if joined and table.get("link.nvlink.bandwidth", 0.0) > 0 else "pcie"
+    name = "nvlink" if joined and np.all(table.get("link.nvlink.bandwidth", 0.0) > 0) else "pcie"
     energy = table.get(f"link.{name}.energy", 0.0)
     return name, table[f"link.{name}.bandwidth"], table.get(f"link.{name}.latency", 3e-6), energy

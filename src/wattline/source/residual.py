@@ -44,16 +44,16 @@ class Net:
     layers: tuple[tuple[_Narrow, _Narrow], ...]
 
     def __call__(self, features: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
-        """Return (log factor on time, log factor on power, outside) for features (n, d)."""
+        """Return (log factor on time, log factor on power, outside) for features (..., n, d)."""
         x = features.astype(np.float32)
         near = np.clip(x, self.low, self.high)
-        far = np.abs(x - near).sum(axis=1)
+        far = np.abs(x - near).sum(axis=-1)
         hidden = (near - self.mean) * self.scale
         for weight, bias in self.layers[:-1]:
             hidden = np.tanh(hidden @ weight + bias)
         weight, bias = self.layers[-1]
-        out = self.bounds * np.tanh(hidden @ weight + bias) * np.exp(-far / FADE)[:, None]
-        return out[:, 0].astype(np.float64), out[:, 1].astype(np.float64), far > 0.5
+        out = self.bounds * np.tanh(hidden @ weight + bias) * np.exp(-far / FADE)[..., None]
+        return out[..., 0].astype(np.float64), out[..., 1].astype(np.float64), far > 0.5
 
 
 @functools.cache
@@ -99,7 +99,9 @@ def adjust(work: Work, chip: Silicon) -> Work:
     if net is None:
         return work
     shape = np.broadcast_shapes(*[h.shape for h in work.hints])
-    on_time, on_power, outside = net(features(*work.hints))
+    read = features(*work.hints)
+    # One product per chip of a stack: in single precision the size of a product moves its last digits.
+    on_time, on_power, outside = net(read.reshape(*shape[:-2], -1, read.shape[-1]))
     weight = chip.shape["residual.weight"]
     slow = np.exp(weight * on_time.reshape(shape))
     _, power, standing = alone(work, chip)

@@ -20,12 +20,12 @@ import numpy as np
 from ..errors import InputError
 from ..hardware.facts import Sheet
 from ..workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
-from . import shapes
-from .base import Array, Device, Points
+from . import shapes, stack
+from .base import Array, Device, Points, PointsTable
 from .collective import collective
 from .residual import adjust
 from .silicon import Silicon, training_constants
-from .table import layout, tables
+from .table import Layout, layout, stacks, tables
 from .work import Work
 
 # Learned corrections of operators that run on the matrix units.
@@ -45,15 +45,33 @@ class Roofline:
 
     def points(self, operators: Sequence[Operator], device: Device, clocks: Array | None = None) -> Points:
         """Return time and energy of `operators` in order on `device` at each clock (Hz)."""
-        return self.tables([operators], device, clocks)[0]
+        found: Points = self.tables([operators], device, clocks)[0]
+        return found
 
-    def tables(self, pieces: Sequence[Sequence[Operator]], device: Device, clocks: Array | None = None) -> list[Points]:
+    def tables(self, pieces: Sequence[Sequence[Operator]], device: Device, clocks: Array | None = None) -> PointsTable:
         """Return `points` of many pieces of work, operators that recur evaluated once."""
         chip = Silicon.of(device.chip)
+        found, works, grid = self._asked(pieces, chip, device.node, clocks)
+        return tables(found.repeat, works, chip, grid)
+
+    def stacks(
+        self, pieces: Sequence[Sequence[Operator]], devices: Sequence[Device], clocks: Array | None = None
+    ) -> list[PointsTable] | None:
+        """Return `tables` of many devices worked out at once; None where they differ in more than numbers."""
+        chip = stack.silicon([Silicon.of(device.chip) for device in devices])
+        node = stack.node([device.node for device in devices])
+        if chip is None or node is None:
+            return None
+        found, works, grid = self._asked(pieces, chip, node, clocks)
+        return stacks(found.repeat, works, chip, grid, len(devices))
+
+    def _asked(
+        self, pieces: Sequence[Sequence[Operator]], chip: Silicon, node: Sheet, clocks: Array | None
+    ) -> tuple[Layout, list[Work], Array]:
         grid = chip.clocks() if clocks is None else np.clip(clocks, chip.clock_min, chip.clock_max)
         found = layout(tuple(tuple(piece) for piece in pieces), _signature)
-        works = self._corrected([_build(group, chip, device.node) for group in found.groups], chip)
-        return tables(found.repeat, works, chip, np.asarray(grid, dtype=np.float64))
+        works = self._corrected([_build(group, chip, node) for group in found.groups], chip)
+        return found, works, np.asarray(grid, dtype=np.float64)
 
     def works(self, operators: Sequence[Operator], chip: Silicon, node: Sheet | None = None) -> list[Work]:
         """Return the operators as works of shape (operators, 1), grouped by kind and precisions."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .base import Array
 from .silicon import Silicon, calibration
-from .work import Work
+from .work import Work, joined
 
 
 def describe(chip: Silicon) -> tuple[bool, str]:
@@ -28,21 +28,20 @@ def describe(chip: Silicon) -> tuple[bool, str]:
 
 
 def spread_per_operator(chip: Silicon, works: Sequence[Work]) -> tuple[Array, NDArray[np.bool_]]:
-    """Return relative standard deviations of time and energy (operators, 2), and which lie outside the fitted range.
+    """Return relative standard deviations of time and energy (..., operators, 2), and which lie outside the range.
 
     Errors of one source are common to its operators, so those of a sum average rather than cancel.
     """
     table = calibration()["spread"]
     rows, flags = [], []
     for w in works:
-        count = max(np.shape(a)[0] if np.ndim(a) else 1 for a in (w.core, w.dram, w.link, w.fixed))
-        outside = np.broadcast_to(np.asarray(w.outside, bool), (count, 1))[:, 0]
+        outside = w.column(w.outside)[..., 0] > 0
         inner, outer = _widen(table, "kind", w.net, False, chip.name), _widen(table, "kind", w.net, True, chip.name)
-        rows.append(np.where(outside[:, None], outer, inner))
+        rows.append(np.where(outside[..., None], outer, inner))
         flags.append(outside)
     if not rows:
         return np.zeros((0, 2)), np.zeros(0, bool)
-    return np.concatenate(rows), np.concatenate(flags)
+    return joined(rows, -2), joined(flags, -1)
 
 
 def spread_of(chip: Silicon, net: str, outside: bool) -> tuple[float, float, float, float]:

@@ -61,6 +61,12 @@ class Work:
     hints: tuple[Array, ...] = ()
     outside: NDArray[np.bool_] | bool = False
 
+    def column(self, values: Array | NDArray[np.bool_] | float) -> Array:
+        """Return values of one piece of work as (..., operators, 1), before which chips may be stacked."""
+        count = max(np.shape(a)[-2] if np.ndim(a) > 1 else 1 for a in (self.core, self.dram, self.link, self.fixed))
+        array = np.asarray(values, dtype=np.float64)
+        return np.broadcast_to(array, np.broadcast_shapes(array.shape, (count, 1)))
+
 
 _WORDS = ("precision", "link_name", "net", "hints", "outside")
 _TIMES = ("core", "l2", "dram", "link", "ramp", "fixed")
@@ -79,6 +85,12 @@ def work(
     given = {k: np.asarray(v, dtype=np.float64) for k, v in arrays.items()}
     full: dict[str, Any] = {n: given.get(n, one if n in _ONES else zero) for n in _ARRAYS}
     return Work(precision=precision, link_name=link_name, net=net, hints=hints, **full)
+
+
+def joined(arrays: Sequence[NDArray[Any]], axis: int) -> NDArray[Any]:
+    """Concatenate along a last axis, counted from the end; axes before it are broadcast."""
+    lead = np.broadcast_shapes(*[a.shape[: a.ndim + axis] for a in arrays])
+    return np.concatenate([np.broadcast_to(a, lead + a.shape[a.ndim + axis :]) for a in arrays], axis=axis)
 
 
 @dataclass(frozen=True)
