@@ -1,0 +1,1 @@
+"""Simulations: plans played against arrivals, failures and noise, through the waist alone."""
