@@ -114,7 +114,8 @@ def plan(
         _writable(path, folder=path is charts)
     stated = scenarios.load(scenario).with_(_pairs(sets))
     answer = scenarios.solve(stated)
-    _write_plan(answer, scenario, sets, html, charts, csv)
+    if html or charts or csv:
+        _write_plan(answer, scenario, sets, html, charts, csv)
     if json:
         _print_json(answer.to_dict())
         return

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wattline.hardware.catalog import chip, node
+from wattline.hardware.chip import pinned
 from wattline.source import stack
 from wattline.source.base import Device, PointsTable
 from wattline.source.foreseen import Listener, foresee
@@ -15,7 +16,7 @@ from wattline.source.roofline import Roofline
 from wattline.source.silicon import Silicon
 from wattline.workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm
 
-DEVICE = Device(chip("h100-sxm"), node("hgx-h100"))
+DEVICE = Device(pinned(chip("h100-sxm")), node("hgx-h100"))
 SHARED = Gemm(name="a", m=4096, n=4096, k=4096, repeat=3.0)
 PIECES = (
     (SHARED, Elementwise(name="n", read=1e8, write=1e8)),
@@ -35,7 +36,7 @@ PIECES = (
 CHIP_FACTS = (
     "memory.hbm.bandwidth", "memory.hbm.energy", "compute.rate.bf16", "compute.energy.bf16", "compute.units",
     "memory.l2.energy", "memory.l2.capacity", "power.waiting", "power.leakage", "power.clock_tree", "power.limit",
-    "voltage.max", "overhead.launch", "link.nvlink.bandwidth", "link.nvlink.energy",
+    "voltage.max", "voltage.min", "voltage.knee", "voltage.reference", "overhead.launch", "link.nvlink.bandwidth", "link.nvlink.energy",
 )  # fmt: skip
 NODE_FACTS = ("nic.bandwidth", "nic.latency", "nic.power")
 CHANGES = st.dictionaries(st.sampled_from(CHIP_FACTS + NODE_FACTS), st.floats(0.5, 1.5), max_size=4)
@@ -69,6 +70,17 @@ def test_a_stack_of_devices_answers_as_each_alone(several: list[dict[str, float]
     """Whatever constants differ, throttled or not, arrays over devices hold the numbers of one device at a time."""
     source, devices = Roofline(sustained=sustained), [changed(changes) for changes in several]
     clocks = Silicon.of(DEVICE.chip).clocks()[::8]
+    found = source.stacks(PIECES, devices, clocks)
+    assert found is not None
+    for device, table in zip(devices, found, strict=True):
+        same(table, source.tables(PIECES, device, clocks))
+
+
+def test_every_number_of_a_chip_may_differ() -> None:
+    """A stack over all facts that elasticities walk, one changed in each device."""
+    keys = [key for key in DEVICE.chip if not key.startswith(("clock.", "area."))]
+    devices = [replace(DEVICE, chip=DEVICE.chip.scaled(key, 1.01)) for key in keys]
+    source, clocks = Roofline(), np.array([8e8, 1.4e9, 1.98e9])
     found = source.stacks(PIECES, devices, clocks)
     assert found is not None
     for device, table in zip(devices, found, strict=True):

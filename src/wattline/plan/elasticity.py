@@ -1,7 +1,7 @@
 """What one percent less of any hardware constant would save: d ln E / d ln parameter.
 
 The caller says how to evaluate a changed cluster; this walks every constant of chip and node that
-can move the energy, one at a time, by one percent.
+can move the energy, one at a time, by one percent. The source answers for all changed devices at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Final
 
 from ..hardware.cluster import Cluster
 from ..hardware.facts import Sheet
+from ..source.base import Device, Source
+from ..source.foreseen import Listener, foresee
 
 STEP: Final = 0.01
 # Counts, limits of what can be set, facts that decide what fits rather than what it costs, and conventions.
@@ -27,18 +29,22 @@ _FIXED: Final = (
 _FIXED_NODE: Final = ("chips", "nic.count", "nvlink.domain", "host.idle")
 
 
-def hardware(cluster: Cluster, change: Callable[[Cluster], float]) -> dict[str, float]:
+def hardware(cluster: Cluster, source: Source, change: Callable[[Cluster, Source], float]) -> dict[str, float]:
     """Return parameter -> elasticity for the constants of chip and node, the large ones first.
 
-    `change(cluster)` returns the relative change of energy under a changed cluster.
+    `change(cluster, source)` returns the relative change of energy under a changed cluster.
     """
-    out = {}
+    changed = {}
     for sheet in (cluster.chip, cluster.node):
         for key in sheet:
             if _moves(sheet, key):
                 dearer = sheet.scaled(key, 1.0 + STEP)
-                changed = replace(cluster, chip=dearer) if sheet is cluster.chip else replace(cluster, node=dearer)
-                out[f"{sheet.kind}.{key}"] = change(changed) / STEP
+                moved = replace(cluster, chip=dearer) if sheet is cluster.chip else replace(cluster, node=dearer)
+                changed[f"{sheet.kind}.{key}"] = moved
+    listener = Listener(source, Device(cluster.chip, cluster.node))
+    change(cluster, listener)
+    sources = foresee(source, listener.questions, [Device(c.chip, c.node) for c in changed.values()])
+    out = {key: change(c, mine) / STEP for (key, c), mine in zip(changed.items(), sources, strict=True)}
     used = {name: value for name, value in out.items() if abs(value) > 1e-9}
     return dict(sorted(used.items(), key=lambda item: -abs(item[1])))
 

@@ -393,14 +393,14 @@ def _elasticity(
         k = int(np.searchsorted(sizes, batch))
         near = sizes[max(0, k - 2) : k + 2]
 
-    def lagrangian(changed: Cluster) -> float:
+    def lagrangian(changed: Cluster, answers: Source) -> float:
         over = Overhead.of(changed)
-        now = candidates(job, Device(changed.chip, changed.node), source, near, chosen.clock)
+        now = candidates(job, Device(changed.chip, changed.node), answers, near, chosen.clock)
         return float(over.total(now.chip_energy, 1.0 / now.throughput)[0] + price * now.tpot[0])
 
-    base = lagrangian(cluster)
+    base = lagrangian(cluster, source)
     energy = float(Overhead.of(cluster).total(chosen.chip_energy, 1.0 / chosen.throughput)[0])
-    out = elasticity.hardware(cluster, lambda changed: (lagrangian(changed) - base) / energy)
+    out = elasticity.hardware(cluster, source, lambda changed, answers: (lagrangian(changed, answers) - base) / energy)
     out["site.pue"] = 1.0
     for name, load in (
         ("serve.prompt", replace(job.load, prompt=job.load.prompt * (1 + elasticity.STEP))),

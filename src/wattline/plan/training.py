@@ -572,11 +572,11 @@ def _elasticity(
     energy = Overhead.of(cluster).total(here.energy, here.time)
     base = lagrangian(cluster, costs.points)
 
-    def again(changed: Cluster) -> float:
-        points = Costs.points_of(work, Device(changed.chip, changed.node), source, clocks)
+    def again(changed: Cluster, answers: Source) -> float:
+        points = Costs.points_of(work, Device(changed.chip, changed.node), answers, clocks)
         return (lagrangian(changed, [p.stretched(stretch) for p in points]) - base) / energy
 
-    out = elasticity.hardware(cluster, again)
+    out = elasticity.hardware(cluster, source, again)
     out["site.pue"] = 1.0
     out["train.tokens"] = 1.0
     out["train.goodput"] = -1.0

@@ -30,6 +30,6 @@ def voltage(clock: Array, low: float, high: float, knee: float, top: float) -> A
     >>> voltage(np.array([5e8, 1e9, 2e9]), 0.7, 1.0, 1e9, 2e9)
     array([0.7, 0.7, 1. ])
     """
-    span = max(top - knee, 1.0)
+    span = np.maximum(top - knee, 1.0)
     rise = np.clip((clock - knee) / span, 0.0, 1.0)
-    return low + (high - low) * rise**CURVATURE
+    return np.asarray(low + (high - low) * rise**CURVATURE)
