@@ -172,9 +172,11 @@ def test_other_schedules_plan_too(name: str) -> None:
     assert a.baseline.time_s <= plan(j=job(schedule="gpipe")).baseline.time_s * (1 + 1e-9)
 
 
-def test_the_sketch_agrees_with_the_exact_plan() -> None:
-    """With many microbatches the steady state finds the same time and nearly the same energy."""
-    j = job(global_batch=64)
+@pytest.mark.parametrize("virtual", [1, 2])
+def test_the_sketch_agrees_with_the_exact_plan(virtual: int) -> None:
+    """With many microbatches the steady state finds the same time and nearly the same energy, interleaved too."""
+    schedule, parallel = ("1f1b", "interleaved")[virtual - 1], Parallel(tensor=2, pipeline=4, virtual=virtual, node=8)
+    j = job(global_batch=64, schedule=schedule, parallel=parallel)
     exact, sketch = plan(j=j), sketch_training(j, cluster(), Toy(), Goal("max_slowdown", 0.02))
     assert sketch is not None
     assert sketch.base_time == pytest.approx(exact.baseline.time_s, rel=1e-9)

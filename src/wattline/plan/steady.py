@@ -6,7 +6,8 @@ full, and all stages share the period. So an iteration of M microbatches is
     (F_1 + B_1) + ... + (F_P + B_P)        one microbatch through all P stages
     + (M - 1) * ((F_1 + B_1) & ... & (F_P + B_P))
 
-Every computation is counted once and a shared price of a second joins the terms. It leaves out
+Interleaved stages take M V turns of one of their V model chunks each: the same with M V for M, and chunks
+for stages' work. Every computation is counted once and a shared price of a second joins the terms. It leaves out
 what stages could still save while the pipeline fills and drains; the exact graph finds that too. It
 takes microseconds, so sweeps over thousands of scenarios use it.
 """

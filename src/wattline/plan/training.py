@@ -323,7 +323,8 @@ def sketch_training(
     over, groups, scale = Overhead.of(cluster), cluster.devices // job.parallel.pipeline, job.iterations / job.goodput
     base_time, base_energy = _at_maximum(work, costs, stages, job)
     hulls = [f.hull() for f in costs.frontiers]
-    whole = steady_iteration([(hulls[f], hulls[b], n) for (f, b), n in stages.items()], job.microbatches)
+    turns = job.microbatches * job.parallel.virtual  # each stage takes every microbatch once per model chunk
+    whole = steady_iteration([(hulls[f], hulls[b], n) for (f, b), n in stages.items()], turns)
     whole = whole + _steps(work, costs).hull()
     time = whole.time * scale
     energy = over.total(groups * (whole.energy + whole.waiting_power * whole.time), whole.time) * scale
@@ -350,11 +351,17 @@ _counted = functools.lru_cache(maxsize=64)(count_work)
 
 
 def _stage_pairs(work: Work) -> Counter[tuple[int, int]] | None:
-    """Return (forward, backward) operators of the stages with how many are alike; None where backward is split."""
-    entry = dict(zip(work.graph.kinds, work.kinds, strict=True))
-    if {what for _, what in entry} != {FORWARD, BACKWARD} or len(entry) != 2 * work.graph.devices:
+    """Return (forward, backward) operators of the stages with how many are alike; None where backward is split.
+
+    Of interleaved stages those of one model chunk: all chunks of a stage are alike.
+    """
+    entry, devices = dict(zip(work.graph.kinds, work.kinds, strict=True)), work.graph.devices
+    if {what for _, what in entry} != {FORWARD, BACKWARD}:
         return None
-    return Counter((entry[stage, FORWARD], entry[stage, BACKWARD]) for stage in range(work.graph.devices))
+    pairs = [(entry[chunk, FORWARD], entry[chunk, BACKWARD]) for chunk in range(len(entry) // 2)]
+    if any(pair != pairs[chunk % devices] for chunk, pair in enumerate(pairs)):
+        return None
+    return Counter(pairs[:devices])
 
 
 def _at_maximum(work: Work, costs: Costs, stages: Counter[tuple[int, int]], job: TrainingJob) -> tuple[float, float]:
@@ -362,9 +369,10 @@ def _at_maximum(work: Work, costs: Costs, stages: Counter[tuple[int, int]], job:
     time = [float(p.time[-1]) for p in costs.points]
     energy = [float(p.energy[-1]) - p.waiting_power * t for p, t in zip(costs.points, time, strict=True)]
     cycles = [(time[f] + time[b], n) for (f, b), n in stages.items()]
-    seconds = sum(t * n for t, n in cycles) + (job.microbatches - 1) * max(t for t, _ in cycles)
+    turns = job.microbatches * job.parallel.virtual
+    seconds = sum(t * n for t, n in cycles) + (turns - 1) * max(t for t, _ in cycles)
     seconds += max(time[e] for e in work.steps)
-    joules = job.microbatches * sum((energy[f] + energy[b]) * n for (f, b), n in stages.items())
+    joules = turns * sum((energy[f] + energy[b]) * n for (f, b), n in stages.items())
     joules += sum(energy[e] for e in work.steps)
     return seconds, joules + costs.waiting_power * work.graph.devices * seconds
 
