@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("numba", "sqlalchemy", "altair", "vl_convert", "torch", "ray", "scipy", "pandas")
+HEAVY = ("numba", "highspy", "sqlalchemy", "altair", "vl_convert", "torch", "ray", "scipy", "pandas")
 
 
 def _loaded(statement: str) -> list[str]:
