@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wattline.control.lease import Keeper
+from wattline.control.keeper import Keeper
 from wattline.control.simulated import SimulatedGpu
 from wattline.measure.replay import VirtualClock
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wattline.control import amd, nvidia, rapl
 from wattline.control.actuator import UNITS, Actuator, ControlError, Range, describe, pick, setting_of
 from wattline.control.find import find
-from wattline.control.lease import Keeper
+from wattline.control.keeper import Keeper
 from wattline.control.simulated import SimulatedGpu
 from wattline.errors import InputError
 

@@ -1,1 +1,35 @@
-"""Control: plans into settings, safely. A lease is the right to set one device, and leaves it as it was found."""
+"""Control: plans into settings, safely. A lease is the right to set one device, and leaves it as it was found.
+
+actuator     what can be set: power limit, core clock, memory clock      nvidia, amd, rapl, simulated
+lease        what was found is on the disk before the first change (journal, audit) and comes back
+daemon       the only part that needs privilege: policy, budget, protocol, service;  client
+profile      a command over its clocks or limits becomes a measured frontier
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .actuator import Actuator, ControlError
+    from .client import Client, lease
+    from .keeper import Keeper, Lease
+
+__all__ = ["Actuator", "Client", "ControlError", "Keeper", "Lease", "lease"]
+
+_HOME = {
+    "Actuator": "actuator",
+    "ControlError": "actuator",
+    "Client": "client",
+    "lease": "client",
+    "Keeper": "keeper",
+    "Lease": "keeper",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@
                value None lets the device choose again: no lock
 
 An implementer writes `knobs`, `read` and `write`; the rest is given. Nothing here decides who may set what, remembers
-what was found or puts it back: that is the work of `lease`, the same for every kind of device.
+what was found or puts it back: that is the work of `keeper`, the same for every kind of device.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def main(folder: str) -> None:
     """Wait, then put back."""
     sys.stdin.buffer.read()
     from .find import find
-    from .lease import Keeper
+    from .keeper import Keeper
 
     Keeper(find()[0], Path(folder)).recover()
 

@@ -15,7 +15,7 @@ import threading
 from . import guard
 from .actuator import ControlError
 from .find import find
-from .lease import Keeper, Lease
+from .keeper import Keeper, Lease
 
 # Seconds between looks at whether a lease is due; only where one has a ttl.
 TICK = 0.2

@@ -61,6 +61,18 @@ class Lease:
         return self.actuator.knobs()
 
     @property
+    def limit(self) -> float:
+        """W of the power limit in force when the lease was taken, which is the most that may be set."""
+        with self._lock:
+            self._checked("power_limit", None)
+            return self._most["power_limit"]
+
+    def recorded(self, setting: Setting) -> bool:
+        """Whether what was found of these knobs is on the disk already, so that setting them flushes nothing."""
+        record = self._record
+        return record is not None and all(knob in record.found for knob in setting)
+
+    @property
     def latency(self) -> float:
         """Seconds until a change is in force."""
         return self.actuator.latency

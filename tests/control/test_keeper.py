@@ -1,4 +1,4 @@
-"""Tests for `wattline.control.lease`: what was found comes back, whatever happens; nothing else is changed."""
+"""Tests for `wattline.control.keeper`: what was found comes back, whatever happens; nothing else is changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from wattline.control import journal, local, nvidia
 from wattline.control.actuator import ControlError
-from wattline.control.lease import Keeper
+from wattline.control.keeper import Keeper
 from wattline.control.simulated import SimulatedGpu
 
 
@@ -225,7 +225,7 @@ def test_a_real_full_disk_refuses_the_lease(tmp_path):
 import resource, signal, sys
 from pathlib import Path
 from wattline.control.actuator import ControlError
-from wattline.control.lease import Keeper
+from wattline.control.keeper import Keeper
 from wattline.control.simulated import SimulatedGpu
 gpu = SimulatedGpu()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -264,7 +264,7 @@ CHILD = """
 import os, signal, sys, time
 from pathlib import Path
 from wattline.control import nvidia
-from wattline.control.lease import Keeper
+from wattline.control.keeper import Keeper
 keeper = Keeper(nvidia.find()[0], Path(sys.argv[1]))
 lease = keeper.take("0", power_limit=300.0, clock=1.2e9)
 print("held", flush=True)

@@ -1,0 +1,53 @@
+"""A daemon in a thread of the test, on devices of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from wattline.control.actuator import Actuator
+from wattline.control.daemon import Daemon, Options
+from wattline.control.keeper import Keeper
+from wattline.control.policy import Policy, read
+from wattline.control.service import Service
+
+ALL = """
+[limits]
+connections_per_user = 1200
+[[allow]]
+users = ["*", "cert:*"]
+devices = ["*"]
+power_limit = true
+clock = true
+memory_clock = true
+rate = 100000
+leases = 2000
+"""
+
+
+@contextlib.contextmanager
+def serving(
+    actuators: Sequence[Actuator], folder: Path, policy: str | Policy = ALL, **options: object
+) -> Iterator[Daemon]:
+    """A daemon that serves `folder`/daemon.sock until left."""
+    made = read(policy) if isinstance(policy, str) else policy
+    service = Service(Keeper(actuators, folder / "state"), made)
+    daemon = Daemon(service, Options(socket=folder / "daemon.sock", **options))  # type: ignore[arg-type]
+    ready, loops = threading.Event(), list[asyncio.AbstractEventLoop]()
+
+    async def main() -> None:
+        loops.append(asyncio.get_running_loop())
+        await daemon.serve(ready.set)
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+    thread.start()
+    assert ready.wait(10), "the daemon did not start"
+    try:
+        yield daemon
+    finally:
+        loops[0].call_soon_threadsafe(daemon.stop)
+        thread.join(10)
+        assert not thread.is_alive(), "the daemon did not stop"
