@@ -16,9 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .stated import Stated
+
+if TYPE_CHECKING:
+    from .facts import Sheet
 
 # The operands of c[m, n] += a[m, k] * b[k, n]: activations, weights, results.
 OPERANDS: Final = ("a", "b", "c")
@@ -42,6 +45,8 @@ class Domain:
     follows : the domain whose point this one always shares; "" where it has a point of its own.
     leakage_voltage, leakage_temperature, reference_temperature : V and K over which leakage grows by e (beside
         the voltage itself, see `hardware.voltage.leakage`), and K at which it is stated.
+    energy_curve : (a, b, c) of the switched energy over voltage, a V^2 + b V + c up to a factor; plain V^2 where
+        (1, 0, 0), else the technology's polynomial (`hardware.technology.polynomial`).
     """
 
     name: str
@@ -59,6 +64,7 @@ class Domain:
     leakage_voltage: float = 0.0
     leakage_temperature: float = 40.0
     reference_temperature: float = 338.0
+    energy_curve: tuple[float, float, float] = (1.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -215,6 +221,12 @@ class Architecture:
         from .description import scaled
 
         return scaled(self, key, factor)
+
+    def sheet(self) -> Sheet:
+        """Return the chip as a flat sheet of facts, which everything above runs on (`hardware.flat`)."""
+        from .flat import flat
+
+        return flat(self)
 
     @property
     def levels(self) -> tuple[Level, ...]:

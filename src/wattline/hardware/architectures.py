@@ -9,8 +9,9 @@ A file may state ``base = "zigzag-tpu"`` and then only what differs. A shipped f
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ..errors import InputError, nearest
 from .architecture import Architecture
@@ -29,6 +30,12 @@ def architecture(name: str) -> Architecture:
 def names() -> tuple[str, ...]:
     """Return the names of all shipped descriptions, sorted."""
     return tuple(sorted(path.stem for path in _DATA.glob("*.toml")))
+
+
+def describes(data: Mapping[str, Any]) -> bool:
+    """Say whether a TOML file is a chip description and not a sheet of facts: it has a path, or its base has."""
+    base = data.get("base")
+    return "path" in data or (isinstance(base, str) and base in names())
 
 
 def _find(name: str, beside: Path | None = None, seen: tuple[Path, ...] = ()) -> Architecture:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import InputError, nearest
+from . import architectures
 from .facts import KINDS, Sheet, load, read
 
 _DATA: Final = Path(__file__).parent / "data"
@@ -73,6 +74,8 @@ def _find(kind: str, name: str, beside: Path | None = None, seen: tuple[Path, ..
     word = name.strip().lower().replace("_", "-").replace(" ", "-")
     if word not in names(kind):
         known = aliases(kind)
+        if kind == "chip" and word not in known and word in architectures.names():
+            return architectures.architecture(word).sheet()
         if word not in known:
             hint = nearest(word, [*names(kind), *known] if _close(word, kind) else names(kind))
             raise InputError(f"{kind} {name!r} is not in the catalog; {hint}")
@@ -95,7 +98,10 @@ def _file(kind: str, path: Path, seen: tuple[Path, ...]) -> Sheet:
     path = path.resolve()
     if path in seen:
         raise InputError(f"{path}: base leads back to the file itself; name a sheet of the catalog")
-    base = read(path).get("base")
+    data = read(path)
+    if kind == "chip" and architectures.describes(data):
+        return architectures.architecture(str(path)).sheet()
+    base = data.get("base")
     if base is not None and not isinstance(base, str):
         raise InputError(f"{path}: base must be the name of a {kind}, got {base!r}")
     return load(kind, path, base=_find(kind, base, path.parent, (*seen, path)) if base else None)

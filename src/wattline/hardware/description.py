@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ..errors import InputError, nearest
-from . import stated
+from . import stated, technology
 from .architecture import DOMAIN_KINDS, OPERANDS, Architecture, Compute, Domain, Fanout, Level, Link, Vector
 from .facts import read
+from .follow import DERIVED, derived, follow
 from .lines import lines
 from .stated import Stated, rule
 
@@ -50,26 +51,23 @@ def load(path: Path, base: Architecture | None = None) -> Architecture:
         title = tags.pop("title", base.title)
         kept = {k: v for k, v in base.tags.items() if k != "aliases"}
         node = tags.pop("node", base.node)
-        return _build(name, title, node, _follow(base.stated, entries), kept | tags)
+        return _build(name, title, node, follow(base.stated, entries, base.node, node), kept | tags)
     if "node" not in tags:
         raise InputError(f'{path}, line 1: node must name the technology, e.g. node = "7nm", and is not stated')
     return _build(name, tags.pop("title", name), tags.pop("node"), entries, tags)
 
 
 def with_(chip: Architecture, changes: Mapping[str, object]) -> Architecture:
-    """Return the chip with entries replaced (`Architecture.with_`)."""
+    """Return the chip with entries replaced (`Architecture.with_`); `node` moves it to another technology."""
+    changes = dict(changes)
+    node = str(changes.pop("node", chip.node))
     entries = stated.changed({}, changes)
-    return _build(chip.name, chip.title, chip.node, _follow(chip.stated, entries), chip.tags)
+    return _build(chip.name, chip.title, node, follow(chip.stated, entries, chip.node, node), chip.tags)
 
 
 def scaled(chip: Architecture, key: str, factor: float) -> Architecture:
     """Return the chip with one number multiplied (`Architecture.scaled`)."""
     return _build(chip.name, chip.title, chip.node, stated.scaled(chip.stated, key, factor), chip.tags)
-
-
-def _follow(old: Mapping[str, Stated], new: Mapping[str, Stated]) -> dict[str, Stated]:
-    """Return the old entries with the new ones over them, and what follows from a new one moved along."""
-    return {**old, **new}
 
 
 def _tags(data: Mapping[str, Any], path: Path, where: Mapping[str, int]) -> dict[str, str]:
@@ -93,7 +91,8 @@ class _Builder:
     def __init__(
         self, name: str, title: str, node: str, entries: Mapping[str, Stated], tags: Mapping[str, str]
     ) -> None:
-        self.name, self.title, self.node, self.entries, self.tags = name, title, node, entries, tags
+        self.name, self.title, self.node, self.tags = name, title, node, tags
+        self.entries = {key: entry for key, entry in entries.items() if entry.place != DERIVED}
 
     # ---- reading entries ----
 
@@ -201,7 +200,7 @@ class _Builder:
         standing = sum((1 - d.gated) * (d.leakage + d.clock_tree) for d in domains)
         idle = self.number("power.idle", chip.constant_power + standing)
         parts_area = sum(chip.copies(p) * p.area for p in parts)
-        entries = dict(chip.stated)
+        entries = dict(self.entries)
         if "area.die" in entries:
             other = self.number("area.die") - parts_area
             if other < 0:
@@ -241,8 +240,13 @@ class _Builder:
             self.number(f"{key}.gated", 0.0), self.number(f"{key}.switch_latency", 0.0),
             self.count(f"{key}.clusters", 1), follows,
             self.number(f"{key}.leakage_voltage", volts / 2), self.number(f"{key}.leakage_temperature", 40.0),
-            self.number(f"{key}.reference_temperature", 338.0),
+            self.number(f"{key}.reference_temperature", 338.0), self.energy_curve(key),
         )  # fmt: skip
+
+    def energy_curve(self, key: str) -> tuple[float, float, float]:
+        """Return how switched energy follows the voltage of a domain."""
+        law = self.one_of(f"{key}.energy_law", ("square", "technology"), "square")
+        return technology.polynomial(self.node) if law == "technology" else (1.0, 0.0, 0.0)
 
     def in_domain(self, key: str) -> str:
         """Return the domain of a part: the one it names, or the only one."""
@@ -318,13 +322,15 @@ class _Builder:
         optional = self.chosen(f"{key}.optional", holds, ())
         if not holds:
             raise self.fail(f"{key}.holds", "must name at least one of a, b, c")
+        kind = self.one_of(f"{key}.kind", LEVEL_KINDS, "other")
+        self.derive(key, kind)
         read_bandwidth = self.rate(f"{key}.read_bandwidth", domain, math.inf)
         level = Level(
             name, domain, holds, optional, self.number(f"{key}.capacity", math.inf), read_bandwidth,
             self.rate(f"{key}.write_bandwidth", domain, read_bandwidth), self.get(f"{key}.shared_port", bool, True),
             self.number(f"{key}.read_energy", 0.0) / 8, self.number(f"{key}.write_energy", 0.0) / 8,
             self.get(f"{key}.double_buffered", bool, False), self.count(f"{key}.banks", 1),
-            self.number(f"{key}.area", 0.0), self.one_of(f"{key}.kind", LEVEL_KINDS, "other"),
+            self.number(f"{key}.area", 0.0), kind,
             self.number(f"{key}.width", 0.0), self.number(f"{key}.leakage", 0.0),
         )  # fmt: skip
         smallest = smallest_tile(level, compute)
@@ -335,6 +341,18 @@ class _Builder:
                 f"{' twice (double_buffered)' if level.double_buffered else ''}, got {level.capacity:g} B",
             )
         return level
+
+    def derive(self, key: str, kind: str) -> None:
+        """Add what the closed forms say of a level and its description leaves out."""
+        stated = {k.removeprefix(key + "."): e for k, e in self.entries.items() if k.startswith(key + ".")}
+        try:
+            found = derived(stated, kind, self.node)
+        except InputError as error:
+            raise self.fail(
+                f"{key}.{'memory' if 'memory' in stated else 'capacity'}", f"cannot be used: {error}"
+            ) from None
+        for name, entry in found.items():
+            self.entries.setdefault(f"{key}.{name}", entry)
 
     def fanout(self, name: str) -> Fanout:
         """Return one fan-out; energy is stated whole or per hop."""

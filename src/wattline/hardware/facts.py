@@ -15,15 +15,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InputError, nearest
 from ..units import parse, show
+
+if TYPE_CHECKING:
+    from .architecture import Architecture
 
 KINDS: Final = ("chip", "node", "rack", "site")
 
 # Plain text a sheet may hold beside its facts: what it is called, and what it goes with.
 TAGS: Final = ("name", "title", "aliases", "base", "node", "architecture", "note")
+
+# Prefix of a chip's keys that name an entry of its architecture.
+INSIDE: Final = "architecture."
 
 # Tags a variant takes from its base; the others name one sheet only.
 _INHERITED: Final = ("node", "architecture")
@@ -94,6 +100,9 @@ def keys(kind: str) -> Mapping[str, Key]:
 class Sheet:
     """The facts of one chip, node, rack or site, by dotted key. Immutable; `with_` makes variants.
 
+    `parts`: the architecture the facts were worked out from, where there is one; its entries are replaced under
+    ``architecture.`` and the facts follow.
+
     >>> from wattline.hardware.catalog import chip
     >>> chip("h100-sxm")["memory.hbm.bandwidth"]
     3350000000000.0
@@ -104,6 +113,7 @@ class Sheet:
     title: str
     facts: Mapping[str, Fact]
     tags: Mapping[str, str] = field(default_factory=dict)
+    parts: Architecture | None = field(default=None, repr=False)
 
     def __getitem__(self, key: str) -> float:
         try:
@@ -127,14 +137,28 @@ class Sheet:
 
         The new facts carry `source` and no uncertainty: what is set by hand is taken as given.
         """
+        deep = {k.removeprefix(INSIDE): v for k, v in changes.items() if k.startswith(INSIDE)}
+        if deep:
+            return self._rebuilt(deep).with_({k: v for k, v in changes.items() if not k.startswith(INSIDE)}, source)
         facts = dict(self.facts)
         for key, value in changes.items():
             facts[key] = _fact(self.kind, self.name, key, value, source)
         _check_order(self.kind, self.name, facts)
         return replace(self, facts=facts)
 
+    def _rebuilt(self, changes: Mapping[str, object]) -> Sheet:
+        """Return the sheet of the architecture with entries replaced."""
+        if self.parts is None:
+            raise InputError(
+                f"{self.kind} {self.name} is a sheet of facts without parts, so {INSIDE}{next(iter(changes))} cannot "
+                "be set; name a chip description, e.g. a100-like (wattline catalog architectures)"
+            )
+        return self.parts.with_(changes).sheet()
+
     def scaled(self, key: str, factor: float) -> Sheet:
         """Return a copy with one fact multiplied, bounds unchecked: for derivatives."""
+        if key.startswith(INSIDE) and self.parts is not None:
+            return self.parts.scaled(key.removeprefix(INSIDE), factor).sheet()
         fact = self.facts[key]
         return replace(self, facts={**self.facts, key: replace(fact, value=fact.value * factor)})
 

@@ -20,7 +20,7 @@ from ..errors import InputError, UnitError, nearest
 from ..units import parse, show
 from .lines import nearest_line
 
-TAGS: Final = ("name", "title", "aliases", "base", "node", "note", "checked")
+TAGS: Final = ("name", "title", "aliases", "base", "node", "family", "server", "note", "checked")
 BY_HAND: Final = "set by hand"
 
 Value = float | bool | str | tuple[float, ...] | tuple[str, ...]
