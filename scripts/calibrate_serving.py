@@ -24,7 +24,7 @@ from scipy.optimize import least_squares
 
 from wattline.plan import engine
 from wattline.plan import serving_rows as sr
-from wattline.plan.measured import metrics
+from wattline.plan.measured import metrics, reach
 from wattline.source.roofline import Roofline
 
 Array = NDArray[np.float64]
@@ -57,6 +57,7 @@ PRIOR: Mapping[str, tuple[float, float, str, str]] = {
     "gap.meeting": (2e-6, 0.6, "s", "device seconds per collective besides: ranks arrive apart"),
     "gap.logits": (50, 0.6, "", "passes over the logits (fp32) that sampling makes: softmax, sort, draw"),
     "expert.imbalance": (0.05, 0.6, "", "standard deviation of the time of expert ranks over its mean"),
+    "expert.untuned": (1.3, 0.2, "", "time of grouped products with default tiles over that with tuned ones"),
     "limit.share": (0.98, 0.0, "", "share of the power limit at which a chip settles"),
 }
 COMMON = [name for name, (_, spread, *_rest) in PRIOR.items() if spread]
@@ -65,7 +66,7 @@ COMMON = [name for name, (_, spread, *_rest) in PRIOR.items() if spread]
 OWN: Mapping[str, float] = {
     "host.step": 0.8, "host.sequence": 0.4, "host.sharing": 0.4, "host.launch": 0.8, "time.grouped_gemm": 0.4,
     "time.gemm": 0.15, "energy.compute": 0.3, "energy.memory": 0.3, "energy.standing": 0.3, "energy.waiting": 0.3,
-    "energy.attention_decode": 0.4, "energy.grouped_gemm": 0.4,
+    "energy.attention_decode": 0.4, "energy.grouped_gemm": 0.4, "limit.share": 0.03,
 }  # fmt: skip
 
 # Default prompts searched per task: (text tokens, visual tokens, patches).
@@ -145,6 +146,17 @@ def left_out(rows: Rows, by: str, start: engine.Constants, spread: Mapping[str, 
     for label in np.unique(labels):
         mine = labels == label
         out[:, mine] = rows.errors(fit(rows, start, spread, ~mine))[:, mine]
+    return out
+
+
+def nested(old: Rows, new: Rows, start: engine.Constants, spread: Mapping[str, float]) -> Array:
+    """Return errors of B200 rows that neither fit saw: not its model on B200, nor its family on H100."""
+    out = np.zeros((len(sr.TARGETS), len(new.rows)))
+    for model in np.unique(new.labels["model"]):
+        mine = new.labels["model"] == model
+        family = new.labels["family"][mine][0]
+        common = fit(old, start, spread, old.labels["family"] != family)
+        out[:, mine] = new.errors(fit(new, common, OWN, ~mine))[:, mine]
     return out
 
 
@@ -232,7 +244,7 @@ def search_prompts(path: Path, source: Roofline, start: engine.Constants, spread
 
 def write(
     common: Mapping[str, float], own: Mapping[str, float], spans: Mapping[str, Mapping[str, Sequence[float]]],
-    errors: Mapping[str, Array],
+    known: Mapping[str, Sequence[float | str]], errors: Mapping[str, Array],
 ) -> None:  # fmt: skip
     """Write the data file."""
     origin = f"{ORIGIN}, by scripts/calibrate_serving.py: [common] to H100 rows, [blackwell] to B200 rows of 3 models"
@@ -255,6 +267,8 @@ def write(
     lines += ["", "# Factors on a prediction that hold nine in ten measurements of models left out of the fit."]
     for kind, table in spans.items():
         lines += [f"[interval.{kind}]", *[f"{n} = [{v[0]:.3f}, {v[1]:.3f}]" for n, v in table.items()], ""]
+    lines += ["# What the rows cover: a row outside is extrapolated, and its interval wider."]
+    lines += ["[reach]", *[f"{n} = {as_toml(v)}" for n, v in known.items()], ""]
     lines += ["# Relative size of errors on models left out of the fit: [median, mean, 68 % quantile]."]
     for kind, table in errors.items():
         lines += [f"[residual.{kind}]", f"rows = {table.shape[1]}"]
@@ -264,6 +278,11 @@ def write(
             lines.append(f"{name} = [{m['median_ape']:.3f}, {m['mape']:.3f}, {deviation:.3f}]")
         lines.append("")
     DATA.write_text("\n".join(lines), encoding="utf-8")
+
+
+def as_toml(values: Sequence[float | str]) -> str:
+    """Return a list as TOML writes it."""
+    return "[" + ", ".join(f'"{v}"' if isinstance(v, str) else f"{v:.6g}" for v in values) + "]"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -286,8 +305,9 @@ def main(arguments: Sequence[str]) -> None:
         report(f"the same by {by}", held, old.labels[by])
     report("B200, constants of H100 and its datasheet (GPU left out)", new.errors(common), new.labels["model"])
     report("B200, all three models fitted", new.errors(blackwell))
-    fresh = left_out(new, "model", common, OWN)
-    report("B200, model left out", fresh, new.labels["model"])
+    report("B200, model left out of its rows only", left_out(new, "model", common, OWN), new.labels["model"])
+    fresh = nested(old, new, start, spread)
+    report("B200, model left out, and its family of the H100 rows", fresh, new.labels["model"])
     reverse = fit(new, start, spread, np.ones(len(new.rows), dtype=bool))
     report("H100, constants fitted to B200 alone (GPU left out)", old.errors(reverse))
     for title, rows, errors in (("H100", old, held), ("B200", new, fresh)):
@@ -304,7 +324,13 @@ def main(arguments: Sequence[str]) -> None:
         own = f"  blackwell {blackwell[name]:.4g}" if name in OWN else ""
         print(f"{name:28}{common[name]:12.4g}   prior {start[name]:.4g}{own}")
     if "--dry" not in arguments:
-        write(common, blackwell, spans, {"hopper": held, "blackwell": fresh, "other": new.errors(common)})
+        write(
+            common,
+            blackwell,
+            spans,
+            reach([*old.rows, *new.rows]),
+            {"hopper": held, "blackwell": fresh, "other": new.errors(common)},
+        )
 
 
 def _percent(found: tuple[float, int, int]) -> tuple[float, int, int]:

@@ -494,6 +494,9 @@ def _validated(kind: str, inputs: Path, targets: Path | None, json: bool) -> Non
     names = ["mape", "median_ape", "p90_ape", "bias"]
     rows = [[target, *(_percent(m[n]).lstrip("+") for n in names)] for target, m in found["metrics"].items()]
     _tell(found, [f"{found['rows']:,} rows", *names], rows or [["no measurements to compare with"]], json)
+    if found.get("refused") and not json:
+        told = [[str(r["row_id"]), str(r["model"]), str(r["metric"]), r["reason"]] for r in found["refused"]]
+        _tell(found, ["not predicted", "model", "metric", "why"], told, json)
 
 
 @app.command

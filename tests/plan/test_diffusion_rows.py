@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from wattline.errors import InputError
-from wattline.plan.diffusion_rows import TARGETS, predict, rows_of, validate
+from wattline.hardware import catalog
+from wattline.plan.diffusion_rows import TARGETS, legacy, predict, rows_of, validate
+from wattline.source.base import Device
 from wattline.source.roofline import Roofline
 
 SOURCE = Roofline()
@@ -61,3 +63,19 @@ def test_what_is_missing_or_unknown_is_named() -> None:
         validate(columns, SOURCE)
     with pytest.raises(InputError, match="is not in the catalog"):
         validate(table(model_id=["nothing"] * 4), SOURCE)
+
+
+def test_attention_of_2020_loses_on_newer_chips() -> None:
+    """The framework's own attention runs at the A100's rate there, and at a falling share of later chips'."""
+    factors = [legacy(Device(catalog.chip(n), catalog.default_node(catalog.chip(n)))) for n in ("a100", "h100", "b200")]
+    assert factors[0] == 1
+    assert factors[1] == pytest.approx(1 / 0.62, rel=0.05)
+    assert factors[2] == pytest.approx(2 / 0.62, rel=0.05)
+
+
+def test_a_picture_larger_than_any_fitted_is_marked() -> None:
+    """A row outside what was measured is extrapolated, and says by what."""
+    lines = validate(table(width=[4096, 832] * 2), SOURCE)["predictions"]
+    assert [line["extrapolated"] for line in lines] == [False] * 4  # tokens lie below those of a video
+    lines = validate(table(num_frames=[1, 801] * 2), SOURCE)["predictions"]
+    assert [line.get("beyond", []) for line in lines] == [[], ["tokens"]] * 2

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from wattline.errors import CapacityError, InputError
 from wattline.hardware import catalog as hardware
-from wattline.plan.engine import KINDS, constants, longer, spread
-from wattline.plan.step import Load, Replica, chunks, rhythm, step, step_table, steps
+from wattline.plan.engine import KINDS, Inquiry, Piece, constants, longer, slowed, spread, sums
+from wattline.plan.step import Load, Replica, chunks, clock_grid, rhythm, step, step_table, steps
 from wattline.source.base import Device
 from wattline.source.roofline import Roofline
 from wattline.workload import catalog as models
+from wattline.workload.operator import Gemm
 from wattline.workload.parallel import Parallel
 
 SOURCE = Roofline()
@@ -227,3 +228,33 @@ def test_constants_are_within_physical_bounds() -> None:
 def test_an_architecture_never_measured_is_less_certain() -> None:
     """The error stated for a chip known from its datasheet alone exceeds that of a measured one."""
     assert spread("ampere", "throughput_tok_s") > spread("hopper", "throughput_tok_s")
+
+
+def test_expert_parallel_ranks_run_untuned_tiles_above_their_experts() -> None:
+    """Products of experts slow down once a rank has more tokens than experts, and only under expert parallelism."""
+    plain, rough = (dict(constants("hopper")) | {"expert.untuned": factor} for factor in (1.0, 2.0))
+
+    def slower(batch: float, run: Replica) -> float:
+        few, many = (step(run, CHAT, batch, H100, SOURCE, TOP, settings=c).decode.time[0] for c in (plain, rough))
+        return float(many / few)
+
+    assert slower(64, MIXTURE) == 1
+    assert slower(65, MIXTURE) > 1.05
+    assert slower(512, replica("qwen3-30b-a3b", tensor=2)) == 1
+
+
+def test_a_table_keeps_the_jump_of_untuned_tiles() -> None:
+    """Between batches worked out exactly lie straight lines, but not across the jump."""
+    table = step_table(MIXTURE, CHAT, np.arange(1, 300), H100, SOURCE, TOP)
+    for batch in (64, 65):
+        assert table.decode[batch - 1, 0] == pytest.approx(step(MIXTURE, CHAT, batch, H100, SOURCE, TOP).decode.time[0])
+
+
+def test_a_kind_slowed_down_takes_its_standing_joules_with_it() -> None:
+    """Work on one kind lasts longer by the factor; joules switched stay, those that time decides follow."""
+    gemm = Gemm(name="x", m=512.0, n=4096.0, k=4096.0)
+    work = sums(Inquiry.of([Piece((gemm,), (gemm,))]), H100, SOURCE, clock_grid(H100))
+    twice = slowed(work, "gemm", 2.0)
+    assert twice.busy["gemm"] == pytest.approx(2 * work.busy["gemm"])
+    for key, joules in work.joules.items():
+        assert twice.joules[key] == pytest.approx(joules * (2 if key[1] in ("clock_tree", "leakage") else 1))

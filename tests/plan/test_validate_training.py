@@ -164,3 +164,12 @@ def test_metrics_group_by_target() -> None:
     assert found["days"]["mape"] == pytest.approx(0.15)
     assert found["all"]["worst_ape"] == pytest.approx(0.2)
     assert metrics([]) == {}
+
+
+def test_recalled_figures_do_not_count() -> None:
+    """Errors of figures that nobody read in their source are told apart from the others."""
+    row = {"target": "days", "low": 0.9, "high": 1.1, "published": 1.0}
+    found = metrics([row | {"relative_error": 0.1}, row | {"relative_error": 0.5, "recalled": True}])
+    assert found["days"]["rows"] == found["all"]["rows"] == found["recalled"]["rows"] == 1
+    assert found["all"]["mape"] == pytest.approx(0.1)
+    assert found["recalled"]["mape"] == pytest.approx(0.5)

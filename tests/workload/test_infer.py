@@ -99,6 +99,15 @@ def test_distinct_experts_follow_the_closed_form(tokens, share):
     assert op.active == pytest.approx(8 * share)
 
 
+@given(tokens=st.floats(1, 4096), taste=st.floats(0.05, 4))
+def test_uneven_popularity_touches_fewer_experts(tokens, taste):
+    """Popular experts are chosen again: fewer distinct ones than by uniform choice, the same for even tastes."""
+    uniform = expected_share(128, 8, tokens)
+    assert expected_share(128, 8, tokens, taste) <= uniform
+    assert expected_share(128, 8, tokens, 1e-6) == pytest.approx(uniform, rel=1e-3)
+    assert expected_share(128, 8, tokens, taste) <= expected_share(128, 8, 2 * tokens, taste)
+
+
 def test_ranks_reached_lie_between_one_and_top_k():
     """A token reaches one rank of one, and no more than its experts."""
     assert ranks_reached(1, 8) == 1

@@ -8,7 +8,7 @@ Columns are those of the ML.ENERGY leaderboard as cleaned for reference. Rows ar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +17,19 @@ from ..errors import InputError
 from ..hardware import catalog as hardware
 from ..source.base import Array, Device, Source
 from ..workload.diffusion import Diffuser, Picture, denoise_operators, diffuser, frame_operators
-from .engine import Beat, Constants, Inquiry, Parts, Piece, assemble, constants, rows_from, sums
+from .engine import (
+    Beat,
+    Constants,
+    Inquiry,
+    Parts,
+    Piece,
+    Sums,
+    assemble,
+    constants,
+    rows_from,
+    slowed,
+    sums,
+)
 from .measured import Columns, compare, number, whole
 from .step import clock_grid
 
@@ -53,6 +65,19 @@ class Row:
     def architecture(self) -> str:
         """Architecture of the chip, "" where its sheet does not say."""
         return self.device.chip.tags.get("architecture", "")
+
+    @property
+    def traits(self) -> Mapping[str, float | str]:
+        """What decides whether a row is like those the constants were fitted to."""
+        m, p = self.model, self.picture
+        return {
+            "chip": self.architecture,
+            "devices": float(self.devices),
+            "batch": float(p.batch),
+            "tokens": m.tokens(p.height, p.width, p.frames),
+            "hidden": float(m.hidden),
+            "attention": "linear" if m.linear else "joint" if m.joint else "crossed",
+        }
 
 
 def rows_of(table: Columns) -> list[Row]:
@@ -90,6 +115,7 @@ def works(rows: Sequence[Row], source: Source) -> Parts:
     step = [denoise_operators(r.model, r.picture, r.ulysses, r.ring) for r in rows]
     ends = [frame_operators(r.model, r.picture) for r in rows]
     both = sums(Inquiry.of([Piece(o, o) for o in (*step, *ends)]), device, source, clock_grid(device))
+    both = slowed(both, "attention_prefill", legacy(device))
     none, one = np.zeros((n, 1)), np.ones((n, 1))
     # Kernels are launched one by one: no graph is captured.
     beat = Beat(batch=none, prompts=none, visual=none, loose=one, logits=none, crowd=none, shared=one)
@@ -97,10 +123,30 @@ def works(rows: Sequence[Row], source: Source) -> Parts:
     return Parts(rows_from(both, slice(0, n)), rows_from(both, slice(n, None)), (beat, beat), share, none)
 
 
+# FLOP of a bf16 product per cycle and unit that instructions of 2020 reach (A100: 312 TFLOP/s over 108 x 1.41 GHz).
+_AMPERE: Final = 2048.0
+# Of the rate of a unit with newer instructions, what those of 2020 still gain (0.62 of a Hopper unit's 4096:
+# Luo et al., arXiv 2402.13499, table 8, mma against wgmma).
+_KEPT: Final = 0.62 * 4096.0 / _AMPERE
+
+
+def legacy(device: Device) -> float:
+    """Return how much slower attention is that runs on instructions of 2020 than the chip's own.
+
+    Frameworks that split sequences bring their own FlashAttention-2, written for the A100; the source's
+    attention is a serving engine's, with the instructions of each chip (arXiv 2407.08608: 35 % of an
+    H100's rate against 75 %).
+    """
+    chip = device.chip
+    own = chip["compute.rate.bf16"] / (chip["compute.units"] * chip["clock.reference"])
+    return max(own / (_AMPERE * _KEPT), 1.0)
+
+
 def targets_of(rows: Sequence[Row], work: Parts, c: Constants) -> dict[str, Array]:
     """Return (n,) predictions by target name at the chip's highest clock."""
     device = rows[0].device
     grid = clock_grid(device)
+    work = replace(work, mixed=_ends(work.mixed, c["ends.time"]))
     table = assemble(work, c, device.chip["power.waiting"], device.chip["power.limit"], grid, grid[-1:])
     pieces = np.array([r.steps + 1.0 for r in rows])
     batch = np.array([float(r.picture.batch) for r in rows])
@@ -112,6 +158,12 @@ def targets_of(rows: Sequence[Row], work: Parts, c: Constants) -> dict[str, Arra
         "power_per_gpu_w": energy / time,
         "batch_latency_s": time,
     }
+
+
+def _ends(work: Sums, factor: float) -> Sums:
+    for kind in work.busy:
+        work = slowed(work, kind, factor)
+    return work
 
 
 def predict(rows: Sequence[Row], source: Source) -> dict[str, Array]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any, Final
 
@@ -41,7 +41,9 @@ NEUTRAL: Final[Constants] = {
     **{f"gap.{what}": 0.0 for what in ("step", "kernel", "meeting", "logits")},
     "host.exponent": 3.0,
     "expert.imbalance": 0.0,
+    "expert.untuned": 1.0,
     "limit.share": 1.0,
+    "ends.time": 1.0,
 }
 
 
@@ -149,6 +151,12 @@ def rows_from(work: Sums, at: slice) -> Sums:
     return Sums(busy, {key: j[at] for key, j in work.joules.items()}, work.launches[at], work.meetings[at])
 
 
+def slowed(work: Sums, kind: str, factor: float) -> Sums:
+    """Return the steps with one kind of operator taking `factor` times as long; joules that time decides follow."""
+    joules = {key: factor * j if key[0] == kind and key[1] in _STANDING else j for key, j in work.joules.items()}
+    return replace(work, busy={**work.busy, kind: factor * work.busy[kind]}, joules=joules)
+
+
 def _by_kind(operators: Sequence[Operator]) -> dict[str, tuple[Operator, ...]]:
     groups: dict[str, list[Operator]] = {}
     for operator in operators:
@@ -190,7 +198,8 @@ def kind_of(operator: Operator) -> str:
 class Beat:
     """What else makes up a step: (n, 1) running requests, new prompts, visual tokens among them, and 1
     where its kernels are launched one by one; seconds to read its logits (fp32) once; standard
-    deviations by which the busiest expert rank lies above the mean; replicas that share the host."""
+    deviations by which the busiest expert rank lies above the mean; replicas that share the host; and 1
+    where grouped products run with tiles that nobody tuned."""
 
     batch: Array
     prompts: Array
@@ -199,6 +208,7 @@ class Beat:
     logits: Array
     crowd: Array
     shared: Array
+    untuned: Array = field(default_factory=lambda: np.zeros((1, 1)))
 
 
 def host_time(work: Sums, beat: Beat, c: Constants) -> Array:
@@ -215,7 +225,8 @@ def host_time(work: Sums, beat: Beat, c: Constants) -> Array:
 def run(work: Sums, beat: Beat, c: Constants, waiting: float, asynchronous: bool) -> tuple[Array, dict[str, Array]]:
     """Return (n, clocks) seconds of a step and its joules by component."""
     busy = np.sum([c[f"time.{kind}"] * work.busy[kind] for kind in KINDS], axis=0)
-    busy = busy + c["expert.imbalance"] * beat.crowd * c["time.grouped_gemm"] * work.busy["grouped_gemm"]
+    waste = c["expert.imbalance"] * beat.crowd + (c["expert.untuned"] - 1.0) * beat.untuned
+    busy = busy + waste * c["time.grouped_gemm"] * work.busy["grouped_gemm"]
     busy = busy + c["gap.step"] + c["gap.logits"] * beat.logits
     busy = busy + c["gap.kernel"] * work.launches + c["gap.meeting"] * work.meetings
     host = host_time(work, beat, c)

@@ -6,7 +6,7 @@ Rows are any configurations with an id and groups; targets are named columns of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ class Labelled(Protocol):
 
     @property
     def architecture(self) -> str: ...
+
+    @property
+    def traits(self) -> Mapping[str, float | str]: ...
 
 
 # ------------------------------------------------------------------ cells
@@ -70,13 +73,15 @@ def compare(
 ) -> dict[str, Any]:
     """Return rows, metrics by target, groups and predictions with 90 % intervals, those of the file `constants`."""
     found = _measured(guess, measured, len(rows))
+    beyond = [extrapolated(row, constants) for row in rows]
     inside = {name: bounds(rows, name, values, constants) for name, values in guess.items()}
     return {
         "rows": len(rows),
         "metrics": {n: metrics(guess[n], v) | {"coverage_90": _coverage(inside[n], v)} for n, v in found.items()},
         "groups": _groups(rows, guess, found),
         "predictions": [
-            {"row_id": _plain(row.id)}
+            {"row_id": _plain(row.id), "extrapolated": bool(beyond[i])}
+            | ({"beyond": beyond[i]} if beyond[i] else {})
             | {n: float(values[i]) for n, values in guess.items()}
             | {f"{n}_interval": [float(low[i]), float(high[i])] for n, (low, high) in inside.items()}
             for i, row in enumerate(rows)
@@ -88,7 +93,34 @@ def bounds(rows: Sequence[Labelled], name: str, guess: Array, constants: str = "
     """Return what nine in ten measurements of models never seen lie between."""
     table = settings(constants)["interval"]
     factors = np.array([table.get(row.architecture, table["other"])[name] for row in rows], dtype=np.float64)
+    wide = np.array([WIDER if extrapolated(row, constants) else 1.0 for row in rows])[:, None]
+    factors = factors.reshape(len(rows), 2) ** wide
     return guess * factors[:, 0], guess * factors[:, 1]
+
+
+# Power of the factors of an interval for a row unlike any fitted one: half as wide again, a judgement.
+WIDER: Final = 1.5
+
+
+def extrapolated(row: Labelled, constants: str = "serving") -> list[str]:
+    """Return by which traits a row lies outside what the file `constants` was fitted to; none if inside."""
+    known = settings(constants).get("reach", {})
+    return [name for name, value in row.traits.items() if name in known and not _within(value, known[name])]
+
+
+def _within(value: float | str, known: Sequence[Any]) -> bool:
+    return value in known if isinstance(value, str) else known[0] <= value <= known[1]
+
+
+def reach(rows: Sequence[Labelled]) -> dict[str, list[Any]]:
+    """Return what traits rows cover: [least, largest] of numbers, every word of words."""
+    out: dict[str, list[Any]] = {}
+    for name in dict.fromkeys(n for row in rows for n in row.traits):
+        values = [row.traits[name] for row in rows if name in row.traits]
+        words = sorted({v for v in values if isinstance(v, str)})
+        numbers = [v for v in values if not isinstance(v, str)]
+        out[name] = words or [min(numbers), max(numbers)]
+    return out
 
 
 def _plain(value: Any) -> Any:

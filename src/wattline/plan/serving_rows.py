@@ -6,8 +6,9 @@ launched, mean running requests, mean output length. Rows are only read here, ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..errors import InputError, nearest
 from ..hardware import catalog as hardware
 from ..source.base import Array, Device, Source
 from ..workload import catalog as models
+from ..workload.model import Model
 from ..workload.parallel import Parallel
 from .engine import Constants, Parts, Table, assemble, constants, settings
 from .measured import Columns, compare, number, whole
@@ -30,7 +32,9 @@ OPTIONAL: Final[Mapping[str, str]] = {
     "attn_dp": "1", "expert_ep": "1", "out_ctx_mean": "half of avg_output_len", "prompt_len": "the task's default",
     "visual_tokens": "the task's default", "n_requests_sampled": "no prompt seen before",
     "num_unique_requests": "no prompt seen before", "vllm_max_num_batched_tokens": "8192",
-    "vllm_async_scheduling": "True", "family": "the model", "num_gpus": "attn_tp x attn_dp",
+    "vllm_async_scheduling": "True",
+    "vllm_other_args": "gpu-memory-utilization=0.9",
+    "family": "the model", "num_gpus": "attn_tp x attn_dp",
 }  # fmt: skip
 
 # Ranges of running requests that errors are grouped by.
@@ -53,6 +57,29 @@ class Row:
         """Architecture of the chip, "" where its sheet does not say."""
         return self.device.chip.tags.get("architecture", "")
 
+    @property
+    def traits(self) -> Mapping[str, float | str]:
+        """What decides whether a row is like those the constants were fitted to."""
+        model, parallel = self.replica.model, self.replica.parallel
+        return {
+            "chip": self.architecture,
+            "devices": float(parallel.devices),
+            "requests": self.batch / parallel.data,
+            "context": self.load.seen,
+            "attention": _attention(model),
+            "dense": model.weights.of("dense") if "dense" in model.kinds else "none",
+            "experts": model.weights.of("experts") if model.experts else "none",
+            "groups": "data-parallel" if parallel.data > 1 else "one",
+        }
+
+
+def _attention(model: Model) -> str:
+    if model.recurrent:
+        return "with recurrent layers"
+    if model.latent:
+        return "latent"
+    return "windowed" if model.window else "full"
+
 
 def rows_of(table: Columns) -> list[Row]:
     """Read configurations from columns; raise InputError naming what is missing and what is known."""
@@ -73,7 +100,9 @@ def _row(cells: Mapping[str, Any], index: int) -> Row:
     parallel = Parallel(tensor=tensor, data=data, expert=whole(cells, "expert_ep", 1), section="serve").check(model)
     chunk = number(cells, "vllm_max_num_batched_tokens", 8192.0)
     ahead = str(cells.get("vllm_async_scheduling", "True")).lower() != "false"
-    replica = Replica(model=model, parallel=parallel, chunk=chunk, asynchronous=ahead)
+    stated = re.search(r"gpu-memory-utilization=([\d.]+)", str(cells.get("vllm_other_args", "")))
+    memory = float(stated[1]) if stated else 0.9
+    replica = Replica(model=model, parallel=parallel, chunk=chunk, asynchronous=ahead, memory=memory)
     batch = number(cells, "avg_batch_size")
     groups = {
         "family": str(cells.get("family", model.name)),
@@ -82,7 +111,29 @@ def _row(cells: Mapping[str, Any], index: int) -> Row:
         "task": str(cells["task"]),
     }
     device = Device(chip, hardware.default_node(chip))
-    return Row(cells.get("row_id", index), replica, load_of(cells), batch, device, groups)
+    load = _settled(load_of(cells), replica, batch, device, *_sent(cells))
+    return Row(cells.get("row_id", index), replica, load, batch, device, groups)
+
+
+def _sent(cells: Mapping[str, Any]) -> tuple[float, float]:
+    """Return how many requests were sent, and how many of them differ (0: not stated)."""
+    return number(cells, "n_requests_sampled", 0.0), number(cells, "num_unique_requests", 0.0)
+
+
+def _settled(load: Load, replica: Replica, batch: float, device: Device, sent: float, unique: float) -> Load:
+    """Return what the requests of a measured run can have been, given the memory that held them.
+
+    Requests that run together fit, so their mean context is at most their share of the cache: runs of a
+    few waves start with short contexts all at once, and longer ones are preempted. And a prompt sent
+    before is found in the prefix cache only if it is still there.
+    """
+    fits = replica.capacity(load, device)
+    if unique and sent > unique and fits:
+        load = replace(load, cached=(1.0 - unique / sent) * min(1.0, max(fits, batch) / unique))
+    if 0 < fits < batch and load.context is not None:
+        seen = load.seen * fits / batch
+        load = replace(load, context=max(seen - load.entering - 1.0, 0.0))
+    return load
 
 
 def load_of(cells: Mapping[str, Any]) -> Load:
@@ -93,11 +144,12 @@ def load_of(cells: Mapping[str, Any]) -> Load:
     if task not in known and not stated:
         raise InputError(f"task {task!r} has no default prompt; {nearest(task, known)}, or give a column prompt_len")
     prompt, visual, patches = known[task][:3] if task in known else (0.0, 0.0, 0.0)
+    if visual and task.startswith("image") and (fixed := models.model(str(cells["model_id"])).picture):
+        visual, patches = map(float, fixed)
     if "visual_tokens" in cells:
         tokens = number(cells, "visual_tokens")
         patches = tokens * (patches / visual if visual else 4.0)
         visual = tokens
-    unique, sent = (number(cells, n, 0.0) for n in ("num_unique_requests", "n_requests_sampled"))
     output = number(cells, "avg_output_len")
     return Load(
         prompt=number(cells, "prompt_len", prompt),
@@ -105,8 +157,6 @@ def load_of(cells: Mapping[str, Any]) -> Load:
         context=number(cells, "out_ctx_mean", output / 2.0),
         visual=visual,
         patches=patches,
-        # A prompt sent before is found in the prefix cache.
-        cached=max(0.0, 1.0 - unique / sent) if unique and sent else 0.0,
     )
 
 

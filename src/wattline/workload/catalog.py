@@ -73,6 +73,8 @@ def _build(key: str, facts: dict[str, Any]) -> Model:
     stated = {k: v for k, v in facts.items() if k not in _OWN}
     stated["weights"] = _weights(facts.get("weights", {}))
     stated.setdefault("kv_heads", facts["heads"])
+    if "picture" in facts:
+        stated["picture"] = tuple(facts["picture"])
     if "latent" in facts:
         stated["latent"] = Latent(**facts["latent"])
     if "recurrent" in facts:

@@ -18,22 +18,33 @@ from typing import Any, Final
 from ..errors import InputError, nearest
 from .operator import Attention, Collective, Elementwise, Gemm, Operator
 
-# FLOP per decoded pixel and frame of an image autoencoder: 2.48 TFLOP for 512 x 512 pixels (the
-# decoder of Stable Diffusion's, 128 to 512 channels, counted layer by layer).
-DECODER: Final = 9.5e6
+# Passes that norms, activations and residuals of a decoder make over each of its values (the convolutions'
+# own reading and writing included: six a scale, unfused).
+DECODER_PASSES: Final = 8.0
 
-# Passes over the tokens of a layer that unfused norms, modulation, gates, residuals and rotary
-# embedding make, and kernels they take (counted from the transformer blocks of diffusers 0.35).
-PASSES: Final = 44.0
-KERNELS: Final = 16.0
+# Head widths for which fused attention has kernels are multiples of this; others are padded with zeros
+# (FlashAttention-2, csrc/flash_attn: 32, 64, 96, 128, 192, 256).
+_HEAD_STEP: Final = 32.0
+
+# Bytes per value of the hidden state that a split sequence adds to a layer. Ulysses (arXiv 2309.14509)
+# copies q, k, v and the output before and after each swap: 4 x 2 copies, read and written in bf16. A ring
+# (arXiv 2310.01889) merges each further partial output into a sum in fp32 (cast, subtract, scale, add, a
+# copy, unfused), and casts the first and the last.
+_SWAP_BYTES: Final = 32.0
+_MERGE_BYTES: Final = 48.0
+_CAST_BYTES: Final = 12.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diffuser:
     """Architecture facts of a diffusion transformer; keys as explained in ``data/diffusion.toml``.
 
-    `single`: layers, of all, where text and image share weights and one product makes the qkv and
-    the inner values. `shared_text`: text runs through the image's weights in every layer.
+    `touched`: bytes per value of the hidden state that a layer's norms, modulation, gates, residuals,
+    rotary embedding and copies read and write, and `kernels` they take. `skips`: layers that take in the
+    output of an earlier one by a product. `encoder`: parameters of the text encoders; `decoder`: FLOP of
+    the autoencoder per pixel and frame. `single`: layers, of all, where text and image share weights and
+    one product makes the qkv and the inner values. `shared_text`: text runs through the image's weights
+    in every layer.
     """
 
     name: str
@@ -51,7 +62,11 @@ class Diffuser:
     stride: int = 8
     frames_stride: int = 1
     patch: int = 2
+    touched: float = 88.0
+    kernels: float = 40.0
+    skips: int = 0
     encoder: float = 0.0
+    decoder: float = 9.5e6
     guided: int = 2
     source: str = ""
 
@@ -110,10 +125,11 @@ def denoise_operators(m: Diffuser, picture: Picture, ulysses: int = 1, ring: int
     return (
         *_products(m, own, text),
         *_attentions(m, sequences, image, ulysses, ring),
-        _touch("modulate", mixed * m.hidden * m.layers, PASSES, KERNELS * m.layers),
+        _touch("modulate", mixed * m.hidden * m.layers, m.touched / 2.0, m.kernels * m.layers),
         _touch("activation", mixed * m.ffn * m.layers, float(m.ffn_matrices), 2.0 * m.layers),
         *_linear(m, mixed),
         *_exchanges(m, mixed, ulysses, ring),
+        *_copies(m, mixed, ulysses, ring),
     )
 
 
@@ -122,8 +138,10 @@ def _linear(m: Diffuser, rows: float) -> list[Operator]:
     if not m.linear:
         return []
     return [
-        _touch("linear_attention_fp32", rows * m.hidden * m.layers, 16.0, 8.0 * m.layers),
-        _touch("depthwise", rows * 2.0 * m.ffn * m.layers, 6.0, 3.0 * m.layers),
+        # Casts, rectifiers, two products with tiny inner sizes, a division, the cast back.
+        _touch("linear_attention_fp32", rows * m.hidden * m.layers, 34.0, 10.0 * m.layers),
+        # A depthwise 3 x 3 convolution reads nine neighbours of each value; then its activation.
+        _touch("depthwise", rows * 2.0 * m.ffn * m.layers, 12.0, 3.0 * m.layers),
     ]
 
 
@@ -143,6 +161,8 @@ def _products(m: Diffuser, own: float, text: float) -> list[Operator]:
             done.append(Gemm(name=name, repeat=apart, m=own, n=n, k=k))
             if m.joint:
                 done.append(Gemm(name=f"text_{name}", repeat=apart, m=text, n=n, k=k))
+    if m.skips:
+        done.append(Gemm(name="skip", repeat=m.skips, m=own, n=h, k=2 * h))
     if m.second:
         done += [Gemm(name=f"second_{name}", repeat=m.second, m=own, n=n, k=k) for name, n, k in sizes[:2]]
     if not m.joint:
@@ -156,12 +176,13 @@ def _products(m: Diffuser, own: float, text: float) -> list[Operator]:
 
 def _attentions(m: Diffuser, sequences: float, image: float, ulysses: int, ring: int) -> list[Operator]:
     heads, dim = m.heads / ulysses, m.hidden / m.heads
+    padded = dim if m.linear else _HEAD_STEP * math.ceil(dim / _HEAD_STEP)
     whole = image + (m.text if m.joint else 0.0)
 
     def attention(name: str, query: float, context: float, repeat: float) -> Attention:
         return Attention(
             name=name, repeat=repeat, batch=sequences, query=query, context=context, heads=heads, kv_heads=heads,
-            head_dim=dim, value_dim=dim, causal=False,
+            head_dim=padded, value_dim=padded, causal=False,
         )  # fmt: skip
 
     done: list[Operator] = []
@@ -185,23 +206,48 @@ def _touch(name: str, values: float, passes: float, kernels: float) -> Elementwi
 def _exchanges(m: Diffuser, rows: float, ulysses: int, ring: int) -> list[Operator]:
     """Ulysses swaps sequence for heads before attention and back; a ring passes keys and values round."""
     size = 2.0 * rows * m.hidden
+    times = float(m.layers + m.second)
     done: list[Operator] = []
     if ulysses > 1:
-        done.append(Collective(name="swap", repeat=4.0 * m.layers, op="all_to_all", size=size, ranks=float(ulysses)))
+        done.append(Collective(name="swap", repeat=4.0 * times, op="all_to_all", size=size, ranks=float(ulysses)))
     if ring > 1:
-        hops = (ring - 1.0) * m.layers
+        hops = (ring - 1.0) * times
         done.append(Collective(name="ring", repeat=hops, op="send", size=2.0 * size, ranks=float(ring), overlap=0.5))
+    return done
+
+
+def _copies(m: Diffuser, rows: float, ulysses: int, ring: int) -> list[Operator]:
+    """What a split sequence costs on the device besides: layout copies of swaps, merges of a ring."""
+    times = m.layers + m.second
+    done: list[Operator] = []
+    if ulysses > 1:
+        done.append(_touch("swap_copies", rows * m.hidden * times, _SWAP_BYTES / 2.0, 8.0 * times))
+    if ring > 1:
+        merged = (ring - 1.0) * _MERGE_BYTES + _CAST_BYTES
+        done.append(_touch("ring_merges", rows * m.hidden * times, merged / 2.0, (8.0 * ring - 6.0) * times))
     return done
 
 
 def frame_operators(m: Diffuser, picture: Picture) -> tuple[Operator, ...]:
     """Return what surrounds the steps on one device: text encoders before, the autoencoder after."""
     pixels = float(picture.batch * picture.frames * picture.height * picture.width)
-    side = math.sqrt(DECODER / 2.0)
+    side = math.sqrt(m.decoder / 2.0)
     text = float(picture.batch * m.guided * m.text)
     width = math.sqrt(m.encoder / 300.0)
     return (
         Gemm(name="text_encoder", repeat=300.0, m=text, n=width, k=width),
-        Gemm(name="decoder", repeat=16.0, m=pixels / 16.0, n=side, k=side),
-        _touch("decoder_touch", pixels * side, 1.0, 60.0),
+        # Autoencoders run in fp32, their activations overflow in fp16 (diffusers, force_upcast), on the matrix
+        # units in tf32 (torch.backends.cudnn.allow_tf32, true unless changed).
+        Gemm(
+            name="decoder",
+            precision="tf32",
+            repeat=16.0,
+            m=pixels / 16.0,
+            n=side,
+            k=side,
+            a="fp32",
+            b="fp32",
+            c="fp32",
+        ),
+        _touch("decoder_touch", pixels * side, DECODER_PASSES, 60.0),
     )

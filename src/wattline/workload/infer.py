@@ -6,6 +6,7 @@ request (decode); both share the matrix products and part at attention.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -62,6 +63,7 @@ def step_operators(
     precision: Precision = AS_STORED,
     *,
     skew: float = 1.0,
+    taste: float = 0.0,
     sampled: float | None = None,
 ) -> tuple[Operator, ...]:
     """Return what one device does in one step, identical layers merged.
@@ -73,6 +75,7 @@ def step_operators(
     decode : running requests that each add one token; `context` their mean tokens seen, the new one
         included. Both count the whole replica: data-parallel attention groups hold equal shares.
     precision : see `Precision`. skew : load of the busiest expert rank over the mean (1 or more).
+    taste : variance of how popular experts are, relative to their mean; see `expected_share`.
     sampled : tokens that need logits; where None one per decode request and per prompt.
     """
     if decode < 0 or skew < 1 or (decode > 0 and context < 1):
@@ -86,7 +89,7 @@ def step_operators(
     if own <= 0:
         return ()
     heads_out = sampled * share if sampled is not None else decode * share + sum(times for _, _, times in chunks)
-    x = _Step(model, parallel, precision, own, decode * share, context, chunks, skew)
+    x = _Step(model, parallel, precision, own, decode * share, context, chunks, skew, taste)
     done: list[Operator] = [touch("embedding", own * model.hidden, x.width, x.width)]
     x.attend(done)
     x.recur(done)
@@ -106,15 +109,15 @@ def _chunk(entry: Sequence[float], share: float) -> tuple[float, float, float]:
 class _Step:
     """One step being written down: sizes worked out once, then layer by layer."""
 
-    __slots__ = ("chunks", "context", "count", "decode", "m", "own", "p", "prec", "skew", "width")
+    __slots__ = ("chunks", "context", "count", "decode", "m", "own", "p", "prec", "skew", "taste", "width")
 
     def __init__(
         self, model: Model, parallel: Parallel, precision: Precision, own: float, decode: float, context: float,
-        chunks: list[tuple[float, float, float]], skew: float,
+        chunks: list[tuple[float, float, float]], skew: float, taste: float,
     ) -> None:  # fmt: skip
         self.m, self.p, self.prec = model, parallel, precision
         self.own, self.decode, self.context, self.chunks = own, decode, context, chunks
-        self.skew, self.count, self.width = skew, 1.0, BYTES[precision.activation]
+        self.skew, self.taste, self.count, self.width = skew, taste, 1.0, BYTES[precision.activation]
 
     # ------------------------------------------------------------ shared steps
     def gemm(self, w: Matrix, m: float, n: float = 0.0) -> Gemm:
@@ -329,7 +332,7 @@ class _Step:
         done += self._exchange(dispatch=True)
         done.append(self.touch("permute", rows * m.hidden, self.width, self.width, 0, 2.0))
         local = m.experts / p.expert
-        active = local * expected_share(m.experts, m.top_k, tokens)
+        active = local * expected_share(m.experts, m.top_k, tokens, self.taste)
         up, down = (w for w in matrices if w.part == "experts")
         done.append(self._grouped(up, tokens, local, active))
         done.append(self._activate(rows * down.k))
@@ -409,12 +412,15 @@ def _idle_chance(experts: int, top_k: int) -> float:
     return 1.0 - top_k / experts
 
 
-def expected_share(experts: int, top_k: int, tokens: float) -> float:
+def expected_share(experts: int, top_k: int, tokens: float, taste: float = 0.0) -> float:
     """Expected share of experts that at least one of `tokens` chooses: 1 - (1 - k/E)^tokens.
 
-    Each token chooses `top_k` of `experts` uniformly and on its own.
+    Each token chooses `top_k` of `experts` on its own: uniformly, or, where their popularity varies
+    (gamma distributed with mean 1 and variance `taste`), as a negative binomial law says.
     """
-    return 1.0 - float(_idle_chance(experts, top_k) ** tokens)
+    if taste <= 0.0:
+        return 1.0 - float(_idle_chance(experts, top_k) ** tokens)
+    return 1.0 - float((1.0 - taste * tokens * math.log(_idle_chance(experts, top_k) or 1e-300)) ** (-1.0 / taste))
 
 
 def ranks_reached(ranks: int, top_k: int) -> float:

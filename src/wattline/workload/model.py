@@ -140,6 +140,7 @@ class Model:
     `ffn_matrices`: 3 gated, 2 plain. `positions`: rows of a learned position table, 0 if none.
     `norms`: normalisation layers per transformer layer. `shared_ffn`: inner width of all shared
     experts of a layer together. `window`: keys a "window" layer sees. `kv`: precision of the cache.
+    `picture`: tokens, and patches of the vision encoder, of a picture where all are scaled to one size.
     `published`: parameter count its makers state, 0 if none; `active_embedding`: whether their
     active count includes the input embedding.
     """
@@ -176,6 +177,7 @@ class Model:
     recurrent: Recurrent | None = None
     weights: Weights = field(default_factory=Weights)
     kv: str = "bf16"
+    picture: tuple[int, int] | None = None
     published: float = 0.0
     published_active: float = 0.0
     active_embedding: bool = True
