@@ -107,13 +107,11 @@ def _each(evaluate: Evaluate, scenario: Scenario, points: Sequence[Changes]) -> 
 
 
 def _local(scenario: Scenario, points: Sequence[Changes], workers: int, tell: Progress, answer: Chunk) -> list[Row]:
-    start = time.monotonic()
-    rows = _here(scenario, points, tell, answer, PATIENCE if workers > 1 else float("inf"))
+    rows, each = _here(scenario, points, tell, answer, PATIENCE if workers > 1 else float("inf"))
     rest = points[len(rows) :]
     if not rest:
         return rows
-    chunks = _chunks(rest, workers, (time.monotonic() - start) / len(rows))
-    return rows + _pool(scenario, chunks, workers, tell, answer)
+    return rows + _pool(scenario, _chunks(rest, workers, each), workers, tell, answer)
 
 
 def _cores() -> int:
@@ -122,19 +120,26 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _here(scenario: Scenario, points: Sequence[Changes], tell: Progress, answer: Chunk, patience: float) -> list[Row]:
-    """Answer points in this process until patience runs out; return the rows so far."""
+def _here(
+    scenario: Scenario, points: Sequence[Changes], tell: Progress, answer: Chunk, patience: float
+) -> tuple[list[Row], float]:
+    """Answer points in this process until patience runs out; return the rows so far, and seconds per point.
+
+    The first point may cost more than all others, for what they share; so at least one more is answered.
+    """
     end = time.monotonic() + patience
     rows: list[Row] = []
-    size = 1
-    while len(rows) < len(points) and (not rows or time.monotonic() <= end):
+    size, chunks, each = 1, 0, 0.0
+    while len(rows) < len(points) and (chunks < 2 or time.monotonic() <= end):
         start = time.monotonic()
         some = answer(scenario, points[len(rows) : len(rows) + size])
+        seconds = time.monotonic() - start
         tell(len(some))
         rows += some
+        chunks, each = chunks + 1, seconds / len(some)
         # Chunks grow for as long as progress shows.
-        size = min(2 * size, CHUNK) if time.monotonic() - start < STRIDE / 2 else max(1, size // 2)
-    return rows
+        size = min(2 * size, CHUNK) if seconds < STRIDE / 2 else max(1, size // 2)
+    return rows, each
 
 
 def _chunks(points: Sequence[Changes], workers: int, each: float = 0.0) -> list[Sequence[Changes]]:
