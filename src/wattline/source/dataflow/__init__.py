@@ -1,0 +1,21 @@
+"""Mapping search: what a product costs on a chip made of levels, fan-outs and arithmetic (see docs/dataflow.md)."""
+
+from .cross import cross, frontier, settings
+from .einsum import Einsum
+from .footprint import Footprint, footprint, footprints
+from .search import search
+from .source import Dataflow
+from .tiling import Space
+
+__all__ = [
+    "Dataflow",
+    "Einsum",
+    "Footprint",
+    "Space",
+    "cross",
+    "footprint",
+    "footprints",
+    "frontier",
+    "search",
+    "settings",
+]

@@ -1,0 +1,151 @@
+"""Footprints times settings: time and energy of every mapping at every clock and voltage of every domain.
+
+    time      max over ports of busy seconds at the reference clock, times reference clock / clock of its domain
+    energy    sum over parts of joules at the reference voltage times g(V), plus standing power times time
+
+Leakage and clock trees run as long as the work does; a gated share only while the domain is busy.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import InputError, nearest
+from ...frontier.algebra import Frontier
+from ...hardware.architecture import Architecture, Domain
+from .cost import Costs
+from .footprint import Footprint
+from .plan import Floats
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Points of a chip's voltage domains.
+
+    Attributes
+    ----------
+    names : domains. clock : (s, domains) Hz. slow : (s, domains) reference clock over clock. swing : (s, domains)
+    switched energy over that at the reference voltage. always, busy : (s, domains) W of leakage and clock trees
+    that run all the time, and only while the domain works; split by `leakage` (s, domains), the share that leaks.
+    """
+
+    names: tuple[str, ...]
+    clock: Floats
+    slow: Floats
+    swing: Floats
+    leakage: Floats
+    clock_tree: Floats
+    gated: Floats
+
+
+def settings(architecture: Architecture, clocks: Mapping[str, Sequence[float] | Floats] | None = None) -> Settings:
+    """Return all combinations of the clocks (Hz) tried per domain: those of its curve where `clocks` names none."""
+    wanted = clocks or {}
+    names = tuple(d.name for d in architecture.domains)
+    for name in wanted:
+        if name not in names:
+            raise InputError(f"chip {architecture.name} has no domain {name!r}; {nearest(name, names)}")
+    leaders = [d for d in architecture.domains if not d.follows]
+    grids = [np.atleast_1d(np.asarray(wanted.get(d.name, d.clock), dtype=np.float64)) for d in leaders]
+    points = np.array(list(itertools.product(*grids)))
+    clock = np.empty((len(points), len(names)))
+    for i, domain in enumerate(architecture.domains):
+        leader = architecture.domain(domain.follows) if domain.follows else domain
+        own = points[:, [d.name for d in leaders].index(leader.name)]
+        clock[:, i] = own if leader is domain else _share(domain, leader, own)
+    return at(architecture, clock)
+
+
+def at(architecture: Architecture, clock: Floats) -> Settings:
+    """Return settings at `clock` (s, domains), Hz."""
+    domains = architecture.domains
+    volts = np.stack([np.interp(clock[:, i], d.clock, d.voltage) for i, d in enumerate(domains)], axis=1)
+    reference = np.array([d.reference_voltage for d in domains])
+    slow = np.array([d.reference_clock for d in domains]) / clock
+    swing = (volts / reference) ** 2
+    knee = np.array([d.leakage_voltage or d.reference_voltage / 2 for d in domains])
+    leakage = np.array([d.leakage for d in domains]) * (volts / reference) * np.exp((volts - reference) / knee)
+    tree = np.array([d.clock_tree for d in domains]) * swing / slow
+    gated = np.array([d.gated for d in domains])
+    return Settings(tuple(d.name for d in domains), clock, slow, swing, leakage, tree, gated)
+
+
+def _share(domain: Domain, leader: Domain, clock: Floats) -> Floats:
+    low, high = leader.clock[0], leader.clock[-1]
+    share = (clock - low) / (high - low) if high > low else np.ones_like(clock)
+    return np.asarray(domain.clock[0] + share * (domain.clock[-1] - domain.clock[0]))
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """Mappings of one product at every setting.
+
+    Attributes
+    ----------
+    time, switched : (n, s) seconds, and joules of switching. leakage, clock_tree : (n, s) joules.
+    """
+
+    costs: Costs
+    settings: Settings
+    time: Floats
+    switched: Floats
+    leakage: Floats
+    clock_tree: Floats
+
+    def energy(self, power: float = 0.0) -> Floats:
+        """(n, s) joules, with `power` W drawn besides."""
+        return np.asarray(self.switched + self.leakage + self.clock_tree + power * self.time)
+
+    def parts(self, i: int, s: int) -> dict[str, float]:
+        """Return joules by component of mapping `i` at setting `s`."""
+        index = [self.settings.names.index(d) for d in self.costs.energy_domain]
+        joules = self.costs.energy[i] * self.settings.swing[s, index]
+        out = dict(zip(self.costs.parts, map(float, joules), strict=True))
+        return out | {"leakage": float(self.leakage[i, s]), "clock_tree": float(self.clock_tree[i, s])}
+
+    def limit(self, i: int, s: int) -> str:
+        """Return the port that takes longest: the limiting resource."""
+        index = [self.settings.names.index(d) for d in self.costs.busy_domain]
+        return self.costs.ports[int(np.argmax(self.costs.busy[i] * self.settings.slow[s, index]))]
+
+
+def cross(costs: Costs, points: Settings) -> Crossed:
+    """Return time and energy of n mappings at s settings."""
+    names = points.names
+    of_busy = [names.index(d) for d in costs.busy_domain]
+    of_energy = [names.index(d) for d in costs.energy_domain]
+    domain_busy = np.zeros((len(costs.busy), len(names), len(points.clock)))
+    for column, d in enumerate(of_busy):
+        np.maximum(domain_busy[:, d], costs.busy[:, column, None] * points.slow[None, :, d], out=domain_busy[:, d])
+    time = domain_busy.max(axis=1)
+    switched = costs.energy @ points.swing[:, of_energy].T
+    on = (1.0 - points.gated.T)[None] * time[:, None] + points.gated.T[None] * domain_busy
+    leakage = np.einsum("nds,sd->ns", on, points.leakage)
+    tree = np.einsum("nds,sd->ns", on, points.clock_tree)
+    return Crossed(costs, points, time, switched, leakage, tree)
+
+
+def frontier(found: Footprint, architecture: Architecture, clocks: Mapping[str, Floats] | None = None) -> Frontier:
+    """Return the frontier of one product over its mappings and the clocks and voltages of every domain."""
+    crossed = cross(found.costs(architecture), settings(architecture, clocks))
+    n, s = crossed.time.shape
+    waiting = architecture.constant_power
+    knobs = [
+        {
+            "mapping": i,
+            **{
+                f"{d}_clock_hz": float(f)
+                for d, f in zip(crossed.settings.names, crossed.settings.clock[j], strict=True)
+            },
+        }
+        for i in range(n)
+        for j in range(s)
+    ]
+    return Frontier.of(
+        crossed.time.ravel(), crossed.energy().ravel(), knobs=knobs, waiting_power=waiting,
+        provenance="modelled", source=f"mapping search on {architecture.name}",
+    )  # fmt: skip
