@@ -79,15 +79,16 @@ class Program:
         """
         import highspy
 
-        if not self.columns:
-            return Solution(np.zeros(0), np.zeros(self.rows), 0.0, 0.0)
+        if not self.rows or not self.columns:
+            return self._free()
         # The wrapper around this class greets on stdout, and stdout belongs to the answer.
         solver: Any = highspy._core._Highs()
         solver.setOptionValue("output_flag", False)
         solver.setOptionValue("threads", 1)
         solver.setOptionValue("mip_rel_gap", gap)
         solver.setOptionValue("time_limit", seconds)
-        solver.passModel(self._model(highspy))
+        if solver.passModel(self._model(highspy)) == highspy.HighsStatus.kError:
+            raise WattlineError("the program holds numbers the solver cannot take: infinite, or not a number")
         solver.run()
         status, info = solver.getModelStatus(), solver.getInfo()
         known = highspy.HighsModelStatus
@@ -105,10 +106,18 @@ class Program:
             float(info.mip_dual_bound) if whole else objective,
         )
 
+    def _free(self) -> Solution:
+        """Return the answer where nothing binds: every column at its cheaper bound."""
+        cost, low, high = (np.concatenate([np.zeros(0), *(block[k] for block in self._column)]) for k in range(3))
+        x = np.where(cost < 0, high, low)
+        if not np.isfinite(x).all():
+            raise WattlineError("the program is unbounded: a column without an upper bound earns more the larger it is")
+        return Solution(x, np.zeros(self.rows), float(cost @ x), float(cost @ x))
+
     def _model(self, highspy: Any) -> Any:
         lp = highspy.HighsLp()
         cost, low, high = (np.concatenate([block[k] for block in self._column]) for k in range(3))
-        rows, columns, values = (np.concatenate([entry[k] for entry in self._entry]) for k in range(3))
+        rows, columns, values = (np.concatenate([np.zeros(0), *(entry[k] for entry in self._entry)]) for k in range(3))
         start, index, value = _columnwise(
             rows.astype(np.int64), columns.astype(np.int64), values, self.columns, self.rows
         )
