@@ -58,13 +58,19 @@ PRIOR: Mapping[str, tuple[float, float, str, str]] = {
     "gap.logits": (50, 0.6, "", "passes over the logits (fp32) that sampling makes: softmax, sort, draw"),
     "expert.imbalance": (0.05, 0.6, "", "standard deviation of the time of expert ranks over its mean"),
     "expert.untuned": (1.3, 0.2, "", "time of grouped products with default tiles over that with tuned ones"),
+    "expert.wide": (
+        1,
+        0.0,
+        "",
+        "the same of experts stored in 16 bits (Triton kernels) over those of a narrower format",
+    ),
     "limit.share": (0.98, 0.0, "", "share of the power limit at which a chip settles"),
 }
 COMMON = [name for name, (_, spread, *_rest) in PRIOR.items() if spread]
 
 # What an architecture known from a few models may have of its own, with its spread around [common].
 OWN: Mapping[str, float] = {
-    "host.step": 0.8, "host.sequence": 0.4, "host.sharing": 0.4, "host.launch": 0.8, "time.grouped_gemm": 0.4,
+    "host.step": 0.8, "host.sequence": 0.4, "host.sharing": 0.4, "host.launch": 0.8, "expert.wide": 0.4,
     "time.gemm": 0.15, "energy.compute": 0.3, "energy.memory": 0.3, "energy.standing": 0.3, "energy.waiting": 0.3,
     "energy.attention_decode": 0.4, "energy.grouped_gemm": 0.4, "limit.share": 0.03,
 }  # fmt: skip
@@ -235,10 +241,10 @@ def search_prompts(path: Path, source: Roofline, start: engine.Constants, spread
     for task, choices in PROMPTS.items():
         costs = []
         for choice in choices:
-            tasks[task] = [*choice, tasks[task][3]]
+            tasks[task] = [*choice, *tasks[task][3:]]
             rows = Rows.read(path, source)
             costs.append(_fit(rows, start, spread, np.ones(len(rows.rows), dtype=bool))[1])
-        tasks[task] = [*choices[int(np.argmin(costs))], tasks[task][3]]
+        tasks[task] = [*choices[int(np.argmin(costs))], *tasks[task][3:]]
         print(f"prompt of {task}: {', '.join(f'{sum(c[:2]):g}: {v:.1f}' for c, v in zip(choices, costs, strict=True))}")
 
 
@@ -259,11 +265,11 @@ def write(
         "[blackwell]",
         *[f'{n} = [{own[n]:.4g}, "{PRIOR[n][2]}", "{PRIOR[n][3]}"]' for n in OWN],
         "",
-        "# Default prompt of a task: [text tokens, visual tokens, patches of the vision encoder, meaning].",
+        "# Default prompt of a task: [text tokens, visual tokens, patches of the vision encoder, frames that attend apart, meaning].",
         "[task]",
     ]
     tasks = engine.settings()["task"]
-    lines += [f'{n} = [{v[0]:g}, {v[1]:g}, {v[2]:g}, "{TASKS.get(n, v[3])}"]' for n, v in tasks.items()]
+    lines += [f'{n} = [{v[0]:g}, {v[1]:g}, {v[2]:g}, {v[3]:g}, "{TASKS.get(n, v[4])}"]' for n, v in tasks.items()]
     lines += ["", "# Factors on a prediction that hold nine in ten measurements of models left out of the fit."]
     for kind, table in spans.items():
         lines += [f"[interval.{kind}]", *[f"{n} = [{v[0]:.3f}, {v[1]:.3f}]" for n, v in table.items()], ""]

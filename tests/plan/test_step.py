@@ -243,6 +243,15 @@ def test_expert_parallel_ranks_run_untuned_tiles_above_their_experts() -> None:
     assert slower(512, replica("qwen3-30b-a3b", tensor=2)) == 1
 
 
+def test_a_chip_may_be_slow_on_wide_experts_alone() -> None:
+    """What Triton loses on a chip concerns experts in 16 bits, not those stored narrower."""
+    plain, slow = (dict(constants("hopper")) | {"expert.wide": factor} for factor in (1.0, 2.0))
+    for run, changes in ((replica("qwen3-30b-a3b"), True), (replica("gpt-oss-20b"), False), (DENSE, False)):
+        one, two = (step(run, CHAT, 16, H100, SOURCE, TOP, settings=c).decode.time[0] for c in (plain, slow))
+        assert (two > 1.1 * one) == changes
+        assert changes or two == one
+
+
 def test_a_table_keeps_the_jump_of_untuned_tiles() -> None:
     """Between batches worked out exactly lie straight lines, but not across the jump."""
     table = step_table(MIXTURE, CHAT, np.arange(1, 300), H100, SOURCE, TOP)

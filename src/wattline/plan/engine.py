@@ -42,6 +42,7 @@ NEUTRAL: Final[Constants] = {
     "host.exponent": 3.0,
     "expert.imbalance": 0.0,
     "expert.untuned": 1.0,
+    "expert.wide": 1.0,
     "limit.share": 1.0,
     "ends.time": 1.0,
 }
@@ -199,7 +200,7 @@ class Beat:
     """What else makes up a step: (n, 1) running requests, new prompts, visual tokens among them, and 1
     where its kernels are launched one by one; seconds to read its logits (fp32) once; standard
     deviations by which the busiest expert rank lies above the mean; replicas that share the host; and 1
-    where grouped products run with tiles that nobody tuned."""
+    where grouped products run with tiles that nobody tuned, or on experts stored in 16 bits."""
 
     batch: Array
     prompts: Array
@@ -209,6 +210,7 @@ class Beat:
     crowd: Array
     shared: Array
     untuned: Array = field(default_factory=lambda: np.zeros((1, 1)))
+    wide: Array = field(default_factory=lambda: np.zeros((1, 1)))
 
 
 def host_time(work: Sums, beat: Beat, c: Constants) -> Array:
@@ -225,7 +227,8 @@ def host_time(work: Sums, beat: Beat, c: Constants) -> Array:
 def run(work: Sums, beat: Beat, c: Constants, waiting: float, asynchronous: bool) -> tuple[Array, dict[str, Array]]:
     """Return (n, clocks) seconds of a step and its joules by component."""
     busy = np.sum([c[f"time.{kind}"] * work.busy[kind] for kind in KINDS], axis=0)
-    waste = c["expert.imbalance"] * beat.crowd + (c["expert.untuned"] - 1.0) * beat.untuned
+    slow = (1.0 + (c["expert.untuned"] - 1.0) * beat.untuned) * (1.0 + (c["expert.wide"] - 1.0) * beat.wide)
+    waste = slow * (1.0 + c["expert.imbalance"] * beat.crowd) - 1.0
     busy = busy + waste * c["time.grouped_gemm"] * work.busy["grouped_gemm"]
     busy = busy + c["gap.step"] + c["gap.logits"] * beat.logits
     busy = busy + c["gap.kernel"] * work.launches + c["gap.meeting"] * work.meetings

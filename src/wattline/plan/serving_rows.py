@@ -143,7 +143,7 @@ def load_of(cells: Mapping[str, Any]) -> Load:
     stated = "prompt_len" in cells
     if task not in known and not stated:
         raise InputError(f"task {task!r} has no default prompt; {nearest(task, known)}, or give a column prompt_len")
-    prompt, visual, patches = known[task][:3] if task in known else (0.0, 0.0, 0.0)
+    prompt, visual, patches, frames = known[task][:4] if task in known else (0.0, 0.0, 0.0, 1.0)
     if visual and task.startswith("image") and (fixed := models.model(str(cells["model_id"])).picture):
         visual, patches = map(float, fixed)
     if "visual_tokens" in cells:
@@ -157,6 +157,7 @@ def load_of(cells: Mapping[str, Any]) -> Load:
         context=number(cells, "out_ctx_mean", output / 2.0),
         visual=visual,
         patches=patches,
+        frames=frames,
     )
 
 

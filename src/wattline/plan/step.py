@@ -61,7 +61,7 @@ class Load:
     context : tokens that a running request has generated so far; half the output where None. Longer
         than that where lengths vary, for long requests run longer.
     visual : tokens of images or video frames in the prompt, besides `prompt`.
-    patches : patches the vision encoder reads for them.
+    patches : patches the vision encoder reads for them, in `frames` pictures that attend apart.
     cached : share of the prompt tokens that the prefix cache already holds, in [0, 1).
     """
 
@@ -70,6 +70,7 @@ class Load:
     context: float | None = None
     visual: float = 0.0
     patches: float = 0.0
+    frames: float = 1.0
     cached: float = 0.0
 
     def __post_init__(self) -> None:
@@ -294,7 +295,7 @@ def _operators(job: Job, tokens: float) -> tuple[Operator, ...]:
     )
     requests = tokens / load.fresh / replica.parallel.data
     tensor, precision = replica.parallel.tensor, replica.precision.activation
-    return plain + vision_operators(load.patches * requests, max(requests, 1.0), tensor, precision)
+    return plain + vision_operators(load.patches * requests, max(requests, 1.0) * load.frames, tensor, precision)
 
 
 def _beat(job: Job, device: Device, prompts: float, tokens: float, loose: bool) -> tuple[float, ...]:
@@ -303,8 +304,8 @@ def _beat(job: Job, device: Device, prompts: float, tokens: float, loose: bool) 
     logits = 4.0 * job.replica.model.vocab * (job.batch + prompts) / device.chip["memory.hbm.bandwidth"]
     visual = job.load.visual * tokens / job.load.fresh
     crowd, shared = largest(job.replica.parallel.expert), job.replica.hosted(device)
-    rough = float(_untuned(job.replica, job.batch + tokens))
-    return job.batch / groups, prompts / groups, visual, float(loose), logits / groups, crowd, shared, rough
+    rough, wide = float(_untuned(job.replica, job.batch + tokens)), float(_wide(job.replica))
+    return job.batch / groups, prompts / groups, visual, float(loose), logits / groups, crowd, shared, rough, wide
 
 
 def _jumps(replica: Replica) -> tuple[float, ...]:
@@ -320,9 +321,14 @@ def _untuned(replica: Replica, tokens: float) -> bool:
     rank with a share of them it falls back to a rule: small tiles up to as many tokens as the rank has
     experts, tiles of 64 rows above (vllm/model_executor/layers/fused_moe/fused_moe.py, get_default_config).
     """
-    model, ranks = replica.model, replica.parallel.expert
-    stored = replica.precision.weights or model.weights.of("experts")
-    return ranks > 1 and stored in ("bf16", "fp16") and tokens > model.experts / ranks
+    ranks = replica.parallel.expert
+    return ranks > 1 and _wide(replica) and tokens > replica.model.experts / ranks
+
+
+def _wide(replica: Replica) -> bool:
+    """Whether experts are stored in 16 bits: engines run those with Triton, narrower ones with a vendor's kernels."""
+    stored = replica.precision.weights or replica.model.weights.of("experts")
+    return replica.model.moe and stored in ("bf16", "fp16")
 
 
 def _beats(rows: Sequence[tuple[float, ...]]) -> Beat:
