@@ -265,7 +265,7 @@ def write(
         "[blackwell]",
         *[f'{n} = [{own[n]:.4g}, "{PRIOR[n][2]}", "{PRIOR[n][3]}"]' for n in OWN],
         "",
-        "# Default prompt of a task: [text tokens, visual tokens, patches of the vision encoder, frames that attend apart, meaning].",
+        "# Default prompt of a task: [text tokens, visual tokens, patches of the encoder, frames seen apart, meaning].",
         "[task]",
     ]
     tasks = engine.settings()["task"]
