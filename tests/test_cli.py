@@ -234,6 +234,18 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep.sweep, "__kwdefaults__", {**(sweep.sweep.__kwdefaults__ or {}), "evaluate": summary})
 
 
+def test_whatif_of_bad_input_alone_exits_as_plan_does(capsys):
+    """Where no point has an answer, the exit code says why: 2 for bad input, 1 for a goal out of reach."""
+    example = Path(__file__).parent.parent / "examples" / "llama-8b-serving.toml"
+    assert run("whatif", example, "--set", "serve.tensr=2") == 2
+    assert "did you mean 'tensor'" in capsys.readouterr().err
+    assert run("whatif", example, "--set", "serve.tpot=1us") == 1
+    assert "serve.tpot = 1 µs cannot be met" in capsys.readouterr().err
+    with_train = scenario.load(example)
+    with pytest.raises(wattline.ScenarioError, match="not both"):
+        with_train.with_({"train.tokens": "1T"})
+
+
 def test_whatif_compares_with_the_unchanged_scenario(file, answered, capsys):
     """Rows come in the order of the grid, each with its saving against the base."""
     assert run("whatif", file, "--grid", "site.pue=1.1,1.5", "--jobs", 1, "--json") == 0
@@ -258,8 +270,9 @@ def test_whatif_reports_points_without_an_answer(file, answered, capsys):
     assert "1 of 2 points have no answer; the first: too warm" in err
 
 
-def test_whatif_ends_1_when_every_point_fails(file, answered, capsys):
+def test_whatif_ends_1_when_every_point_fails(file, answered, capsys, monkeypatch):
     """No answer at all is a failure."""
+    monkeypatch.setattr(scenario, "solve", lambda stated, detail: None)
     assert run("whatif", file, "--set", "site.pue=5", "--json") == 1
     assert json.loads(capsys.readouterr().out)["rows"] == [{"site.pue": "5", "error": "too warm"}]
 

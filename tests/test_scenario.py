@@ -110,6 +110,17 @@ def test_every_default_used_is_an_assumption() -> None:
         ({"goal": {"deadline": "1 s"}}, GoalError, r"cannot be met: the fastest plan takes"),
         ({"model": {"name": "llama-3.1-405b"}}, CapacityError, r"does not fit: needs .* has .*; try"),
         ({"serve": {"rate": "1 req/s"}}, ScenarioError, r"\[train\] or \[serve\], not both"),
+        (
+            {"site": {"power_limit": "1 kW"}},
+            GoalError,
+            r"^site.power_limit = 1 kW cannot be met: the least possible is",
+        ),
+        ({"site": {"pue": "nan"}}, UnitError, r'site.pue: .nan. is not a number, e.g. "1.5"'),
+        (
+            {"hardware": {"chip": "v100-sxm"}},
+            ScenarioError,
+            r"train.precision = bf16 but v100-sxm computes in .*; try fp16",
+        ),
     ],
 )
 def test_bad_input_gets_one_clear_sentence(changes: dict, error: type[WattlineError], words: str) -> None:

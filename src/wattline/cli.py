@@ -206,7 +206,8 @@ def whatif(
     _writable(csv)
     axes = {k: [v.strip() for v in text.split(",") if v.strip()] for k, text in _pairs(grid, "--grid").items()}
     points = product(axes, _pairs(sets))
-    rows = _sweep(scenarios.load(scenario), points, engine, jobs)
+    stated = scenarios.load(scenario)
+    rows = _sweep(stated, points, engine, jobs)
     base, rows = rows[0], _against(rows[0], rows[1:])
     if csv:
         _write_csv(csv, rows)
@@ -220,7 +221,11 @@ def whatif(
             f"wattline: {len(failed)} of {len(rows)} points have no answer; the first: {failed[0]['error']}",
             file=sys.stderr,
         )
-    return 1 if len(failed) == len(rows) else 0
+    if len(failed) < len(rows):
+        return 0
+    # Bad input, or a goal out of reach? The first point says it again, with its exit code.
+    scenarios.solve(stated.with_(points[0]), detail=False)
+    return 1
 
 
 def _sweep(stated: Scenario, points: list[dict[str, Any]], engine: str, jobs: int | None) -> list[dict[str, Any]]:

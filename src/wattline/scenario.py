@@ -72,7 +72,12 @@ class Scenario:
         out = self
         for key, value in changes.items():
             out = out._with_one(key.strip(), _literal(value))
+        out._check_work()
         return out
+
+    def _check_work(self) -> None:
+        if self.has("train") and self.has("serve"):
+            raise ScenarioError("a scenario has [train] or [serve], not both; write one file for each")
 
     def _with_one(self, key: str, value: Any) -> Scenario:
         section, _, name = key.partition(".")
@@ -118,8 +123,7 @@ def parse(data: Mapping[str, Any], *, name: str = "scenario", folder: Path = Pat
             raise ScenarioError(f"[goal] takes one key, got {', '.join(goals)}; other limits go to [site] and [serve]")
         for key, value in _flat(body):
             out = out._with_one(f"{section}.{key}", value)
-    if out.has("train") and out.has("serve"):
-        raise ScenarioError("a scenario has [train] or [serve], not both; write one file for each")
+    out._check_work()
     return out
 
 
@@ -296,6 +300,7 @@ def training(scenario: Scenario) -> tuple[TrainingJob, Cluster]:
     from .plan.training import TrainingJob
 
     model, cluster = model_of(scenario), cluster_of(scenario)
+    _check_precision(scenario["train.precision"], cluster)
     job = TrainingJob(
         model=model,
         parallel=parallel_of(scenario, cluster).check(model, cluster.devices),
@@ -316,6 +321,15 @@ def training(scenario: Scenario) -> tuple[TrainingJob, Cluster]:
         goodput=scenario["train.goodput"],
     )
     return job, cluster
+
+
+def _check_precision(precision: str, cluster: Cluster) -> None:
+    has = [name for name in schema.PRECISIONS if f"compute.rate.{name}" in cluster.chip]
+    if precision not in has:
+        narrow = [name for name in ("bf16", "fp16", *has) if name in has]
+        raise ScenarioError(
+            f"train.precision = {precision} but {cluster.chip.name} computes in {', '.join(has)}; try {narrow[0]}"
+        )
 
 
 def _host_time(scenario: Scenario) -> float:

@@ -131,7 +131,7 @@ def parse(text: object, unit: str, *, key: str = "") -> float:
         return _finite(_float(text, where), where)
     match = _TEXT.match(text)
     if not match:
-        raise UnitError(f'{where}{text!r} is not a number with a unit, e.g. "10 {unit}"')
+        raise UnitError(f"{where}{text!r} is not a number{_example(unit)}")
     if match[2].startswith(","):
         raise UnitError(f"{where}{text!r} has a comma that does not part thousands; write a decimal point")
     number = float(match[1].replace(",", "").replace("_", ""))
@@ -140,15 +140,28 @@ def parse(text: object, unit: str, *, key: str = "") -> float:
     try:
         # A count takes a bare prefix: "15T" tokens, "2 M" requests; and B, as the field says it, is 1e9.
         if want in ("token", "request") and match[2] in (*_PREFIX, "B"):
-            return _finite(number * (1e9 if match[2] == "B" else _PREFIX[match[2]]), where)
+            return _finite(number * (1e9 if match[2] == "B" else _PREFIX[match[2]]), "")
         if want == "" and match[2] in _PREFIX:
-            return _finite(number * _PREFIX[match[2]], where)
+            return _finite(number * _PREFIX[match[2]], "")
         got, factor = _unit(match[2])
     except UnitError as error:
         raise UnitError(f"{where}{error}") from None
     if got != want:
-        raise UnitError(f"{where}{text!r} is in {match[2] or 'no unit'}, expected {unit or 'a plain number'}")
+        got_unit = match[2] or "no unit"
+        raise UnitError(f"{where}{text!r} is in {got_unit}, expected {unit or 'a plain number'}{_example(unit)}")
     return _finite(number * factor, where)
+
+
+# How quantities are written in the field, for messages.
+_WRITTEN: Final = {
+    "": "1.5", "W": "250 W", "J": "1.2 GWh", "s": "50 ms", "B": "80 GB", "B/s": "3.35 TB/s", "J/B": "5 pJ/bit",
+    "Hz": "1.4 GHz", "FLOP/s": "989 TFLOP/s", "J/FLOP": "0.5 pJ/FLOP", "USD/J": "80 USD/MWh", "g/J": "400 g/kWh",
+    "token": "15T", "request/s": "4 req/s",
+}  # fmt: skip
+
+
+def _example(unit: str) -> str:
+    return f', e.g. "{_WRITTEN.get(unit, f"10 {unit}")}"'
 
 
 def _finite(value: float, where: str) -> float:

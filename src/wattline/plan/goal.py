@@ -39,6 +39,11 @@ def choose(
             )
         chosen = min(max(deadline, float(time[0])), slowest)
     if power_limit is not None:
+        least = float((energy / time).min())
+        if least > power_limit:
+            raise GoalError(
+                f"site.power_limit = {show(power_limit, 'W')} cannot be met: the least possible is {show(least, 'W')}"
+            )
         cool = _fastest_within(time, energy, Goal("power", power_limit), rates)
         if cool > max(deadline, float(time[0])) * (1 + 1e-12):
             raise GoalError(

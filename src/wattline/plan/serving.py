@@ -145,7 +145,7 @@ class _Table:
         if not able.size:
             most = float(carried.max())
             raise GoalError(
-                f"serve.rate = {show(job.rate or 0, 'request/s')} needs {tokens:,.0f} output tokens/s and one replica "
+                f"serve.rate = {job.rate or 0:,.4g} requests/s needs {tokens:,.0f} output tokens/s and one replica "
                 f"carries at most {most:,.0f}: lower the rate to {most / job.load.output:.3g} requests/s, add chips, "
                 f"or split it over {math.ceil(tokens / most)} replicas"
             )
@@ -218,7 +218,7 @@ def plan_serving(
     over = Overhead.of(cluster)
     energy = over.total(every.chip_energy, 1.0 / every.throughput)
     base = _baseline(job, every, energy)
-    chosen, text, price = _choose(job, every, energy, base, goal, power_limit)
+    chosen, text, longest = _choose(job, every, energy, base, goal, power_limit)
     keep = prune(every.tpot, energy)
     uncertain = found[-1].points  # of the largest batch; the spread is that of the engine's model, whatever the batch
     picked = every.pick(chosen)
@@ -232,7 +232,9 @@ def plan_serving(
         chosen=_outcome(picked, job, cluster, over, rates),
         baseline=_outcome(every.pick(base), job, cluster, over, rates),
         goal=text,
-        elasticity=_elasticity(job, cluster, source, picked, sizes, price) if detail else {},
+        elasticity=_elasticity(job, cluster, source, picked, sizes, _price(every, energy, chosen, longest))
+        if detail
+        else {},
         provenance=uncertain.provenance,
         sources=(uncertain.source,) if uncertain.source else (),
         uncertainty=over.uncertainty(
@@ -241,7 +243,7 @@ def plan_serving(
         time_uncertainty=uncertain.time_uncertainty,
         assumptions=(*assumptions, *_notes(uncertain.extrapolated)),
         facts=_facts(job, cluster, sizes[-1]),
-        timeline=_points(every, keep),
+        timeline=_points(every, keep) if detail else (),
     )
 
 
@@ -274,7 +276,7 @@ def _baseline(job: ServingJob, every: Candidates, energy: Array) -> int:
 def _choose(
     job: ServingJob, every: Candidates, energy: Array, base: int, goal: Goal, power_limit: float | None
 ) -> tuple[int, str, float]:
-    """Return the chosen candidate, the goal in words, and the price of a second per token where latency binds (W)."""
+    """Return the chosen candidate, the goal in words, and the most seconds per token it allows."""
     ok = _meets(job, every)
     if not ok.any():
         raise GoalError(_missed(job, every))
@@ -303,7 +305,7 @@ def _choose(
     pool = np.flatnonzero(ok)
     rank = every.tpot if goal.kind == "power" else energy
     chosen = int(pool[np.argmin(rank[pool])])
-    return chosen, words + promise, _price(every, energy, chosen, longest)
+    return chosen, words + promise, longest
 
 
 def _missed(job: ServingJob, every: Candidates) -> str:

@@ -140,15 +140,18 @@ def _operators(job: TrainingJob, stage: int, instruction: str) -> tuple[Operator
 
 @dataclass(frozen=True)
 class Costs:
-    """Time and energy of every distinct piece of work at every clock, as hulls and as options."""
+    """Time and energy of every distinct piece of work at every clock."""
 
     points: tuple[Points, ...]
-    frontiers: tuple[Frontier, ...]
+
+    @functools.cached_property
+    def frontiers(self) -> tuple[Frontier, ...]:
+        """The best choices of each."""
+        return tuple(p.frontier() for p in self.points)
 
     @staticmethod
     def of(work: Work, device: Device, source: Source, clocks: Array | None = None) -> Costs:
-        points = Costs.points_of(work, device, source, clocks)
-        return Costs(points, tuple(p.frontier() for p in points))
+        return Costs(Costs.points_of(work, device, source, clocks))
 
     @staticmethod
     def points_of(work: Work, device: Device, source: Source, clocks: Array | None) -> tuple[Points, ...]:
@@ -159,8 +162,7 @@ class Costs:
     def stretched(self, factor: float) -> Costs:
         if factor == 1.0:
             return self
-        points = tuple(p.stretched(factor) for p in self.points)
-        return Costs(points, tuple(p.frontier() for p in points))
+        return Costs(tuple(p.stretched(factor) for p in self.points))
 
     @property
     def waiting_power(self) -> float:

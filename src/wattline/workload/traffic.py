@@ -48,7 +48,7 @@ def read_requests(path: Path) -> Requests:
         with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
             return _parse(csv.reader(file), path)
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"requests {path}: cannot be read ({error})") from None
+        raise InputError(f"requests {path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def _parse(rows: Iterator[list[str]], path: Path) -> Requests:
