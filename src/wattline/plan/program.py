@@ -85,6 +85,8 @@ class Program:
         solver: Any = highspy._core._Highs()
         solver.setOptionValue("output_flag", False)
         solver.setOptionValue("threads", 1)
+        solver.setOptionValue("primal_feasibility_tolerance", 1e-9)
+        solver.setOptionValue("dual_feasibility_tolerance", 1e-9)
         solver.setOptionValue("mip_rel_gap", gap)
         solver.setOptionValue("time_limit", seconds)
         if solver.passModel(self._model(highspy)) == highspy.HighsStatus.kError:

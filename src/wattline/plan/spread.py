@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from ..errors import GoalError
 from ..hardware.power_tree import TOLERANCE
 from .curves import Array, Curves, Ints
 from .program import Program
+
+# Relative error that the solver may leave in the work required.
+_SOLVER: Final = 1e-8
 
 if TYPE_CHECKING:
     from .fleet import Fleet, FleetPlan, Reading
@@ -40,8 +43,9 @@ def plan_spread(fleet: Fleet, reading: Reading, target: float) -> FleetPlan:
     for entries in reach.entries(job):
         program.add(limits[entries[0]], columns[entries[1]], entries[2])
     if math.isfinite(target):
-        done = program.constraints(1, least=min(target - base, float(value @ width)))
-        program.add(done[0], columns, value)
+        most = max(float(value @ width), 1e-300)
+        done = program.constraints(1, least=min((target - base) / most, 1.0))
+        program.add(done[0], columns, value / most)
     solved = program.minimise()
     power = curves.least + np.bincount(job, weights=solved.x, minlength=len(weight))
     power = _within(fleet, np.minimum(power, curves.power[curves.begin + curves.count - 1]), curves.least)
@@ -56,7 +60,7 @@ def plan_spread(fleet: Fleet, reading: Reading, target: float) -> FleetPlan:
         load=fleet.load(power), price=price, value=float(weight @ work), bound=base - solved.objective,
     )  # fmt: skip
     if math.isfinite(target):
-        if plan.value < target * (1 - TOLERANCE):
+        if plan.value < target - _SOLVER * float(weight @ fleet.points.fastest):
             raise GoalError(fleet._too_little(plan, target))
         plan = replace(plan, bound=float(least[fleet.tree.root]) + solved.objective)
     return _whole(fleet, reach, curves, plan, low, target) if reading == "discrete" else plan
