@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from wattline import schema
-from wattline.hardware import catalog
+from wattline.hardware import architectures, catalog
 from wattline.hardware.chip import balance
 from wattline.hardware.facts import KINDS, Sheet, keys
+from wattline.hardware.stated import rules
+from wattline.listing import peak
 from wattline.units import show
 from wattline.workload import catalog as models
 
@@ -93,6 +95,26 @@ def sites() -> str:
     return table(["Site", "Title", "PUE", "Source"], rows)
 
 
+def described() -> str:
+    """Return the chip descriptions: node, peak, parts, and the published figure each is checked against."""
+    rows = []
+    for chip in map(architectures.architecture, architectures.names()):
+        precision, rate = peak(chip)
+        parts = " → ".join(part.name for part in chip.path)
+        checked = chip.tags.get("checked", chip.tags.get("note", ""))
+        rows.append([f"`{chip.name}`", chip.title, chip.node, f"{show(rate, 'FLOP/s')} {precision}", parts, checked])
+    return table(["Description", "Title", "Node", "Peak", "Parts, outermost first", "Checked against"], rows)
+
+
+def entries() -> str:
+    """Return every key a chip description may have."""
+    rows = [
+        [f"`{rule.name}`", rule.form, rule.unit or "-", "yes" if rule.required else "", rule.description]
+        for rule in rules().values()
+    ]
+    return table(["Key", "Form", "Unit", "Required", "Meaning"], rows)
+
+
 def facts() -> str:
     """Return every key a sheet may have."""
     rows = [
@@ -133,6 +155,8 @@ def known_models() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "chips": chips,
+    "architectures": described,
+    "entries": entries,
     "nodes": nodes,
     "racks": racks,
     "sites": sites,

@@ -15,7 +15,9 @@ import pytest
 
 import wattline
 from tests.answers import serving, training
+from tests.hardware.test_importing import ZIGZAG
 from wattline import GoalError, cli, scenario
+from wattline.hardware.architectures import architecture
 from wattline.report import page
 
 SCENARIO = """
@@ -296,7 +298,7 @@ def test_a_long_table_is_cut(file, answered, capsys):
 # ---- catalog -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["chips", "nodes", "racks", "sites", "models"])
+@pytest.mark.parametrize("kind", ["chips", "architectures", "nodes", "racks", "sites", "models"])
 def test_catalog_lists_every_name(kind, capsys):
     """A list holds every name whole, in tables and in JSON."""
     assert run("catalog", kind, "--json") == 0
@@ -315,10 +317,28 @@ def test_catalog_shows_a_chip_with_its_sources(capsys):
     assert all(fact["source"] for fact in found["facts"].values())
 
 
+def test_catalog_shows_a_chip_description_and_imports_one(tmp_path, capsys):
+    """Every number of a description has a source; another tool's YAML comes out as TOML that loads."""
+    assert run("catalog", "architectures", "eyeriss", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["technology"] == "65nm"
+    assert found["facts"]["fanout.rows.size"]["source"]
+    assert run("catalog", "architectures", "eyeriss") == 0
+    assert "level.buffer.capacity" in capsys.readouterr().out
+    pytest.importorskip("yaml")
+    theirs, ours = tmp_path / "theirs.yaml", tmp_path / "ours.toml"
+    theirs.write_text(ZIGZAG)
+    assert run("catalog", "architectures", "--import", str(theirs)) == 0
+    ours.write_text(capsys.readouterr().out)
+    assert architecture(str(ours)).levels[1].name == "sram"
+    assert run("catalog", "chips", "--import", str(theirs)) == 2
+    assert "wattline catalog architectures --import FILE" in capsys.readouterr().err
+
+
 def test_catalog_alone_lists_all_kinds(capsys):
     """Without a kind, the names of every kind are listed."""
     assert run("catalog", "--json") == 0
-    assert {"chips", "nodes", "racks", "sites", "models"} == json.loads(capsys.readouterr().out).keys()
+    assert {"chips", "architectures", "nodes", "racks", "sites", "models"} == json.loads(capsys.readouterr().out).keys()
 
 
 # ---- measurements --------------------------------------------------------------------------------

@@ -384,11 +384,21 @@ def _filled(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
 
 # ---- catalog -------------------------------------------------------------------------------------
 
-_KINDS = ("chips", "nodes", "racks", "sites", "models")
+_KINDS = ("chips", "architectures", "nodes", "racks", "sites", "models")
 
 
 @app.command
-def catalog(kind: str | None = None, name: str | None = None, /, *, json: Json = False) -> None:
+def catalog(
+    kind: str | None = None,
+    name: str | None = None,
+    /,
+    *,
+    import_: Annotated[
+        Path | None,
+        Parameter(name="--import", help="Hardware YAML of AccelForge or ZigZag to write as a chip description (TOML)."),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Show what Wattline knows by name, each number with its unit and source.
 
     Example: wattline catalog chips h100-sxm
@@ -396,12 +406,21 @@ def catalog(kind: str | None = None, name: str | None = None, /, *, json: Json =
     Parameters
     ----------
     kind
-        chips, nodes, racks, sites or models; all where left out.
+        chips, architectures (chips as parts), nodes, racks, sites or models; all where left out.
     name
         One of them, in full.
     """
     from . import listing
 
+    if import_ is not None:
+        if kind != "architectures" or name is not None:
+            raise InputError("--import reads a chip description; write wattline catalog architectures --import FILE")
+        found = listing.imported(import_)
+        if json:
+            _print_json(found)
+        else:
+            print(found["toml"], end="")
+        return
     if kind is not None and kind not in _KINDS:
         raise InputError(f"catalog {kind!r} is not known; {nearest(kind, _KINDS)}")
     if kind is None:

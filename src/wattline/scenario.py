@@ -18,7 +18,8 @@ from .errors import InputError, ScenarioError, nearest
 from .hardware import catalog as hardware
 from .hardware.chip import pinned
 from .hardware.cluster import Cluster
-from .hardware.facts import Sheet, keys, sheet
+from .hardware.facts import INSIDE, Sheet, keys, sheet
+from .hardware.stated import rule as entry_rule
 from .plan.answer import Answer, Goal, Rates
 from .source.base import Source
 from .units import show
@@ -147,6 +148,9 @@ def _literal(value: Any) -> Any:
 
 
 def _check_fact(section: str, name: str) -> None:
+    if section == "chip" and name.startswith(INSIDE):
+        entry_rule(name.removeprefix(INSIDE))
+        return
     known = keys(section)
     if name not in known:
         raise ScenarioError(f"unknown key {section}.{name}; {nearest(name, known)}")

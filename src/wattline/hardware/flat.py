@@ -108,16 +108,16 @@ def _memories(chip: Architecture) -> Values:
     cache = chip.levels[1]
     reach = sum(p.energy for p in _between(chip, cache))
     spent = 8 * ((cache.read_energy + cache.write_energy) / 2 + reach)
+    most = keys("chip")["memory.l2.bandwidth"].high  # where it is never a limit
+    rate = min(chip.copies(cache) * cache.read_bandwidth, most)
     return {
         "memory.hbm.capacity": (main.capacity, _source(chip, main, "capacity"), 0.0),
         "memory.hbm.bandwidth": (main.read_bandwidth, _source(chip, main, "read_bandwidth"), 0.0),
         "memory.hbm.energy": (4 * (main.read_energy + main.write_energy), _source(chip, main, "read_energy"), 0.0),
         "memory.l2.capacity": (chip.copies(cache) * cache.capacity, _source(chip, cache, "capacity"), 0.0),
-        "memory.l2.bandwidth": (
-            chip.copies(cache) * min(cache.read_bandwidth, 1e16), _source(chip, cache, "read_bandwidth"), 0.0,
-        ),
+        "memory.l2.bandwidth": (rate, _source(chip, cache, "read_bandwidth"), 0.0),
         "memory.l2.energy": (spent, _source(chip, cache, "read_energy"), 0.0),
-    }  # fmt: skip
+    }
 
 
 def _between(chip: Architecture, level: Level) -> list[Fanout]:

@@ -68,7 +68,9 @@ def _level(old: Entries, new: Entries, node: str) -> Iterator[tuple[str, Stated]
     """Yield the entries of one level that follow from its others."""
     if "memory" in new and (_changed("memory", old, new) or _changed("stacks", old, new)):
         yield from _main_memory(old, new)
-    elif _word(new, "kind") == "sram" and any(_changed(k, old, new) for k in ("capacity", "width", "banks")):
+    elif _word(new, "kind") == "sram" and any(
+        k in old and _changed(k, old, new) for k in ("capacity", "width", "banks")
+    ):
         yield from _sram(old, new, node)
 
 
