@@ -174,6 +174,8 @@ class RemoteLease:
         self.device, self.name = str(answer["device"]), str(answer["name"])
         self.ttl, self.latency = float(answer["ttl_s"]), float(answer["latency_s"])
         self.over = ""
+        # Whether the connection is this lease's alone, and ends with it.
+        self.hang_up = False
         self.ranges: Mapping[Knob, Range] = {
             knob: Range(**{**row, "choices": tuple(row["choices"])}) for knob, row in answer["ranges"].items()
         }
@@ -208,6 +210,8 @@ class RemoteLease:
         finally:
             self.over = self.over or "it was given back"
             self._ended.set()
+            if self.hang_up:
+                self._client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -261,7 +265,14 @@ def lease(
     if isinstance(daemon, Client):
         return daemon.take(device, ttl=ttl, **knobs)
     if daemon is not None or os.environ.get("WATTLINE_DAEMON") or SOCKET.exists():
-        return Client(daemon).take(device, ttl=ttl, **knobs)
+        client = Client(daemon)
+        try:
+            held = client.take(device, ttl=ttl, **knobs)
+        except BaseException:
+            client.close()
+            raise
+        held.hang_up = True
+        return held
     from .local import lease as local_lease
 
     return local_lease(device, dry_run=False, ttl=None, **knobs)

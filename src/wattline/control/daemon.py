@@ -139,6 +139,11 @@ class Daemon:
         return [name[1] for name in every if isinstance(name, tuple)]
 
     async def _close(self, loop: asyncio.AbstractEventLoop) -> None:
+        # First let nobody in any more, then let who is half in come in, for a server that is closed cannot take them.
+        for server in self._servers:
+            for sock in server.sockets:
+                loop.remove_reader(sock.fileno())
+        await asyncio.sleep(0.001)
         for server in self._servers:
             server.close()
         for connection in list(self.connections):
@@ -152,6 +157,13 @@ class Daemon:
                 say(note)
 
         await loop.run_in_executor(self.pool, end)
+        # A connection says a turn or two later that it is over.
+        for _ in range(100):
+            await asyncio.sleep(0.001)
+            for connection in list(self.connections):
+                connection.abort()
+            if not self.connections:
+                break
         self.pool.shutdown()
         if self.options.socket is not None:
             self.options.socket.unlink(missing_ok=True)
@@ -410,6 +422,7 @@ def tls_context(options: Options) -> ssl.SSLContext:
 def _bind(path: Path, group: str | None) -> socket.socket:
     """A Unix socket that only its owner, and `group` if given, may connect to; a live daemon's is not taken over."""
     try:
+        owner = None if group is None else grp.getgrnam(group).gr_gid
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             with socket.socket(socket.AF_UNIX) as probe:
@@ -426,8 +439,8 @@ def _bind(path: Path, group: str | None) -> socket.socket:
             made.bind(str(path))
         finally:
             os.umask(mask)
-        if group is not None:
-            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+        if owner is not None:
+            os.chown(path, -1, owner)
             path.chmod(0o660)
         return made
     except KeyError:
