@@ -173,3 +173,12 @@ def test_recalled_figures_do_not_count() -> None:
     assert found["days"]["rows"] == found["all"]["rows"] == found["recalled"]["rows"] == 1
     assert found["all"]["mape"] == pytest.approx(0.1)
     assert found["recalled"]["mape"] == pytest.approx(0.5)
+
+
+def test_a_whole_run_without_goodput_may_have_taken_longer() -> None:
+    """Hours of a run that states no share of lost time reach further up than down; its iteration does not."""
+    row = {"model": "Llama-2-7B", "hardware": "A100-80GB", "value": "184320", "tokens": "2e12", "source": "2307.09288"}
+    hours = row | {"metric": "GPU hours", "unit": "GPU-h"}
+    lines = validate([hours, hours | {"goodput": "0.9"}, row | {"metric": "iteration time", "unit": "s"}], SOURCE)
+    reach = [p["low"] * p["high"] / p[p["target"]] ** 2 for p in lines["predictions"]]
+    assert reach == pytest.approx([1.25, 1.0, 1.0])
