@@ -288,7 +288,7 @@ def write(
 
 def as_toml(values: Sequence[float | str]) -> str:
     """Return a list as TOML writes it."""
-    return "[" + ", ".join(f'"{v}"' if isinstance(v, str) else f"{v:.6g}" for v in values) + "]"
+    return "[" + ", ".join(f'"{v}"' if isinstance(v, str) else f"{v:.10g}" for v in values) + "]"
 
 
 def main(arguments: Sequence[str]) -> None:
