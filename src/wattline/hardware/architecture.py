@@ -184,8 +184,9 @@ class Link:
 class Architecture:
     """A chip as parts. `path`: levels and fan-outs, outermost first.
 
-    `constant_power`: W drawn whatever happens (I/O, fans on the board, regulators). `sources`: dotted key ->
-    where it comes from. `stated`: every entry of the description it was built from, by dotted key; `with_` and
+    `constant_power`: W drawn whatever happens (I/O, fans on the board, regulators). `overlap`: exponent p of the
+    time of parts that work at once, (sum of t^p)^(1/p); inf where the longest hides the others. `sources`: dotted
+    key -> where it comes from. `stated`: every entry of the description it was built from, by dotted key; `with_` and
     `scaled` replace some and build again.
     """
 
@@ -201,6 +202,7 @@ class Architecture:
     idle_power: float = 0.0
     power_limit: float = math.inf
     area: float = 0.0
+    overlap: float = math.inf
     tags: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     stated: Mapping[str, Stated] = field(default_factory=dict, repr=False)

@@ -184,6 +184,7 @@ class _Builder:
             0.0,
             self.number("power.limit", math.inf),
             0.0,
+            self.number("overlap.exponent", math.inf),
             dict(self.tags),
             {key: entry.source for key, entry in self.entries.items() if entry.source},
             self.entries,

@@ -1,6 +1,7 @@
 """Footprints times settings: time and energy of every mapping at every clock and voltage of every domain.
 
     time      max over ports of busy seconds at the reference clock, times reference clock / clock of its domain
+              (a chip that overlaps them in part: the norm of exponent `Architecture.overlap` instead of the max)
     energy    sum over parts of joules at the reference voltage times g(V), plus standing power times time
 
 Leakage and clock trees run as long as the work does; a gated share only while the domain is busy.
@@ -16,6 +17,7 @@ import numpy as np
 
 from ...errors import InputError, nearest
 from ...frontier.algebra import Frontier
+from ...hardware import voltage
 from ...hardware.architecture import Architecture, Domain
 from .cost import Costs
 from .footprint import Footprint
@@ -40,6 +42,7 @@ class Settings:
     leakage: Floats
     clock_tree: Floats
     gated: Floats
+    overlap: float = np.inf
 
 
 def settings(architecture: Architecture, clocks: Mapping[str, Sequence[float] | Floats] | None = None) -> Settings:
@@ -64,14 +67,12 @@ def at(architecture: Architecture, clock: Floats) -> Settings:
     """Return settings at `clock` (s, domains), Hz."""
     domains = architecture.domains
     volts = np.stack([np.interp(clock[:, i], d.clock, d.voltage) for i, d in enumerate(domains)], axis=1)
-    reference = np.array([d.reference_voltage for d in domains])
     slow = np.array([d.reference_clock for d in domains]) / clock
-    swing = (volts / reference) ** 2
-    knee = np.array([d.leakage_voltage or d.reference_voltage / 2 for d in domains])
-    leakage = np.array([d.leakage for d in domains]) * (volts / reference) * np.exp((volts - reference) / knee)
-    tree = np.array([d.clock_tree for d in domains]) * swing / slow
+    swing = np.stack([voltage.swing(d, volts[:, i]) for i, d in enumerate(domains)], axis=1)
+    leakage = np.stack([voltage.leakage(d, volts[:, i]) for i, d in enumerate(domains)], axis=1)
+    tree = np.stack([voltage.clock_tree(d, clock[:, i]) for i, d in enumerate(domains)], axis=1)
     gated = np.array([d.gated for d in domains])
-    return Settings(tuple(d.name for d in domains), clock, slow, swing, leakage, tree, gated)
+    return Settings(tuple(d.name for d in domains), clock, slow, swing, leakage, tree, gated, architecture.overlap)
 
 
 def _share(domain: Domain, leader: Domain, clock: Floats) -> Floats:
@@ -121,12 +122,24 @@ def cross(costs: Costs, points: Settings) -> Crossed:
     domain_busy = np.zeros((len(costs.busy), len(names), len(points.clock)))
     for column, d in enumerate(of_busy):
         np.maximum(domain_busy[:, d], costs.busy[:, column, None] * points.slow[None, :, d], out=domain_busy[:, d])
-    time = domain_busy.max(axis=1)
+    time = _overlapped(costs, points, of_busy, domain_busy.max(axis=1))
     switched = costs.energy @ points.swing[:, of_energy].T
-    on = (1.0 - points.gated.T)[None] * time[:, None] + points.gated.T[None] * domain_busy
+    gated = points.gated[None, :, None]
+    on = (1.0 - gated) * time[:, None] + gated * domain_busy
     leakage = np.einsum("nds,sd->ns", on, points.leakage)
     tree = np.einsum("nds,sd->ns", on, points.clock_tree)
     return Crossed(costs, points, time, switched, leakage, tree)
+
+
+def _overlapped(costs: Costs, points: Settings, of_busy: list[int], longest: Floats) -> Floats:
+    """Return (n, s) seconds of ports that work at once: the longest, or more where a chip overlaps them in part."""
+    if np.isinf(points.overlap):
+        return longest
+    total = np.zeros_like(longest)
+    most = np.where(longest > 0, longest, 1.0)
+    for column, d in enumerate(of_busy):
+        total += (costs.busy[:, column, None] * points.slow[None, :, d] / most) ** points.overlap
+    return np.asarray(longest * total ** (1.0 / points.overlap))
 
 
 def frontier(found: Footprint, architecture: Architecture, clocks: Mapping[str, Floats] | None = None) -> Frontier:

@@ -93,6 +93,8 @@ def _columns(costs: Costs, architecture: Architecture, wide: bool) -> Floats:
     if wide:
         return np.concatenate([costs.energy, costs.busy], axis=1)
     energy, busy = by_domain(costs, [d.name for d in architecture.domains])
+    if math.isfinite(architecture.overlap):  # every port counts, not only the busiest of a domain
+        busy = costs.busy
     return np.concatenate([energy, busy], axis=1)
 
 
@@ -119,4 +121,4 @@ def structure(architecture: Architecture, wide: bool = False) -> object:
         if wide
         else (tuple(sorted(compute.energy.items())), tuple((d.name, d.reference_clock) for d in architecture.domains))
     )
-    return (tuple(parts), issue, constants)
+    return (tuple(parts), issue, constants, math.isfinite(architecture.overlap))
