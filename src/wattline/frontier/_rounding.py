@@ -221,6 +221,43 @@ def _spread(
 
 
 @compiled
+def _blocked(
+    sign: int, i: int, walk: Ints, pointer: Ints, ends: Ints, pick: Ints, time: Floats, reach: Floats, most: float
+) -> bool:
+    """Tell whether a path beside node i takes longer than `most` seconds however fast the last node of `walk` is.
+
+    `walk` leads from i along `ends`: predecessors with sign 1, successors with -1. Paths that leave it on the way
+    and avoid its last node are looked at; finding one is proof, finding none says nothing.
+    """
+    last = walk[len(walk) - 1]
+    tail = 0.0
+    v = i
+    for k in range(len(walk)):
+        for y in range(pointer[v], pointer[v + 1]):
+            w = ends[y]
+            if w == walk[k] or tail + time[pick[w]] + reach[w] <= most:
+                continue
+            # Follow the path that makes `reach[w]`; past `last` in the order it cannot meet it any more.
+            u = w
+            while sign * u > sign * last:
+                onward = -1
+                longest = -1.0
+                for x in range(pointer[u], pointer[u + 1]):
+                    z = ends[x]
+                    if reach[z] + time[pick[z]] > longest:
+                        onward = z
+                        longest = reach[z] + time[pick[z]]
+                if onward < 0:
+                    return True
+                u = onward
+            if u != last:
+                return True
+        v = walk[k]
+        tail += time[pick[v]]
+    return False
+
+
+@compiled
 def trade(
     pointer: Ints,
     sources: Ints,
@@ -265,6 +302,7 @@ def trade(
             v = tight
             partners[found] = v
             found += 1
+        after_i = found  # partners up to here follow i, the others precede it
         v = i
         for _ in range(steps):
             tight = -1
@@ -292,6 +330,16 @@ def trade(
                     down -= 1
                 if down < first[node[j]] or energy[down] - energy[old_j] >= gain * (1 - 1e-9):
                     continue
+                if q < after_i:
+                    most = deadline - time[up] - reach[i] + near
+                    walk = partners[: q + 1]
+                    if _blocked(-1, i, walk, onward, targets, pick, time, after, most):
+                        continue
+                else:
+                    most = deadline - time[up] - after[i] + near
+                    walk = partners[after_i : q + 1]
+                    if _blocked(1, i, walk, pointer, sources, pick, time, reach, most):
+                        continue
                 pick[i], pick[j] = up, down
                 changed[0], changed[1] = min(i, j), max(i, j)
                 last = changed[1]

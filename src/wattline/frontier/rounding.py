@@ -6,6 +6,7 @@ Every plan carries its certificate: its energy, the exact bound at its deadline,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,23 +143,26 @@ def round_discrete(dag: Dag, frontier: GraphFrontier, options: Sequence[Hull], d
             rest = _rounding.longest(*other[:3], pick, time)
             _rounding.reclaim(*one, rest, deadline + slack, np.full(n, rate), pick, first, time, energy)
 
-    best, least = np.zeros(n, np.int64), np.inf
+    def improve(pick: Ints) -> Ints:
+        for _ in range(ROUNDS):
+            reach = _rounding.longest(*forward[:3], pick, time)
+            rest = _rounding.longest(*backward[:3], pick, time)
+            saved = _rounding.trade(
+                *before, *after, node, reach, rest, deadline + slack, steps, pick, first, time, energy
+            )
+            spend(pick)
+            if saved == 0.0:
+                break
+        return pick
+
+    starts: dict[bytes, Ints] = {}
     for direction, end in zip((forward, backward), ends, strict=True):
         for share in SHARES if n < LARGE else SHARES[:1]:
             pick = _rounding.diffuse(*direction, end + slack, price * share, first, time, energy)
             spend(pick)
-            for _ in range(ROUNDS):
-                reach = _rounding.longest(*forward[:3], pick, time)
-                rest = _rounding.longest(*backward[:3], pick, time)
-                saved = _rounding.trade(
-                    *before, *after, node, reach, rest, deadline + slack, steps, pick, first, time, energy
-                )
-                spend(pick)
-                if saved == 0.0:
-                    break
-            total = float(energy[pick].sum())
-            if total < least:
-                best, least = pick, total
+            starts.setdefault(pick.tobytes(), pick)
+    with ThreadPoolExecutor(2) as pool:  # the kernels release the interpreter lock
+        best = min(pool.map(improve, starts.values()), key=lambda pick: float(energy[pick].sum()))
     _rounding.shake(
         ahead, *before, ahead[::-1].copy(), *after, node, deadline + slack,
         price, int(np.clip(n // 8, 2, 64)), min(SHAKES // n, 20 * n), np.random.default_rng(0),
