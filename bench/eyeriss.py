@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from wattline.hardware.architecture import Architecture
 from wattline.hardware.architectures import architecture
+from wattline.hardware.sparsity import run_length
 
 BATCH = 4
 WORD = 2.0  # bytes
@@ -77,8 +78,8 @@ ALEXNET = (
 
 
 def coded(zeros: float) -> float:
-    """Return the size of run-length coded data over plain: three (run, value) pairs in 64 bit; never larger."""
-    return min(1.0, (1.0 - zeros) * 64 / 3 / 16)
+    """Return the size of run-length coded data over plain: three (run, value) pairs of 21 bit in 64; never larger."""
+    return min(1.0, run_length(1.0 - zeros, 16) * 64 / 63 / 16)
 
 
 def halo(layer: Layer) -> float:

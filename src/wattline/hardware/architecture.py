@@ -181,6 +181,27 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Sparsity:
+    """What a chip does with zeros (`hardware.sparsity`).
+
+    Attributes
+    ----------
+    zeros : "gate" (arithmetic keeps still), "skip" (goes on to the next pair) or "" (nothing).
+    noticed : operands whose zeros it sees, of a and b.
+    balance : share of the ideal speed-up that skipping reaches, in [0, 1].
+    structured : pattern of b it skips at a fixed rate, "N:M"; "" for none.
+    codec : how operands with zeros are stored, "rlc", "bitmask" or "csr"; "" for plain. stored : which operands.
+    """
+
+    zeros: str = ""
+    noticed: tuple[str, ...] = ()
+    balance: float = 1.0
+    structured: str = ""
+    codec: str = ""
+    stored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Architecture:
     """A chip as parts. `path`: levels and fan-outs, outermost first.
 
@@ -203,6 +224,7 @@ class Architecture:
     power_limit: float = math.inf
     area: float = 0.0
     overlap: float = math.inf
+    sparsity: Sparsity = field(default_factory=Sparsity)
     tags: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     stated: Mapping[str, Stated] = field(default_factory=dict, repr=False)

@@ -22,10 +22,11 @@ from typing import Any, Final, TypeVar
 
 from ..errors import InputError, nearest
 from . import stated, technology
-from .architecture import DOMAIN_KINDS, OPERANDS, Architecture, Compute, Domain, Fanout, Level, Link, Vector
+from .architecture import DOMAIN_KINDS, OPERANDS, Architecture, Compute, Domain, Fanout, Level, Link, Sparsity, Vector
 from .facts import read
 from .follow import DERIVED, derived, follow
 from .lines import lines
+from .sparsity import checked
 from .stated import Stated, rule
 
 T = TypeVar("T")
@@ -185,6 +186,7 @@ class _Builder:
             self.number("power.limit", math.inf),
             0.0,
             self.number("overlap.exponent", math.inf),
+            self.sparsity(),
             dict(self.tags),
             {key: entry.source for key, entry in self.entries.items() if entry.source},
             self.entries,
@@ -379,6 +381,19 @@ class _Builder:
         precision = max(compute.macs_per_cycle, key=lambda p: BYTES[p])
         clock = self.domains[compute.domain].reference_clock
         return Vector(compute.domain, copies * compute.macs_per_cycle[precision] * clock, compute.energy[precision])
+
+    def sparsity(self) -> Sparsity:
+        """Return what the chip does with zeros."""
+        rule = Sparsity(
+            self.get("sparsity.zeros", str, ""), self.get("sparsity.noticed", tuple, ()),
+            self.number("sparsity.balance", 1.0), self.get("sparsity.structured", str, ""),
+            self.get("sparsity.codec", str, ""), self.get("sparsity.stored", tuple, ()),
+        )  # fmt: skip
+        wrong = checked(rule)
+        if wrong:
+            key, _, message = wrong.partition(" ")
+            raise self.fail(f"sparsity.{key}", message)
+        return rule
 
     def link(self, name: str) -> Link:
         """Return one link to other chips."""

@@ -5,6 +5,7 @@ from .einsum import Einsum
 from .footprint import Footprint, footprint, footprints
 from .search import search
 from .source import Dataflow
+from .sparse import with_zeros
 from .tiling import Space
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "frontier",
     "search",
     "settings",
+    "with_zeros",
 ]

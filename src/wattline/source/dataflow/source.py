@@ -16,6 +16,7 @@ import numpy as np
 from ...errors import InputError
 from ...hardware.architecture import Architecture
 from ...hardware.architectures import architecture as named
+from ...hardware.sparsity import Density
 from ...workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
 from ..base import Array, Device, Points
 from ..collective import collective
@@ -26,6 +27,7 @@ from .cross import Settings, at, cross
 from .footprint import footprint
 from .operators import products
 from .plan import Floats
+from .sparse import with_zeros
 from .tiling import Space
 
 OBJECTIVES = ("time", "energy", "edp")
@@ -50,12 +52,14 @@ class Dataflow:
         "energy", or of least energy-delay product ("edp").
     space : what is searched.
     fused : attention keeps its scores on the chip.
+    density : share of values of activations and weights that are not zero; attention is taken as dense.
     """
 
     architecture: Architecture | str
     objective: str = "time"
     space: Space = field(default_factory=lambda: Space(imperfect=False))
     fused: bool = True
+    density: Density = field(default_factory=Density)
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
@@ -129,7 +133,10 @@ class _Row:
         elif isinstance(operator, Gemm | GroupedGemm | Attention):
             rows = []
             for product in products(operator, chip, source.fused):
-                costs = footprint(product.einsum, chip, source.space).costs(chip)
+                einsum, at_work = product.einsum, chip
+                if not isinstance(operator, Attention):
+                    einsum, at_work = with_zeros(einsum, chip, source.density)
+                costs = footprint(einsum, at_work, source.space).costs(at_work)
                 rows.append(_priced(source, costs, points, product.share))
             if isinstance(operator, Attention):
                 rows.append(_priced(source, _softmax(chip, operator), points))
