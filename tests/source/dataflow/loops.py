@@ -15,26 +15,38 @@ from wattline.source.dataflow.plan import ORDERS, Mappings
 def issues(maps: Mappings, i: int):
     """Yield every issue: per part (turn of each loop), per part (copy along each loop), per part (size handed in)."""
     path = maps.architecture.path
+    copies, units = maps.copies()[i], maps.units()[i]
 
-    def walk(p, size, turns, copies, sizes):
+    def walk(p, size, turns, where, sizes):
         sizes = [*sizes, tuple(size)]
         if p == len(path):
-            yield turns, copies, sizes
+            yield turns, where, sizes
             return
         step = maps.inner[i, p]
+        if not isinstance(path[p], Level):
+            shares = [_shared(int(s), int(n), int(u)) for s, n, u in zip(size, copies[p], units[p], strict=True)]
+            for index in itertools.product(*(range(len(s)) for s in shares)):
+                child = [s[v] for s, v in zip(shares, index, strict=True)]
+                yield from walk(p + 1, child, [*turns, (0, 0, 0)], [*where, index], sizes)
+            return
         counts = [-(-int(s) // int(t)) for s, t in zip(size, step, strict=True)]
-        order = ORDERS[maps.order[i, p]] if isinstance(path[p], Level) else (0, 1, 2)
+        order = ORDERS[maps.order[i, p]]
         for at in itertools.product(*(range(counts[d]) for d in order)):
             index = [0, 0, 0]
             for d, v in zip(order, at, strict=True):
                 index[d] = v
             child = [min(int(t), int(s) - v * int(t)) for s, t, v in zip(size, step, index, strict=True)]
-            if isinstance(path[p], Level):
-                yield from walk(p + 1, child, [*turns, tuple(index)], [*copies, (0, 0, 0)], sizes)
-            else:
-                yield from walk(p + 1, child, [*turns, (0, 0, 0)], [*copies, tuple(index)], sizes)
+            yield from walk(p + 1, child, [*turns, tuple(index)], [*where, (0, 0, 0)], sizes)
 
     yield from walk(0, maps.einsum.size, [], [], [])
+
+
+def _shared(size, copies, unit):
+    """Sizes of the shares of `size` among `copies`, in whole units dealt round and round."""
+    shares = [0] * copies
+    for j, start in enumerate(range(0, size, unit)):
+        shares[j % copies] += min(unit, size - start)
+    return [s for s in shares if s]
 
 
 def time_key(maps: Mappings, i: int, turns, end: int):

@@ -58,7 +58,10 @@ class _Counter:
         self.maps = maps
         self.path = maps.architecture.path
         n = len(maps)
-        self.trees = [Tree(size, maps.inner[:, :, d]) for d, size in enumerate(maps.einsum.size)]
+        copies, units = maps.copies(), maps.units()
+        self.trees = [
+            Tree(size, maps.inner[:, :, d], copies[:, :, d], units[:, :, d]) for d, size in enumerate(maps.einsum.size)
+        ]
         self.is_level = [isinstance(p, Level) for p in self.path]
         shape = (n, len(self.path), 3)
         self.read, self.write, self.carried = np.zeros(shape), np.zeros(shape), np.zeros(shape)

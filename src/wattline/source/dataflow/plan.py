@@ -59,6 +59,25 @@ class Mappings:
             return np.broadcast_to(np.array(self.einsum.size, dtype=np.int64), (len(self), 3))
         return np.asarray(self.inner[:, part - 1])
 
+    def copies(self) -> Ints:
+        """(n, parts, 3) copies of each fan-out along each loop; 0 for levels."""
+        out = np.zeros_like(self.inner)
+        for p, part in enumerate(self.architecture.path):
+            if isinstance(part, Fanout):
+                out[:, p] = -(-self.outer(p) // self.inner[:, p])
+        return out
+
+    def units(self) -> Ints:
+        """(n, parts, 3) what the fan-outs inside each part and the granule take at once."""
+        out = np.ones_like(self.inner)
+        unit = np.minimum(np.array(self.architecture.compute.granule), np.array(self.einsum.size))
+        running = np.broadcast_to(unit, (len(self), 3)).astype(np.int64)
+        copies = self.copies()
+        for p in reversed(range(self.inner.shape[1])):
+            out[:, p] = running
+            running = running * np.maximum(copies[:, p], 1)
+        return out
+
     def describe(self, i: int) -> dict[str, object]:
         """Return mapping `i` in words: part -> loops or copies, and what is kept."""
         out: dict[str, object] = {}

@@ -12,23 +12,31 @@ estimates (remainders as fractions), and survivors are counted exactly afterward
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...hardware.architecture import OPERANDS, Architecture, Compute, Fanout, Level
+from ...hardware.architecture import OPERANDS, Architecture, Fanout, Level
+from .columns import Columns
 from .cost import issue_time, mac_energy
-from .einsum import RELEVANT, REUSED, Einsum
+from .einsum import DIMS, RELEVANT, REUSED, Einsum
+from .outlook import Outlook
 from .plan import Bools, Floats, Ints, Mappings, joined
 from .prune import undominated
 from .tiling import Space, shares, sizes
 
 # Loops to put innermost; `plan.ORDERS` begins with the order for each.
 INNERMOST = (0, 1, 2)
-# Rows (tile inside, tile outside, order) evaluated at once: bounds memory.
-CHUNK = 400_000
+# Pairs (tile inside, tile outside) evaluated at once: their arrays stay in the processor's caches.
+CHUNK = 6144
+# Rows kept at each step of the first, quick pass, which sets a bar for the exact one; and how many bars.
+BEAM = 96
+BARS = 24
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,9 @@ class _State:
     tile : (n, 3) sizes. cost : (n, columns) J of all copies inside, busy seconds of one. words : (n, 3) words of
     a, b, c one such tile asks from further out. still : (n, 3) whether those are one tile's worth, unchanged.
     price : (3, columns) what one word of each costs on the way in, so far. late : (columns,) what a word of c that
-    leaves costs the level it leaves. ways : (n,) mappings a row stands for. back, order : where each row came from.
+    leaves costs the level it leaves. refund : (columns,) what of `late` the first visit of each result saves, `drain`
+    the part of it that a reduction forfeits; credit : (columns,) refunds so far, of the whole work.
+    ways : (n,) mappings a row stands for. back, order : where each row came from.
     """
 
     tile: Ints
@@ -67,8 +77,10 @@ class _State:
     late: Floats
     unit: tuple[int, int, int]
     batch: int
-    copies: int
     ways: Floats
+    refund: Floats
+    drain: Floats
+    credit: Floats
     inside: _State | None = None
     back: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     order: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -82,44 +94,13 @@ class _Search:
         self.path = architecture.path
         self.full = np.array(einsum.size, dtype=np.int64)
         self.evaluated = 0
-        self.covered = 0.0
-        wide = [part.name for part in self.path] + ["arithmetic"]
-        self.names = wide if self.space.wide else [d.name for d in architecture.domains]
-        self.column = {name: i for i, name in enumerate(self.names)}
-        for part in self.path:
-            if isinstance(part, Level):
-                for port, rate in _ports(part):
-                    if np.isfinite(rate):
-                        self.column[port] = len(self.column)
-        self.column["compute"] = len(self.column)
+        self.columns = Columns(einsum, architecture, space.wide)
+        self.energy = self.columns.energy
+        self.outlook = Outlook(self.columns)
+        self.beam: int | None = None
+        self.bar: Floats | None = None
         fans = [p for p, part in enumerate(self.path) if isinstance(part, Fanout)]
         self.array = _outside_array(self.path, fans)
-
-    # -- prices --------------------------------------------------------------------------------------
-
-    def _vector(self) -> Floats:
-        return np.zeros(len(self.column))
-
-    def _energy(self, part: Level | Fanout | Compute) -> int:
-        """Return the energy column of a part: its own, or its domain's."""
-        if not self.space.wide:
-            return self.column[part.domain]
-        return self.column["arithmetic" if isinstance(part, Compute) else part.name]
-
-    def access(self, level: Level, read: float, write: float) -> Floats:
-        """Return the cost of one byte read and (or) written at one instance."""
-        out = self._vector()
-        out[self._energy(level)] = 8.0 * (read * level.read_energy + write * level.write_energy)
-        for port, rate in _ports(level):
-            if np.isfinite(rate):
-                out[self.column[port]] += (write if port.endswith(".write") else read) / rate
-                if level.shared_port:
-                    out[self.column[port]] += write / rate
-        return out
-
-    def width(self, x: int, partial: bool = True) -> float:
-        """Return the bytes of a moving word; sums move at the width of partial sums."""
-        return self.einsum.partial if x == 2 and partial else self.einsum.widths[x]
 
     # -- the walk ------------------------------------------------------------------------------------
 
@@ -127,41 +108,51 @@ class _Search:
         """Return one issue of the arithmetic."""
         compute = self.architecture.compute
         granule = np.minimum(np.array(compute.granule, dtype=np.int64), self.full)
-        cost = self._vector()
-        cost[self._energy(compute)] = float(np.prod(granule)) * mac_energy(self.architecture, self.einsum.precision)
-        cost[self.column["compute"]] = issue_time(self.architecture, self.einsum.precision)
+        none = self.columns.vector()
+        cost = none.copy()
+        cost[self.columns.of(compute)] = float(np.prod(granule)) * mac_energy(self.architecture, self.einsum.precision)
+        cost[self.columns.compute] = issue_time(self.architecture, self.einsum.precision)
         words = np.array([[float(granule[list(RELEVANT[x])].prod()) for x in OPERANDS]])
         still = np.array([[x in compute.latched for x in OPERANDS]])
-        zero = np.zeros((3, len(self.column)))
+        zero = np.zeros((3, len(none)))
         unit = (int(granule[0]), int(granule[1]), int(granule[2]))
-        return _State(granule[None], cost[None], words, still, zero, self._vector(), unit, 1, 1, np.ones(1))
+        return _State(
+            granule[None], cost[None], words, still, zero, none, unit, 1, np.ones(1), none, none, none
+        )  # fmt: skip
 
     def run(self) -> list[_State]:
         """Return the final states, each of one choice of bypasses and copies."""
         return list(self._walk(self.start(), len(self.path) - 1))
+
+    def best(self, finals: list[_State]) -> Floats | None:
+        """Return the deciding columns of the best complete mappings: a bar that others have to pass."""
+        if not finals:
+            return None
+        values = np.concatenate([self.columns.decisive(self.totals(s)) for s in finals])
+        return np.asarray(values[undominated(values)][:BARS])
 
     def _walk(self, state: _State, p: int) -> Iterator[_State]:
         if p < 0:
             yield state
             return
         part = self.path[p]
-        choices = self._copies(state, part) if isinstance(part, Fanout) else self._levels(state, part, p)
+        choices = self._copies(state, part, p) if isinstance(part, Fanout) else self._levels(state, part, p)
         for outer in choices:
             if len(outer.tile):
                 yield from self._walk(outer, p - 1)
 
     # -- fan-outs ------------------------------------------------------------------------------------
 
-    def _copies(self, state: _State, part: Fanout) -> Iterator[_State]:
+    def _copies(self, state: _State, part: Fanout, p: int) -> Iterator[_State]:
         if part.dealt:
             yield self._deal(state, part)
             return
         remaining = tuple(int(-(-f // u)) for f, u in zip(self.full, state.unit, strict=True))
         left = -(-self.einsum.batch // state.batch)
         for share in shares(part, remaining, left, self.space):  # type: ignore[arg-type]
-            yield self._spread(state, part, share)
+            yield self._spread(state, part, share, p)
 
-    def _spread(self, state: _State, part: Fanout, share: tuple[int, int, int, int]) -> _State:
+    def _spread(self, state: _State, part: Fanout, share: tuple[int, int, int, int], p: int) -> _State:
         split, batch = np.array(share[:3]), share[3]
         fits = np.all((split == 1) | (state.tile * (split - 1) < self.full), axis=1)
         tile = np.minimum(state.tile * split, self.full)[fits]
@@ -169,7 +160,7 @@ class _Search:
         used = -(-tile // state.tile[fits])
         copies = int(np.prod(share))
         cost = state.cost[fits].copy()
-        energy = len(self.names)
+        energy = self.energy
         cost[:, :energy] *= (grown.prod(axis=1) * batch)[:, None]
         words, price, late = state.words[fits].copy(), state.price.copy(), state.late.copy()
         late[energy:] /= copies
@@ -185,15 +176,26 @@ class _Search:
             # Per word that enters: `fan` words arrive at copies; one copy sees its part of them.
             price[x, :energy] *= fan
             price[x, energy:] *= fan / copies
-            bits = 8.0 * self.width(x)
-            price[x, self._energy(part)] += bits * part.energy * (fan + (1.0 if operand == "c" else 0.0))
-        unit = tuple(int(min(u * s, f)) for u, s, f in zip(state.unit, share[:3], self.full, strict=True))
+            bits = 8.0 * self.columns.width(x)
+            price[x, self.columns.of(part)] += bits * part.energy * fan
+        refund, drain, credit = state.refund.copy(), state.drain.copy(), state.credit.copy()
+        for saved in (refund, drain, credit):
+            saved[energy:] /= copies
+        if part.reduce and share[2] > 1:
+            refund, drain = refund - drain, np.zeros_like(drain)
+        wire = 8.0 * self.columns.width(2) * part.energy
+        late[self.columns.of(part)] += wire
+        refund[self.columns.of(part)] += wire
+        m, n, k = (int(min(u * s, f)) for u, s, f in zip(state.unit, share[:3], self.full, strict=True))
         rows = np.flatnonzero(fits)
         return self._pruned(
-            _State(
-                tile, cost, words, state.still[fits], price, late, unit, state.batch * batch,  # type: ignore[arg-type]
-                state.copies * copies, state.ways[fits], state, rows, np.zeros(len(rows), dtype=np.int64), share=batch,
-            )
+            replace(
+                state, tile=tile, cost=cost, words=words, still=state.still[fits], price=price, late=late,
+                unit=(m, n, k), batch=state.batch * batch, ways=state.ways[fits], refund=refund, drain=drain,
+                credit=credit, inside=state, back=rows, order=np.zeros(len(rows), dtype=np.int64), keep=_NOTHING,
+                share=batch,
+            ),
+            p,
         )  # fmt: skip
 
     def _deal(self, state: _State, part: Fanout) -> _State:
@@ -201,17 +203,23 @@ class _Search:
         turns = np.ceil(self.full / state.tile)
         number = turns[:, 0] * turns[:, 1] * (self.einsum.batch if "batch" in part.dims else 1)
         rounds = np.ceil(number / part.size) / number
-        energy = len(self.names)
+        energy = self.energy
         cost, price, late = state.cost.copy(), state.price.copy(), state.late.copy()
+        refund, drain, credit = state.refund.copy(), state.drain.copy(), state.credit.copy()
+        for saved in (refund, drain, credit):
+            saved[energy:] /= part.size
         cost[:, energy:] *= rounds[:, None]
         price[:, energy:] /= part.size
         late[energy:] /= part.size
-        price[:, self._energy(part)] += [8.0 * self.width(x) * part.energy * (1 + (x == 2)) for x in range(3)]
+        wires = [8.0 * self.columns.width(x) * part.energy for x in range(3)]
+        price[:, self.columns.of(part)] += wires
+        late[self.columns.of(part)] += wires[2]
+        refund[self.columns.of(part)] += wires[2]
         n = len(state.tile)
-        return _State(
-            state.tile, cost, state.words, np.zeros((n, 3), dtype=bool), price, late, state.unit,
-            state.batch, state.copies * part.size, state.ways,
-            state, np.arange(n), np.zeros(n, dtype=np.int64),
+        return replace(
+            state, cost=cost, still=np.zeros((n, 3), dtype=bool), price=price, late=late, refund=refund,
+            drain=drain, credit=credit, inside=state, back=np.arange(n),
+            order=np.zeros(n, dtype=np.int64), keep=_NOTHING, share=1,
         )  # fmt: skip
 
     # -- levels --------------------------------------------------------------------------------------
@@ -233,26 +241,45 @@ class _Search:
     def _level(self, state: _State, level: Level, p: int, keep: tuple[bool, bool, bool]) -> _State:
         held = np.array(keep)
         outer = self._tiles(state, level, p, held)
-        pairs = self._pairs(state, outer, p)
-        step = max(1, CHUNK // 3)
-        found = [
-            self._loops(state, pairs[0][at : at + step], outer[pairs[1][at : at + step]])
-            for at in range(0, max(1, len(pairs[0])), step)
-        ]
-        best = self._pruned(_concatenated(found))
+        pairs = self._pairs(state, outer)
+        found, made = [], np.zeros(len(outer))
+        for at in range(0, max(1, len(pairs[0])), CHUNK):
+            rows, which = self._loops(state, pairs[0][at : at + CHUNK], outer, pairs[1][at : at + CHUNK])
+            made += np.bincount(which, weights=rows.ways, minlength=len(outer))
+            pick = self._hopeful(rows, p + 1)
+            found.append(replace(_rows(rows, pick), ways=which[pick].astype(np.float64)))
+        best = self._pruned(_concatenated(found), p + 1)
+        which = best.ways.astype(np.int64)
+        # Ways that make a tile are shared out among the rows that stand for them.
+        best = replace(best, ways=made[which] / np.bincount(which, minlength=len(outer))[which])
         return self._hold(best, level, p, held)
 
     def _tiles(self, state: _State, level: Level, p: int, held: Bools) -> Ints:
         """Return the tile sizes a level may hold, (n, 3)."""
         if p == 0:
             return self.full[None]
-        imperfect = self.space.imperfect and p <= self.array
         perfect = self._fitting(level, state, held, [sizes(f, u, self.space, False) for f, u in self._axes(state)])
-        if not imperfect:
+        if not self.space.imperfect:
             return perfect
-        lists = [sizes(f, u, self.space, True) for f, u in self._axes(state)]
-        more = _largest(self._fitting(level, state, held, lists), lists, held)
+        lists = [
+            sizes(-(-f // o), u, self.space, True) for (f, u), o in zip(self._axes(state), self._across(p), strict=True)
+        ]
+        if p <= self.array:
+            more = _largest(self._fitting(level, state, held, lists), lists, held)
+        else:
+            # Inside the array a tile must match those outside it; loops that nothing held here depends on need not.
+            loops = {d for x, operand in enumerate(OPERANDS) if held[x] for d in RELEVANT[operand]}
+            plain = [sizes(f, u, self.space, False) for f, u in self._axes(state)]
+            more = self._fitting(level, state, held, [lists[d] if d in loops else plain[d] for d in range(3)])
         return np.unique(np.concatenate([perfect, more]), axis=0)
+
+    def _across(self, p: int) -> list[int]:
+        """Return the most copies outside part `p` along each loop: what a tile here need not reach past."""
+        out = []
+        for d, name in enumerate(DIMS):
+            fans = [f.size for f in self.path[:p] if isinstance(f, Fanout) and not f.dealt and f.dims == (name,)]
+            out.append(min(math.prod(fans), int(self.full[d])))
+        return out
 
     def _axes(self, state: _State) -> list[tuple[int, int]]:
         return [(int(f), int(u)) for f, u in zip(self.full, state.unit, strict=True)]
@@ -273,14 +300,13 @@ class _Search:
         room = level.capacity / (2.0 if level.double_buffered else 1.0)
         return np.asarray(grid[need * state.batch <= room])
 
-    def _pairs(self, state: _State, outer: Ints, p: int) -> tuple[Ints, Ints]:
+    def _pairs(self, state: _State, outer: Ints) -> tuple[Ints, Ints]:
         """Return (row inside, tile outside) pairs in which the inner tile fits, and divides where it must."""
-        exact = not (self.space.imperfect and p <= self.array)
         match = np.ones((len(state.tile), len(outer)), dtype=bool)
         for d in range(3):
             mine, theirs = np.unique(state.tile[:, d]), np.unique(outer[:, d])
             ok = mine[:, None] <= theirs[None, :]
-            if exact:
+            if not self.space.imperfect:
                 whole = theirs[None, :] % mine[:, None] == 0
                 # A tile that reaches the end of the loop need not divide.
                 ok &= whole | (theirs[None, :] == self.full[d])
@@ -288,9 +314,12 @@ class _Search:
         row, column = np.nonzero(match)
         return row, column
 
-    def _loops(self, state: _State, row: Ints, tile: Ints) -> _State:
-        """Run the loops of a level over tiles `row` of `state` to make `tile` (n, 3), in each order that matters."""
-        inner = state.tile[row]
+    def _loops(self, state: _State, row: Ints, outer: Ints, which: Ints) -> tuple[_State, Ints]:
+        """Make tiles `which` of `outer` from rows `row` of `state`, by loops in each order that matters.
+
+        Returns the rows made, and which tile each is.
+        """
+        inner, tile = state.tile[row], outer[which]
         turns = -(-tile // inner)
         many: Bools = np.greater(turns, 1)
         none: Bools = np.logical_not(np.any(many, axis=1))
@@ -298,12 +327,14 @@ class _Search:
         picks = [np.flatnonzero(many[:, d]) for d in INNERMOST]
         index = np.concatenate(picks)
         last = np.repeat(np.array(INNERMOST, dtype=np.int64), [len(pick) for pick in picks])
-        row, tile, inner, turns = row[index], tile[index], inner[index], turns[index]
+        row, tile, inner, turns, which = row[index], tile[index], inner[index], turns[index], which[index]
         self.evaluated += len(index)
         ratio = tile / inner
         grown = ratio.prod(axis=1)
         cost = state.cost[row] * grown[:, None]
-        cost[:, self.column["compute"]] *= turns.prod(axis=1) / grown
+        unit = np.array(state.unit)
+        issues = (-(-tile // unit)).prod(axis=1) / (-(-inner // unit)).prod(axis=1)
+        cost[:, self.columns.compute] *= issues / grown
         words, still = state.words[row].copy(), state.still[row].copy()
         moving = ~none[index]
         for x, operand in enumerate(OPERANDS):
@@ -314,50 +345,80 @@ class _Search:
             again = np.where(kept, 1.0, np.where(opened, turns[:, reused], ratio[:, reused]))
             words[:, x] *= ratio[:, one] * ratio[:, two] * again
             still[:, x] = kept & (turns[:, one] == 1) & (turns[:, two] == 1)
-        return _State(
-            tile, cost, words, still, state.price, state.late, state.unit, state.batch, state.copies, state.ways[row],
-            state, row, last,
+        made = replace(
+            state, tile=tile, cost=cost, words=words, still=still, ways=state.ways[row], inside=state, back=row,
+            order=last, keep=_NOTHING, share=1,
         )  # fmt: skip
+        return made, which
 
     def _hold(self, state: _State, level: Level, p: int, held: Bools) -> _State:
         """Charge the words that leave and enter a level, and start those it will ask for."""
         cost, words, still = state.cost.copy(), state.words.copy(), state.still.copy()
-        price, late = state.price.copy(), state.late.copy()
+        price, late, refund, drain = state.price.copy(), state.late, state.refund, state.drain
+        credit, columns = state.credit, self.columns
         for x, operand in enumerate(OPERANDS):
-            if not held[x] or (p == 0 and operand in self.einsum.resident):
+            if not held[x]:
                 continue
-            size = self.width(x)
-            mine = self.access(level, size, size if operand == "c" else 0.0)
-            cost += words[:, x][:, None] * (price[x] + mine + (late if operand == "c" else 0.0))
+            away = p == 0 and operand in self.einsum.resident
+            size, results = columns.width(x), operand == "c"
+            mine = columns.vector() if away else columns.access(level, size, size if results else 0.0)
+            cost += words[:, x][:, None] * (price[x] + mine + (late if results else 0.0))
             one, two = RELEVANT[operand]
-            words[:, x] = state.tile[:, one].astype(np.float64) * state.tile[:, two]
+            words[:, x] = float(state.batch) * state.tile[:, one] * state.tile[:, two]
             still[:, x] = True
-            if operand == "c":
+            if results:
+                final = self.einsum.width("c")
+                saved = columns.vector() if away else columns.access(level, size, size - final)
+                credit = credit + self.einsum.words("c") * (saved + refund)
                 price[x] = 0.0
-                late = self.access(level, size, size)
+                late = columns.access(level, size, size)
+                refund = columns.access(level, size - final, size)
+                drain = columns.access(level, size - final, 0.0)
             else:
-                price[x] = self.access(level, 0.0, size)
+                price[x] = columns.access(level, 0.0, size)
         if p == self.array:
             compute = self.architecture.compute
             clock = self.architecture.domain(compute.domain).reference_clock
-            cost[:, self.column["compute"]] += compute.pipeline / clock
+            cost[:, columns.compute] += compute.pipeline / clock
         keep = (bool(held[0]), bool(held[1]), bool(held[2]))
-        return _State(
-            state.tile, cost, words, still, price, late, state.unit, state.batch, state.copies, state.ways,
-            state.inside, state.back, state.order, keep,
+        return replace(
+            state, cost=cost, words=words, still=still, price=price, late=late, refund=refund, drain=drain,
+            credit=credit, keep=keep,
         )  # fmt: skip
 
-    def _pruned(self, state: _State) -> _State:
-        """Return the rows that nothing of the same tile and stillness beats."""
+    def _pruned(self, state: _State, p: int) -> _State:
+        """Return the rows that nothing of the same tile and stillness beats, and that may still matter in the end."""
+        if isinstance(self.path[min(p, len(self.path) - 1)], Fanout) or self.beam is not None:
+            state = _rows(state, self._hopeful(state, p))
         group = _numbered(state.tile) * 8 + state.still @ np.array([1, 2, 4])
-        keep = undominated(np.concatenate([state.cost, state.words], axis=1), group)
-        ways = np.bincount(group, weights=state.ways, minlength=int(group.max()) + 1 if len(group) else 0)
-        share = np.bincount(group[keep], minlength=len(ways))
-        return _State(
-            state.tile[keep], state.cost[keep], state.words[keep], state.still[keep], state.price, state.late,
-            state.unit, state.batch, state.copies, ways[group[keep]] / share[group[keep]], state.inside,
-            state.back[keep], state.order[keep], state.keep, state.share,
-        )  # fmt: skip
+        return _rows(state, undominated(np.concatenate([state.cost, state.words], axis=1), group))
+
+    def _hopeful(self, state: _State, p: int) -> NDArray[np.intp]:
+        """Return the rows whose least total cost no complete mapping beats; under a beam, the most promising."""
+        if self.bar is None and self.beam is None:
+            return np.arange(len(state.tile))
+        least = self.columns.decisive(
+            self.outlook.floor(
+                p, state.tile, state.cost, state.words, state.still, state.price, state.late, state.credit, state.batch
+            )
+        )
+        if self.beam is not None:
+            return _promising(least, self.beam, self.energy)
+        assert self.bar is not None
+        hopeful = np.ones(len(least), dtype=bool)
+        for known in self.bar:
+            hopeful[hopeful] = np.any(least[hopeful] < known * (1 - 1e-9), axis=1) | np.all(
+                least[hopeful] <= known * (1 + 1e-9), axis=1
+            )
+        return np.flatnonzero(hopeful)
+
+    def totals(self, state: _State) -> Floats:
+        """(n, columns) cost of the whole work for complete mappings."""
+        rounds = self.einsum.batch / state.batch
+        dealt = any(isinstance(f, Fanout) and f.dealt and "batch" in f.dims for f in self.path)
+        out = state.cost * rounds
+        out[:, self.columns.compute] *= 1.0 if dealt else math.ceil(rounds) / rounds
+        return out - state.credit
 
 
 def _numbered(tiles: Ints) -> Ints:
@@ -369,11 +430,27 @@ def _numbered(tiles: Ints) -> Ints:
     return out
 
 
-def _ports(level: Level) -> list[tuple[str, float]]:
-    name = f"memory.{level.name}"
-    if level.shared_port:
-        return [(name, level.read_bandwidth)]
-    return [(f"{name}.read", level.read_bandwidth), (f"{name}.write", level.write_bandwidth)]
+_NOTHING = (False, False, False)
+_ROWS = ("tile", "cost", "words", "still", "ways", "back", "order")
+
+
+def _rows(state: _State, pick: NDArray[np.intp]) -> _State:
+    """Return some rows of a state."""
+    return _with(state, {n: getattr(state, n)[pick] for n in _ROWS})
+
+
+def _with(state: _State, arrays: dict[str, Any]) -> _State:
+    return replace(state, **arrays)
+
+
+def _promising(least: Floats, beam: int, energy: int) -> NDArray[np.intp]:
+    """Return about `beam` rows: of least energy among the fastest, of least energy, of least product."""
+    if len(least) <= beam:
+        return np.arange(len(least))
+    joules, seconds = least[:, :energy].sum(axis=1), least[:, energy:].max(axis=1)
+    fastest = seconds <= seconds.min() * 1.0001
+    orders = [np.argsort(np.where(fastest, joules, np.inf)), np.argsort(joules), np.argsort(joules * seconds)]
+    return np.unique(np.concatenate([o[: max(1, beam // 3)] for o in orders]))
 
 
 def _outside_array(path: tuple[Level | Fanout, ...], fans: list[int]) -> int:
@@ -400,15 +477,9 @@ def _largest(tiles: Ints, lists: list[Ints], held: Bools) -> Ints:
 
 
 def _concatenated(states: list[_State]) -> _State:
-    first = states[0]
-    arrays = {
-        n: np.concatenate([getattr(s, n) for s in states])
-        for n in ("tile", "cost", "words", "still", "ways", "back", "order")
-    }
-    return _State(
-        arrays["tile"], arrays["cost"], arrays["words"], arrays["still"], first.price, first.late, first.unit,
-        first.batch, first.copies, arrays["ways"], first.inside, arrays["back"], arrays["order"],
-    )  # fmt: skip
+    if len(states) == 1:
+        return states[0]
+    return _with(states[0], {n: np.concatenate([getattr(s, n) for s in states]) for n in _ROWS})
 
 
 def _unrolled(state: _State, einsum: Einsum, architecture: Architecture) -> Mappings:
@@ -438,6 +509,9 @@ def search(einsum: Einsum, architecture: Architecture, space: Space | None = Non
         known = ", ".join(architecture.compute.macs_per_cycle)
         raise InputError(f"{architecture.name} has no arithmetic for {precision}; it has {known}")
     one = _Search(einsum, architecture, space or Space())
+    one.beam = BEAM
+    one.bar = one.best(one.run())
+    one.beam = None
     finals = one.run()
     if not finals:
         raise InputError(
