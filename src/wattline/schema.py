@@ -76,7 +76,7 @@ def _table() -> tuple[Key, ...]:
     return (
         key("model.name", "text", None, "A model of the catalog, e.g. llama-3.1-70b"),
         key("model.config", "text", None, "Path to a Hugging Face config.json, relative to the scenario file"),
-        key("hardware.chip", "text", None, "A chip of the catalog, or a path to a chip TOML file"),
+        key("hardware.chip", "text", None, "A chip or chip description of the catalog, or a path to either's TOML file"),
         key("hardware.node", "text", None, "A node of the catalog; the chip's usual node where left out"),
         key("hardware.nodes", "whole", 1, "Nodes used", low=1),
         key("hardware.chips_per_node", "whole", None, "Chips used in each node; all of the node's where left out", low=1),

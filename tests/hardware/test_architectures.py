@@ -10,7 +10,7 @@ from wattline.errors import InputError
 from wattline.hardware.architectures import architecture, names
 from wattline.hardware.flat import inside
 from wattline.hardware.technology import arithmetic
-from wattline.hardware.voltage import swing
+from wattline.hardware.voltage import settings, swing
 
 # name, precision, published peak (FLOP/s), relative error allowed, main memory (B/s), power limit (W), die (mm2).
 PUBLISHED = [
@@ -99,6 +99,25 @@ def test_another_node_moves_each_part_by_its_own_factor() -> None:
     assert new.fanouts[0].energy == pytest.approx(old.fanouts[0].energy * math.sqrt(0.021 / 0.027))
     assert new.area == pytest.approx(old.area * 0.021 / 0.027)
     assert new.domains == old.domains
+
+
+def test_one_voltage_can_be_split_into_two() -> None:
+    """A new domain with a curve of its own takes parts over; it multiplies the settings and keeps the energies."""
+    chip = architecture("h100-like")
+    split = chip.with_(
+        {
+            "domain.cache.kind": "sram",
+            "domain.cache.clock": ["600 MHz", "1830 MHz"],
+            "domain.cache.voltage": ["0.7 V", "0.9327 V"],
+            "level.l2.domain": "cache",
+        }
+    )
+    assert [d.name for d in split.domains] == ["core", "memory", "link", "cache"]
+    assert split.levels[1].domain == "cache"
+    assert split.levels[1].read_energy == chip.levels[1].read_energy
+    assert len(list(settings(split))) == 2 * len(list(settings(chip)))
+    tied = split.with_({"domain.cache.follows": "core"})
+    assert len(list(settings(tied))) == len(list(settings(chip)))
 
 
 def test_leakage_of_parts_is_in_their_domain() -> None:

@@ -35,6 +35,15 @@ def test_a_part_replaced_moves_the_facts_that_follow_from_it() -> None:
     assert dearer["compute.energy.bf16"] > chip["compute.energy.bf16"]
 
 
+def test_uncertainties_of_the_parts_are_those_of_the_facts() -> None:
+    """What a description is unsure of, the sheet is unsure of; blocking makes an operation's energy unsure by 20 %."""
+    chip = catalog.chip("a100-like")
+    assert chip.facts["memory.hbm.energy"].uncertainty == pytest.approx(0.3)
+    assert chip.facts["compute.energy.bf16"].uncertainty == pytest.approx(0.2)
+    assert chip.facts["link.nvlink.energy"].uncertainty == pytest.approx(0.6)
+    assert chip.facts["power.waiting"].uncertainty == pytest.approx(0.1)
+
+
 def test_a_sheet_without_parts_has_no_architecture_to_set() -> None:
     """The message names a description to use instead."""
     with pytest.raises(InputError, match="name a chip description"):

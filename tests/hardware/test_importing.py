@@ -151,3 +151,10 @@ def test_formulas_over_the_workload_are_listed_not_guessed(tmp_path: Path) -> No
     """An energy from a plug-in is left out and named."""
     _, missing = imported(tmp_path, ACCELFORGE.replace("energy: 1.88e-12", "energy: __import__('os').getpid()"))
     assert any("globalbuffer.read.energy = __import__" in line for line in missing)
+
+
+def test_weights_that_count_accesses_are_no_energies(tmp_path: Path) -> None:
+    """A file that writes 1 J a bit to count accesses loads without that energy, and says so."""
+    chip, missing = imported(tmp_path, ACCELFORGE.replace("energy: 7.03e-12", "energy: 1"))
+    assert chip.levels[0].read_energy == 0.0
+    assert any("a weight to count accesses" in line for line in missing)

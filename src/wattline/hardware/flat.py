@@ -51,7 +51,7 @@ def _values(chip: Architecture) -> Values:
     core = chip.domain(chip.compute.domain)
     values = _clocks(core, chip) | _compute(chip, core) | _memories(chip) | _links(chip) | _power(chip)
     launch = _stated(chip, "overhead.launch", 0.0)
-    values["overhead.launch"] = (launch, chip.sources.get("overhead.launch", "none stated in the description"), 0.0)
+    values["overhead.launch"] = (launch, *_origin(chip, "overhead.launch", "none stated in the description"))
     if chip.area:
         values["area.die"] = (chip.area, "sum of the description's parts", 0.0)
     return values
@@ -88,9 +88,9 @@ def _compute(chip: Architecture, core: Domain) -> Values:
             BLOCKING,
         )
     if "compute.rate.fp32" not in values:
-        source = chip.sources.get("vector.ops_per_second", "one operation per MAC")
-        values["compute.rate.fp32"] = (chip.vector.ops_per_second, source, 0.0)
-        values["compute.energy.fp32"] = (chip.vector.energy, chip.sources.get("vector.energy", source), 0.0)
+        rate = _origin(chip, "vector.ops_per_second", "one operation per MAC")
+        values["compute.rate.fp32"] = (chip.vector.ops_per_second, *rate)
+        values["compute.energy.fp32"] = (chip.vector.energy, *_origin(chip, "vector.energy", rate[0]))
     values["compute.units"] = (float(units(chip)), "copies of the innermost sram", 0.0)
     return values
 
@@ -111,12 +111,12 @@ def _memories(chip: Architecture) -> Values:
     most = keys("chip")["memory.l2.bandwidth"].high  # where it is never a limit
     rate = min(chip.copies(cache) * cache.read_bandwidth, most)
     return {
-        "memory.hbm.capacity": (main.capacity, _source(chip, main, "capacity"), 0.0),
-        "memory.hbm.bandwidth": (main.read_bandwidth, _source(chip, main, "read_bandwidth"), 0.0),
-        "memory.hbm.energy": (4 * (main.read_energy + main.write_energy), _source(chip, main, "read_energy"), 0.0),
-        "memory.l2.capacity": (chip.copies(cache) * cache.capacity, _source(chip, cache, "capacity"), 0.0),
-        "memory.l2.bandwidth": (rate, _source(chip, cache, "read_bandwidth"), 0.0),
-        "memory.l2.energy": (spent, _source(chip, cache, "read_energy"), 0.0),
+        "memory.hbm.capacity": (main.capacity, *_stated_of(chip, main, "capacity")),
+        "memory.hbm.bandwidth": (main.read_bandwidth, *_stated_of(chip, main, "read_bandwidth")),
+        "memory.hbm.energy": (4 * (main.read_energy + main.write_energy), *_stated_of(chip, main, "read_energy")),
+        "memory.l2.capacity": (chip.copies(cache) * cache.capacity, *_stated_of(chip, cache, "capacity")),
+        "memory.l2.bandwidth": (rate, *_stated_of(chip, cache, "read_bandwidth")),
+        "memory.l2.energy": (spent, *_stated_of(chip, cache, "read_energy")),
     }
 
 
@@ -132,17 +132,14 @@ def _between(chip: Architecture, level: Level) -> list[Fanout]:
 
 def _links(chip: Architecture) -> Values:
     values: Values = {"link.pcie.bandwidth": (0.0, "no host link in the description", 0.0)}
-    for name, link in ((("nvlink" if link.name != "pcie" else "pcie"), link) for link in chip.links):
+    for link in chip.links:
+        name = "pcie" if link.name == "pcie" else "nvlink"
         for what, value in (
             ("bandwidth", link.bandwidth),
             ("energy", 8 * link.energy * link.hops),
             ("latency", link.latency * link.hops),
-        ):  # fmt: skip
-            values[f"link.{name}.{what}"] = (
-                value,
-                chip.sources.get(f"link.{link.name}.{what}", "the description"),
-                0.0,
-            )
+        ):
+            values[f"link.{name}.{what}"] = (value, *_origin(chip, f"link.{link.name}.{what}", "the description"))
     return values
 
 
@@ -151,16 +148,16 @@ def _power(chip: Architecture) -> Values:
     waiting = chip.constant_power + sum((1 - gated[d.name]) * (d.leakage + d.clock_tree) for d in chip.domains)
     leakage = sum(gated[d.name] * d.leakage for d in chip.domains)
     tree = sum(gated[d.name] * d.clock_tree for d in chip.domains)
-    stated = chip.sources.get
+    core = f"domain.{chip.compute.domain}"
     values = {
-        "power.limit": (chip.power_limit, stated("power.limit", "power.limit"), 0.0),
-        "power.idle": (min(chip.idle_power, waiting), stated("power.idle", "what is not gated"), 0.0),
-        "power.waiting": (waiting, stated("power.constant", "what is not gated"), 0.0),
-        "power.leakage": (leakage, "leakage that is gated while waiting", 0.0),
-        "power.clock_tree": (tree, "clock distribution that is gated while waiting", 0.0),
+        "power.limit": (chip.power_limit, *_origin(chip, "power.limit", "power.limit")),
+        "power.idle": (min(chip.idle_power, waiting), *_origin(chip, "power.idle", "what is not gated")),
+        "power.waiting": (waiting, *_origin(chip, "power.constant", "what is not gated")),
+        "power.leakage": (leakage, *_origin(chip, f"{core}.leakage", "leakage that is gated while waiting")),
+        "power.clock_tree": (tree, *_origin(chip, f"{core}.clock_tree", "clocks that are gated while waiting")),
     }
     if "power.limit_min" in chip.stated:
-        values["power.limit_min"] = (_stated(chip, "power.limit_min", 0.0), stated("power.limit_min", ""), 0.0)
+        values["power.limit_min"] = (_stated(chip, "power.limit_min", 0.0), *_origin(chip, "power.limit_min", ""))
     return values
 
 
@@ -169,9 +166,15 @@ def _stated(chip: Architecture, key: str, default: float) -> float:
     return float(entry.value) if entry is not None and isinstance(entry.value, float) else default
 
 
-def _source(chip: Architecture, level: Level, what: str) -> str:
-    key = f"level.{level.name}.{what}"
-    return chip.sources.get(key, key)
+def _stated_of(chip: Architecture, level: Level, what: str) -> tuple[str, float]:
+    """Return source and uncertainty of an entry of a level; its key where the description does not state it."""
+    return _origin(chip, f"level.{level.name}.{what}", f"level.{level.name}.{what}")
+
+
+def _origin(chip: Architecture, key: str, otherwise: str) -> tuple[str, float]:
+    """Return source and uncertainty of an entry."""
+    entry = chip.stated.get(key)
+    return (entry.source or otherwise, entry.uncertainty) if entry is not None else (otherwise, 0.0)
 
 
 def inside(chip: Architecture, precision: str) -> float:

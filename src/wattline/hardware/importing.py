@@ -18,6 +18,9 @@ from typing import Any, Final
 
 from ..errors import InputError, MissingExtraError
 
+# J of one bit or operation above which a figure is a counter's weight (files that count accesses write 1).
+_TOY: Final = 1e-8
+
 
 @dataclass
 class Imported:
@@ -259,6 +262,8 @@ class _AccelForge(_Writer):
             bits = self.value(action.get("bits_per_action", 1), f"{name}.{what}.bits_per_action") or 1
             if energy is None:
                 self.missing(f"{name}.{what}.energy: from the model {node.get('component_class', '?')}")
+            elif energy / bits > _TOY:
+                self.missing(f"{name}.{what}.energy = {energy:g} J: a weight to count accesses, no energy of a memory")
             else:
                 rows.append(self.number(f"{what}_energy", f"{energy / bits / 1e-12:.8g} pJ/bit", what))
             if rate is not None and math.isfinite(rate):
@@ -298,6 +303,9 @@ class _AccelForge(_Writer):
             self.missing(f"{node['name']}.throughput: no clock in it; 1 GHz is written")
         if energy is None:
             self.missing(f"{node['name']}.energy: from the model {node.get('component_class', '?')}; 0 is written")
+        if energy is not None and energy > _TOY:
+            self.missing(f"{node['name']}.energy = {energy:g} J: a weight to count operations; 0 is written")
+            energy = None
         rows = [
             'kind = "vector"',
             self.number("macs_per_cycle.int8", "1", "one MAC a cycle; precision is the workload's"),

@@ -35,6 +35,7 @@ FILL: Final = 0.7
 UNCERTAINTY: Final = 0.6
 
 
+@functools.lru_cache(maxsize=65_536)
 def sram_energy(capacity: float, width: float, node: str, banks: int = 1) -> float:
     """Return J/bit of reading or writing an SRAM of `capacity` bytes, `width` bytes at a time.
 

@@ -30,6 +30,7 @@ def tables() -> Mapping[str, Any]:
     return tomllib.loads((resources.files("wattline.hardware") / "data" / "technology.toml").read_text("utf-8"))
 
 
+@functools.cache
 def feature(node: str) -> float:
     """Return the nanometres in a node's name ("7nm", "65 nm", "4N").
 
@@ -42,6 +43,7 @@ def feature(node: str) -> float:
     return float(match[1])
 
 
+@functools.cache
 def operation(name: str, node: str) -> float:
     """Return the energy (J) of one operation of the tables, such as "fp16_mul", in `node`.
 
@@ -68,12 +70,14 @@ def _power_law(at45: float, at7: float, node: str) -> float:
     return float(at7 * (feature(node) / 7) ** exponent)
 
 
+@functools.cache
 def supply(node: str) -> float:
     """Return the nominal supply (V) of high-performance logic; between nodes, that of the nearest one."""
     known = {feature(n): parse(v, "V") for n, v in tables()["supply"].items()}
     return known[_closest(feature(node), known)]
 
 
+@functools.cache
 def polynomial(node: str) -> tuple[float, float, float]:
     """Return (a, b, c) of E(V) = a V^2 + b V + c of logic, relative between nodes: the nearest node's."""
     known = {feature(n): tuple(v) for n, v in tables()["stillmaker"].items()}
@@ -95,6 +99,7 @@ def logic(source: str, target: str, from_voltage: float | None = None, to_voltag
     return at(polynomial(target), after) / at(polynomial(source), before)
 
 
+@functools.cache
 def by_tables(source: str, target: str) -> float:
     """Return the factor on the energy of arithmetic between nodes, the geometric mean over the two energy tables."""
     ratios = [
@@ -125,6 +130,7 @@ def at(curve: tuple[float, float, float], voltage: float) -> float:
     return a * voltage**2 + b * voltage + c
 
 
+@functools.cache
 def wire(voltage: float) -> float:
     """Return the energy (J/(bit m)) of moving a random bit over a repeated wire at `voltage`, in any node.
 
@@ -136,6 +142,7 @@ def wire(voltage: float) -> float:
     return _ACTIVITY * per_metre * voltage**2
 
 
+@functools.cache
 def cell_area(node: str) -> float:
     """Return the area (m2) of one SRAM cell; between the nodes of the table with the square of the feature size."""
     known = {feature(n): float(v[0]) * 1e-12 for n, v in tables()["cell"].items()}
@@ -146,6 +153,7 @@ def cell_area(node: str) -> float:
     return known[base] * (size / base) ** 2
 
 
+@functools.cache
 def sram_word(node: str) -> tuple[float, float]:
     """Return (e0, e1) of an access of 64 bit, J: e0 + e1 sqrt(capacity in bytes), through 8 KiB and 1 MiB.
 
