@@ -88,9 +88,9 @@ def _compute(chip: Architecture, core: Domain) -> Values:
             BLOCKING,
         )
     if "compute.rate.fp32" not in values:
-        rate = _origin(chip, "vector.ops_per_second", "one operation per MAC")
-        values["compute.rate.fp32"] = (chip.vector.ops_per_second, *rate)
-        values["compute.energy.fp32"] = (chip.vector.energy, *_origin(chip, "vector.energy", rate[0]))
+        origin = _origin(chip, "vector.ops_per_second", "one operation per MAC")
+        values["compute.rate.fp32"] = (chip.vector.ops_per_second, *origin)
+        values["compute.energy.fp32"] = (chip.vector.energy, *_origin(chip, "vector.energy", origin[0]))
     values["compute.units"] = (float(units(chip)), "copies of the innermost sram", 0.0)
     return values
 
