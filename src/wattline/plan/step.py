@@ -477,3 +477,9 @@ def _between(table: Table, low: NDArray[np.int64], part: Array) -> Table:
         decode_parts={n: line(j) for n, j in table.decode_parts.items()},
         host=line(table.host),
     )
+
+
+def beats_of(jobs: Sequence[Job], device: Device, prompts: float, tokens: Array, loose: NDArray[np.bool_]) -> Beat:
+    """Return what else makes up steps that carry `prompts` new prompts, of n tokens: for simulators, which know."""
+    every = zip(jobs, tokens.tolist(), loose.tolist(), strict=True)
+    return _beats([_beat(job, device, prompts, fresh, alone) for job, fresh, alone in every])

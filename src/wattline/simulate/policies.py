@@ -1,0 +1,231 @@
+"""Policies: what sets clocks, batches and replicas while requests come and go.
+
+A policy is two methods. `start` sets the knobs of a pool before the first request; `look` may set them anew every
+`interval` seconds, from what was seen since the last look. Between looks the compiled core follows the knobs alone:
+a choice per step (thousands a second) must not leave it, so the per-step governor is a rule of the core with
+parameters, while what acts over seconds (parking, starting, batch limits) may be any Python object.
+
+    FixedClock          one clock, or one for steps with prompts and one for those without
+    Governor            per step: the cheapest clock that the most urgent request's slack allows
+    BatchSteering       the most running requests, moved so that tokens come just in time
+    Parking             as many replicas awake as the load needs, around any other policy
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from ..errors import InputError
+from .outcome import Limits
+from .table import StepTable
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What a policy sets for a pool; None leaves what the engine has: highest clock, no governor, all replicas.
+
+    Attributes
+    ----------
+    prefill_clock, decode_clock : Hz of steps with prompts and without; the governor's highest where it governs.
+    tpot, ttft : seconds that the governor of the core keeps, and `spend`: share of the slack one step may use.
+    max_batch : most running requests of a replica. replicas : how many take requests.
+    """
+
+    prefill_clock: float | None = None
+    decode_clock: float | None = None
+    tpot: float | None = None
+    ttft: float | None = None
+    spend: float = 0.1
+    max_batch: int | None = None
+    replicas: int | None = None
+
+
+@dataclass(frozen=True)
+class PoolView:
+    """A pool as policies see it: its steps, size and promises; `context`, `prompt`: mean tokens of the trace."""
+
+    pool: int
+    table: StepTable
+    replicas: int
+    max_batch: int
+    role: str
+    limits: Limits
+    context: float
+    prompt: float
+
+
+@dataclass(frozen=True)
+class View:
+    """A pool at a look, and what happened in the `interval` s before `time`.
+
+    awake : replicas that take requests; on : those that draw power, draining ones included. busy : seconds in steps,
+    over all replicas.
+    """
+
+    time: float
+    interval: float
+    pool: PoolView
+    awake: int
+    on: int
+    running: int
+    queued: int
+    arrived: int
+    tokens: int
+    steps: int
+    busy: float
+
+
+class Policy(Protocol):
+    """**Required to implement**: `name`, `interval` (seconds between looks, None for none), `start` and `look`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def interval(self) -> float | None: ...
+
+    def start(self, pool: PoolView, /) -> Knobs:
+        """Return the knobs of a pool before the first request."""
+        ...
+
+    def look(self, seen: View, /) -> Knobs | None:
+        """Return the knobs from now on, None to leave them."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedClock:
+    """One clock (Hz) all along; with `prefill`, another for steps that carry prompts. The highest where None."""
+
+    clock: float | None = None
+    prefill: float | None = None
+    interval: float | None = None
+
+    @property
+    def name(self) -> str:
+        if self.clock is None and self.prefill is None:
+            return "highest clock"
+        decode = "highest" if self.clock is None else f"{self.clock / 1e6:.0f} MHz"
+        if self.prefill is None or self.prefill == self.clock:
+            return f"fixed {decode}"
+        return f"prefill {self.prefill / 1e6:.0f} MHz, decode {decode}"
+
+    def start(self, _: PoolView) -> Knobs:
+        """Set the clock."""
+        return Knobs(prefill_clock=self.prefill or self.clock, decode_clock=self.clock)
+
+    def look(self, _: View) -> Knobs | None:
+        """Leave it."""
+        return None
+
+
+@dataclass(frozen=True)
+class Governor:
+    """Per step, the clock of least energy whose time the most urgent request can afford.
+
+    `margin`: share of the promised latencies to aim at; `spend`: share of the slack one step may use.
+    """
+
+    margin: float = 0.9
+    spend: float = 0.1
+    interval: float | None = None
+    name: str = "governor"
+
+    def start(self, pool: PoolView) -> Knobs:
+        """Hand the promises to the core."""
+        limits = pool.limits
+        if limits.tpot is None and limits.ttft is None:
+            raise InputError("a governor needs a promise to keep; state serve.tpot or serve.ttft")
+        return Knobs(
+            tpot=None if limits.tpot is None else self.margin * limits.tpot,
+            ttft=None if limits.ttft is None else self.margin * limits.ttft,
+            spend=self.spend,
+        )
+
+    def look(self, _: View) -> Knobs | None:
+        """Leave it: the core governs each step."""
+        return None
+
+
+@dataclass
+class BatchSteering:
+    """Moves the most running requests so that a step takes `margin` of the promised time per token.
+
+    A larger batch shares the weights among more tokens; beyond the promise it is cut, at the clock given.
+    """
+
+    margin: float = 0.9
+    clock: float | None = None
+    interval: float | None = 5.0
+    name: str = "batch steering"
+
+    def start(self, pool: PoolView) -> Knobs:
+        """Take the largest batch whose decode step keeps the promise."""
+        return Knobs(self.clock, self.clock, max_batch=self._fitting(pool, pool.max_batch))
+
+    def _fitting(self, pool: PoolView, most: int) -> int:
+        if pool.limits.tpot is None:
+            raise InputError("batch steering needs a promise to keep; state serve.tpot")
+        level = None if self.clock is None else pool.table.level(self.clock)
+        low, high = 1, most
+        while low < high:
+            middle = (low + high + 1) // 2
+            if pool.table.step(middle, pool.context, level=level).time <= self.margin * pool.limits.tpot:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def look(self, seen: View) -> Knobs | None:
+        """Cut the batch where steps with their prompts came out longer than promised, let it grow where not."""
+        if seen.steps == 0 or seen.pool.limits.tpot is None:
+            return None
+        long = (seen.busy / seen.steps) / (self.margin * seen.pool.limits.tpot)
+        now = seen.running / max(seen.awake, 1)
+        fitting = self._fitting(seen.pool, seen.pool.max_batch)
+        cap = fitting if long <= 1.0 else max(1, min(fitting, int(now / long)))
+        return Knobs(self.clock, self.clock, max_batch=cap)
+
+
+@dataclass
+class Parking:
+    """Keeps as many replicas awake as the load needs, and lets another policy set their clocks.
+
+    The load is the time that the awake replicas were busy, or the slots their requests take, whichever is more;
+    `target` of it is aimed at. One replica more is woken at once; one is let go only after `patience` looks.
+    """
+
+    inner: Policy
+    target: float = 0.7
+    slots: int | None = None
+    least: int = 1
+    patience: int = 3
+    interval: float | None = 10.0
+    _calm: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"parking, {self.inner.name}"
+
+    def start(self, pool: PoolView) -> Knobs:
+        """Start with what the other policy says, and with every replica that is on."""
+        self._calm = 0
+        return self.inner.start(pool)
+
+    def look(self, seen: View) -> Knobs | None:
+        """Compare the load with what is awake."""
+        knobs = self.inner.look(seen) or self.inner.start(seen.pool)
+        # Busy time saturates where the batch could still grow, so what counts is slots, of which a pool has plenty.
+        slots = self.slots or seen.pool.max_batch
+        need = (seen.running + seen.queued) / (self.target * slots)
+        if seen.queued > 0:
+            need = max(need, seen.awake + math.ceil(seen.queued / slots))
+        wanted = max(self.least, math.ceil(need))
+        if wanted < seen.awake:
+            self._calm += 1
+            wanted = seen.awake if self._calm < self.patience else max(wanted, seen.awake - 1)
+        if wanted != seen.awake:
+            self._calm = 0
+        return replace(knobs, replicas=wanted)

@@ -1,0 +1,110 @@
+"""Requests made up: arrivals of a named process, lengths of a named spread, prefixes in common; one seed, one trace."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .traffic import Requests
+
+Floats = NDArray[np.float64]
+Process = Literal["poisson", "gamma", "diurnal", "uniform"]
+PROCESSES: Final = ("poisson", "gamma", "diurnal", "uniform")
+
+DAY: Final = 86400.0
+# Tokens of a prefix page of made-up requests: a block of vLLM's cache.
+PAGE: Final = 16
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Token counts of a mean and a coefficient of variation: log-normal, as traces have them; all alike where it is 0.
+
+    `most` cuts the tail, where given.
+    """
+
+    mean: float
+    variation: float = 0.0
+    most: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.mean >= 1 and math.isfinite(self.mean) and 0 <= self.variation < math.inf):
+            raise InputError(
+                f"lengths need a mean of at least 1 token and a variation of at least 0, "
+                f"got mean = {self.mean:g}, variation = {self.variation:g}"
+            )
+
+    def draw(self, count: int, random: np.random.Generator) -> NDArray[np.int64]:
+        """Return `count` lengths."""
+        if self.variation == 0:
+            return np.full(count, max(round(self.mean), 1), np.int64)
+        spread = math.sqrt(math.log1p(self.variation**2))
+        drawn = random.lognormal(math.log(self.mean) - spread**2 / 2.0, spread, count)
+        return np.clip(np.round(drawn), 1, self.most or np.iinfo(np.int64).max // 2).astype(np.int64)
+
+
+def synthetic(
+    rate: float,
+    count: int,
+    *,
+    prompt: Lengths,
+    output: Lengths,
+    arrivals: Process = "poisson",
+    variation: float = 2.0,
+    swing: float = 0.6,
+    period: float = DAY,
+    prefix: int = 0,
+    prefixes: int = 1,
+    seed: int = 0,
+) -> Requests:
+    """Return `count` requests at `rate` per second on average.
+
+    Parameters
+    ----------
+    arrivals : "poisson"; "gamma", whose gaps have the coefficient of `variation` (1 is Poisson, more is bursty);
+        "diurnal", Poisson at rate * (1 - swing cos(2 pi t / period)), the quiet hour first; "uniform", evenly.
+    prefix, prefixes : tokens at the start of every prompt that are one of so many texts (system prompts).
+    """
+    if not (rate > 0 and math.isfinite(rate)) or count < 1:
+        raise InputError(f"made-up requests need a rate above 0 and at least 1 request, got rate = {rate:g}, {count=}")
+    if arrivals not in PROCESSES:
+        raise InputError(f"arrivals are one of {', '.join(PROCESSES)}, got {arrivals!r}")
+    if not (variation > 0 and 0 <= swing <= 1 and period > 0 and prefix >= 0 and prefixes >= 1):
+        raise InputError(
+            f"arrivals need variation > 0, swing in [0, 1], period > 0, prefix >= 0 and prefixes >= 1, "
+            f"got {variation=}, {swing=}, {period=}, {prefix=}, {prefixes=}"
+        )
+    random = np.random.default_rng(seed)
+    times = _times(rate, count, arrivals, variation, swing, period, random)
+    prompts, outputs = prompt.draw(count, random), output.draw(count, random)
+    if not prefix:
+        return Requests(times - times[0], prompts, outputs)
+    length = np.minimum(prefix // PAGE, prompts // PAGE)
+    group = random.integers(0, prefixes, count)
+    first = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+    inside = np.arange(first[-1]) - np.repeat(first[:-1], length)
+    pages = np.repeat(group, length) * (prefix // PAGE) + inside
+    return Requests(times - times[0], prompts, outputs, PAGE, first, pages.astype(np.int64))
+
+
+def _times(
+    rate: float, count: int, arrivals: str, variation: float, swing: float, period: float, random: np.random.Generator
+) -> Floats:
+    if arrivals == "uniform":
+        return np.arange(count) / rate
+    if arrivals == "gamma":
+        shape = variation**-2.0
+        return np.cumsum(random.gamma(shape, 1.0 / (rate * shape), count))
+    unit = np.cumsum(random.exponential(1.0, count))
+    if arrivals == "poisson" or swing == 0:
+        return np.asarray(unit / rate)
+    # A Poisson process of varying rate is one of rate 1 read off against the expected count so far.
+    span = (unit[-1] / rate + period) * 1.01
+    grid = np.linspace(0.0, span, max(int(span / period * 2000), 4001))
+    expected = rate * (grid - swing * period / (2.0 * math.pi) * np.sin(2.0 * math.pi * grid / period))
+    return np.interp(unit, expected, grid)

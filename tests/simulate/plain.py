@@ -1,0 +1,297 @@
+"""The serving simulator in plain Python: objects and lists, one replica step at a time, slow and easy to read.
+
+It knows nothing of the compiled core; both are told the same rules and must give the same answers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from wattline.simulate.table import StepTable
+from wattline.workload.traffic import Requests
+
+WORD = (1 << 64) - 1
+
+
+@dataclass
+class Job:
+    """One request on its way."""
+
+    number: int
+    arrival: float
+    prompt: int
+    output: int
+    pages: list[int]
+    brought: int = 0
+    generated: int = 0
+    first: float = -1.0
+    begun: float = -1.0
+    end: float = -1.0
+    replica: int = -1
+    preempted: int = 0
+    cached: int = 0
+    prefill_j: float = 0.0
+    decode_j: float = 0.0
+    # while it runs
+    have: int = 0
+    goal: int = 0
+    held: int = 0
+    take: int = 0
+    decodes: bool = False
+
+
+@dataclass
+class Settings:
+    """What the engine of a replica may do."""
+
+    table: StepTable
+    max_batch: int
+    blocks: int
+    block: int = 16
+    reserve: int = 0
+    page: int = 0
+    tpot: float = math.inf
+    ttft: float = math.inf
+    spend: float = 0.1
+    mixed: float = math.inf  # levels
+    alone: float = math.inf
+    accepted: float = 0.0
+    seed: int = 0
+    prefill_only: bool = False
+
+
+@dataclass
+class Replica:
+    """One replica: what runs, what waits, and when the step under way ends."""
+
+    number: int
+    s: Settings
+    running: list[Job] = field(default_factory=list)
+    queue: list[Job] = field(default_factory=list)
+    ends: float = math.inf
+    ready: float = 0.0
+    since: float = 0.0
+    used: int = 0
+    popped: int = 0
+    pushed: int = 0
+    kept: dict[int, int] = field(default_factory=dict)
+    idle_j: float = 0.0
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        self.pushed = self.s.blocks
+
+    # ---- cache
+    def found(self, job: Job) -> int:
+        pages = 0
+        for page in job.pages:
+            if page not in self.kept or self.popped >= self.kept[page]:
+                break
+            pages += 1
+        return min(pages * self.s.page, job.prompt - 1) if self.s.page else 0
+
+    def mark(self, job: Job) -> None:
+        if self.s.page:
+            for page in job.pages[: min(job.have, job.prompt) // self.s.page]:
+                self.kept[page] = self.pushed
+
+    def release(self, job: Job) -> None:
+        self.used -= job.held
+        self.pushed += job.held
+        self.mark(job)
+
+    def blocks_for(self, tokens: int) -> int:
+        return -(-tokens // self.s.block) + self.s.reserve
+
+    def grow(self, job: Job, tokens: int) -> bool:
+        """Give a running request blocks for `tokens`; those admitted last are preempted, perhaps itself."""
+        need = self.blocks_for(tokens) - job.held
+        while need > self.s.blocks - self.used:
+            victim = self.running.pop()
+            self.release(victim)
+            victim.preempted += 1
+            victim.brought = 0
+            self.queue.insert(0, victim)
+            if victim is job:
+                return False
+        if need > 0:
+            job.held += need
+            self.used += need
+            self.popped += need
+        return True
+
+    # ---- a step
+    def schedule(self, now: float) -> None:
+        budget = int(self.s.table.replica.chunk)
+        verified = self.s.table.verified
+        before = sum(job.preempted for job in [*self.running, *self.queue])
+        for job in self.running:
+            job.take, job.decodes = 0, False
+        for job in list(self.running):
+            if job in self.running and job.have >= job.goal and self.grow(job, job.have + verified):
+                job.take, job.decodes = verified, True
+                budget -= verified
+        for job in list(self.running):
+            if job in self.running and job.have < job.goal and budget > 0:
+                some = min(budget, job.goal - job.have)
+                if self.grow(job, job.have + some):
+                    job.take = some
+                    budget -= some
+        if sum(job.preempted for job in [*self.running, *self.queue]) > before:
+            return
+        while self.queue and len(self.running) < self.s.max_batch and budget > 0:
+            job = self.queue[0]
+            goal = job.prompt + job.generated
+            if job.brought:
+                have = goal = job.brought
+            else:
+                have = min(self.found(job), goal - 1)
+            some = verified if have >= goal else min(budget, goal - have)
+            need = self.blocks_for(have + some)
+            if some > budget or need > self.s.blocks - self.used:
+                break
+            self.queue.pop(0)
+            self.running.append(job)
+            job.have, job.goal, job.held, job.take, job.decodes = have, goal, need, some, have >= goal
+            self.used += need
+            self.popped += need
+            job.cached += 0 if job.brought else have
+            job.begun = now if job.begun < 0 else job.begun
+            job.replica = self.number
+            budget -= some
+
+    def begin(self, now: float) -> None:
+        table = self.s.table
+        self.idle_j += table.waiting * (now - self.since)
+        self.schedule(now)
+        decode = [job for job in self.running if job.decodes]
+        read = [job for job in self.running if job.take and not job.decodes]
+        seen = sum(job.have + 1.0 for job in decode)
+        prompt = sum(job.take for job in read)
+        reach = sum(job.take * (job.have + 0.5 * job.take) for job in read)
+        ends = sum(job.have + job.take == job.goal for job in read)
+        what = (
+            len(decode), seen / len(decode) if decode else 1.0, prompt, reach / prompt if prompt else 0.0, ends
+        )  # fmt: skip
+        cost = table.step(*what, level=self.level(what, now))
+        each = cost.energy - cost.prefill_attention - (cost.decode_attention if decode else 0.0)
+        each /= len(decode) * table.verified + prompt
+        for job in decode:
+            job.decode_j += each * table.verified + cost.decode_attention * (job.have + 1.0) / seen
+        for job in read:
+            share = job.take * (job.have + 0.5 * job.take) / reach
+            job.prefill_j += each * job.take + cost.prefill_attention * share
+        self.steps += 1
+        self.ends = self.since = now + cost.time
+
+    def level(self, what: tuple[float, ...], now: float) -> float:
+        s, top = self.s, len(self.s.table.clocks) - 1
+        asked = min(s.mixed if what[2] else s.alone, float(top))
+        if s.tpot == math.inf and s.ttft == math.inf:
+            return asked
+        allowed = [math.inf]
+        for job in self.running:
+            if job.decodes and s.tpot < math.inf:
+                allowed.append(s.tpot + s.spend * (job.first + (job.generated - 1) * s.tpot - now))
+            elif job.take and not job.decodes:
+                allowed.append((job.arrival + s.ttft - now) * job.take / (job.goal - job.have))
+        if self.queue and s.ttft < math.inf:
+            allowed.append(0.5 * (self.queue[0].arrival + s.ttft - now))
+        best, least = asked, math.inf
+        for level in range(int(asked) + 1):
+            time, joules = unlimited(s.table, what, level)
+            if time <= min(allowed) and joules < least:
+                best, least = float(level), joules
+        return best
+
+    def finish(self) -> None:
+        now, drafted = self.ends, self.s.table.verified - 1
+        for job in list(self.running):
+            done = False
+            if job.decodes:
+                new = 1 + accepted(self.s.seed, job.number, job.generated, drafted, self.s.accepted)
+                new = min(new, job.output - job.generated)
+                job.generated += new
+                job.have += new
+                done = job.generated >= job.output
+            elif job.take:
+                job.have += job.take
+                if job.have >= job.goal:
+                    job.first = now if job.first < 0 else job.first
+                    job.generated += 1
+                    self.mark(job)
+                    done = self.s.prefill_only or job.generated >= job.output
+            if done:
+                job.end = now
+                self.release(job)
+                self.running.remove(job)
+        self.ends, self.ready = math.inf, now
+
+    def advance(self, until: float) -> None:
+        while True:
+            if self.ends < math.inf:
+                if self.ends > until:
+                    return
+                self.finish()
+            if not (self.running or self.queue) or self.ready >= until:
+                return
+            self.begin(self.ready)
+
+
+def unlimited(table: StepTable, what: tuple[float, ...], level: int) -> tuple[float, float]:
+    """Seconds and joules above waiting of a step, whatever it draws."""
+    from dataclasses import replace
+
+    cost = replace(table, limit=math.inf).step(*what, level=float(level))
+    return cost.time, cost.energy - table.waiting * cost.time
+
+
+def accepted(seed: int, request: int, position: int, most: int, chance: float) -> int:
+    x = seed ^ (request * 0x9E3779B97F4A7C15 & WORD) ^ (position * 0xD1B54A32D192ED03 & WORD)
+    for k in range(most):
+        x = (x + 0x9E3779B97F4A7C15) & WORD
+        z = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & WORD
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & WORD
+        z ^= z >> 31
+        if (z >> 11) * 2.0**-53 >= chance:
+            return k
+    return most
+
+
+def serve(
+    requests: Requests, s: Settings, replicas: int, route: str, brought: bool = False
+) -> tuple[list[Job], list[Replica]]:
+    """Serve a trace on equal replicas; return the requests and the replicas."""
+    fleet = [Replica(k, s) for k in range(replicas)]
+    jobs = [
+        Job(
+            i, float(requests.arrival[i]), int(requests.prompt[i]), int(requests.output[i]),
+            requests.pages[requests.first[i] : requests.first[i + 1]].tolist(),
+        )
+        for i in range(len(requests))
+    ]  # fmt: skip
+    turn = 0
+    for job in jobs:
+        for replica in fleet:
+            replica.advance(job.arrival)
+        if route == "round_robin":
+            chosen = fleet[turn % replicas]
+            turn += 1
+        else:
+            chosen = min(fleet, key=lambda r: (rank(r, job, route), r.number))
+        if not (chosen.running or chosen.queue):
+            chosen.ready = job.arrival
+        chosen.queue.append(job)
+    for replica in fleet:
+        replica.advance(math.inf)
+    return jobs, fleet
+
+
+def rank(replica: Replica, job: Job, route: str) -> tuple[float, float]:
+    """Least first: most of the prefix, then least loaded; packing prefers the fullest that has room."""
+    load = (len(replica.running) + len(replica.queue)) / replica.s.max_batch
+    if route == "pack" and load < 1.0:
+        return 0.0, -load if load else -1e-9
+    hit = replica.found(job) if route == "prefix" and load < 1.0 else 0
+    return -float(hit), load

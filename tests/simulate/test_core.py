@@ -1,0 +1,120 @@
+"""Tests for `wattline.simulate._core`: the compiled core beside the same rules in plain Python."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wattline.simulate.fleet import Fleet, Pool
+from wattline.simulate.outcome import Limits, Run
+from wattline.simulate.policies import FixedClock, Governor
+from wattline.simulate.serving import simulate
+from wattline.workload.traffic import Requests
+
+from . import plain
+from .fleets import tiny, trace
+
+ROWS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.0, 0.003, 0.02, 0.1]), st.integers(1, 150), st.integers(1, 30)),
+    min_size=1,
+    max_size=20,
+)
+
+
+def both(
+    requests: Requests, *, batch: int, blocks: int, replicas: int, route: str, clock: float | None = None,
+    tpot: float | None = None, ttft: float | None = None, draft: int = 0, accepted: float = 0.6, seed: int = 0,
+) -> tuple[Run, list[plain.Job], list[plain.Replica]]:  # fmt: skip
+    """Serve a trace both ways."""
+    table = tiny(draft)
+    pool = Pool(table=table, replicas=replicas, max_batch=batch, blocks=blocks, accepted=accepted)
+    policy = Governor(margin=1.0) if tpot or ttft else FixedClock(clock)
+    run = simulate(requests, Fleet((pool,), route), policy, limits=Limits(ttft, tpot), seed=seed)
+    level = math.inf if clock is None else table.level(clock)
+    rules = plain.Settings(
+        table, batch, blocks, page=requests.page, tpot=tpot or math.inf, ttft=ttft or math.inf, mixed=level,
+        alone=level, accepted=accepted, seed=seed,
+    )  # fmt: skip
+    return run, *plain.serve(requests, rules, replicas, route)
+
+
+def agree(run: Run, jobs: list[plain.Job], fleet: list[plain.Replica]) -> None:
+    """Counts are equal, times and joules to rounding."""
+    assert run.steps == sum(r.steps for r in fleet)
+    assert run.replica.tolist() == [j.replica for j in jobs]
+    assert run.preempted.tolist() == [j.preempted for j in jobs]
+    assert run.cached.tolist() == [j.cached for j in jobs]
+    for mine, theirs in (
+        (run.begun, "begun"), (run.first, "first"), (run.end, "end"), (run.prefill_j, "prefill_j"), (run.decode_j, "decode_j")
+    ):  # fmt: skip
+        np.testing.assert_allclose(mine, [getattr(j, theirs) for j in jobs], rtol=1e-9, atol=1e-12)
+
+
+@given(
+    rows=ROWS, batch=st.integers(1, 8), room=st.integers(0, 30), replicas=st.integers(1, 3),
+    route=st.sampled_from(["round_robin", "least_loaded", "prefix", "pack"]),
+    clock=st.sampled_from([None, 0.9e9, 1.41e9]), prefix=st.sampled_from([0, 16, 32]),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_the_core_is_the_plain_engine(
+    rows: list[tuple[float, int, int]],
+    batch: int,
+    room: int,
+    replicas: int,
+    route: str,
+    clock: float | None,
+    prefix: int,
+) -> None:
+    """Whatever comes, whoever is preempted: the same steps, the same times, the same joules."""
+    requests = trace(rows, prefix)
+    blocks = max(-(-(p + o + 1) // 16) for _, p, o in rows) + room
+    agree(*both(requests, batch=batch, blocks=blocks, replicas=replicas, route=route, clock=clock))
+
+
+@given(rows=ROWS, tpot=st.sampled_from([None, 0.005, 0.02]), ttft=st.sampled_from([None, 0.02, 0.2]))
+@settings(max_examples=25, deadline=None)
+def test_the_governor_is_the_plain_one(
+    rows: list[tuple[float, int, int]], tpot: float | None, ttft: float | None
+) -> None:
+    """Per-step clocks by slack, both ways."""
+    agree(*both(trace(rows), batch=8, blocks=200, replicas=1, route="least_loaded", tpot=tpot, ttft=ttft))
+
+
+@given(rows=ROWS, accepted=st.floats(0.0, 1.0), seed=st.integers(0, 2**31), room=st.integers(0, 20))
+@settings(max_examples=25, deadline=None)
+def test_speculation_is_the_plain_one(
+    rows: list[tuple[float, int, int]], accepted: float, seed: int, room: int
+) -> None:
+    """Draft tokens hold or not by the same hash."""
+    blocks = max(-(-(p + o + 4) // 16) for _, p, o in rows) + room
+    requests = trace(rows)
+    agree(*both(requests, batch=8, blocks=blocks, replicas=2, route="pack", draft=3, accepted=accepted, seed=seed))
+
+
+def test_preemption_happens_in_what_is_compared() -> None:
+    """The comparison above covers preemption and recomputation: this trace has both."""
+    run, jobs, fleet = both(trace([(0.0, 100, 30)] * 6), batch=6, blocks=24, replicas=1, route="least_loaded")
+    agree(run, jobs, fleet)
+    assert run.preempted.sum() > 0
+    assert run.recomputed_j > 0
+
+
+def test_prefixes_are_found_in_what_is_compared() -> None:
+    """A second request with the same prefix computes only the rest, unless its pages were taken since."""
+    rows = [(0.0, 100, 3), (1.0, 100, 3), (1.0, 100, 3)]
+    run, *_ = both(trace(rows, 16), batch=2, blocks=40, replicas=1, route="prefix")
+    assert run.cached.tolist() == [0, 96, 96]
+    assert run.prefill_j[1] < 0.6 * run.prefill_j[0]
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+def test_draft_tokens_hold_as_often_as_told(chance: float) -> None:
+    """The mean of the hash is the acceptance rate."""
+    from wattline.simulate import _core
+
+    drawn = [_core.accepted(7, i, 3, 1, chance) for i in range(4000)]
+    assert np.mean(drawn) == pytest.approx(chance, abs=0.03)
