@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from . import __version__, cli_control, cli_live
+from . import __version__, cli_control, cli_live, cli_web
 from .errors import InputError, WattlineError, nearest
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ check = App(name="validate", help="Compare predictions with measurements.")
 app.command(check)
 cli_live.register(app)
 cli_control.register(app)
+cli_web.register(app)
 
 Sets = Annotated[
     tuple[str, ...],

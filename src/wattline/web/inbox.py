@@ -1,0 +1,203 @@
+"""What a client sends, made into a scenario: text, changed values, and the files the text names.
+
+A scenario may name files (a config.json, a trace, a chip). On a server these must be files the client sent
+along, never files of the server: they are written to a folder of their own that is gone afterwards, and any
+text that looks like a path and was not sent is refused before anything is read.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from .. import scenario as scenarios
+from ..errors import InputError, ScenarioError
+from ..scenario import Scenario
+
+# Bytes of a scenario's text, and of all files sent along, decoded.
+TEXT_LIMIT: Final = 256 * 1024
+FILES_LIMIT: Final = 8 * 1024 * 1024
+# Changed values, and characters of one of them.
+CHANGES_LIMIT: Final = 200
+VALUE_LIMIT: Final = 400
+
+_SEGMENT: Final = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
+_NAME: Final = re.compile(rf"{_SEGMENT}(/{_SEGMENT}){{0,3}}")
+_FILE: Final = re.compile(r"[/\\~]|\.(toml|json|jsonl|csv|tsv|gz|parquet|ya?ml|onnx|db)$", re.IGNORECASE)
+# Values that hold a slash and are no path: quantities such as "2 pJ/bit" or "80 USD/MWh".
+_QUANTITY: Final = re.compile(r"\s*[-+0-9.][^\\~]*")
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A scenario as a client sends it.
+
+    Attributes
+    ----------
+    scenario : the text of the file (TOML).
+    set : dotted key -> value as typed, on top of the text.
+    files : name in the text -> content in base64.
+    task : a name the client gives this request, to ask after it or stop it.
+    """
+
+    scenario: str
+    set: dict[str, str] = {}
+    files: dict[str, str] = {}
+    task: str = ""
+
+
+class Inbox:
+    """The scenarios last asked about, each with a folder for its files; a change on top of one is cheap.
+
+    What answers keep between requests (`scenario.cluster_of`, corrections of sketches) is keyed by the
+    scenario object, so the same text gives the same object.
+    """
+
+    def __init__(self, most: int = 6) -> None:
+        self.most = most
+        self._kept: dict[str, tuple[Scenario, tempfile.TemporaryDirectory[str]]] = {}
+
+    def base(self, request: Request) -> Scenario:
+        """Return the checked scenario of the text and files alone, without the changed values."""
+        data = _parsed(request)
+        name = hashlib.sha256(msgspec.json.encode([request.scenario, request.files])).hexdigest()
+        if name not in self._kept:
+            folder = tempfile.TemporaryDirectory(prefix="wattline-")
+            _unpack(request.files, Path(folder.name))
+            self._kept[name] = scenarios.parse(data, folder=Path(folder.name)), folder
+            while len(self._kept) > self.most:
+                _, old = self._kept.pop(next(iter(self._kept)))
+                old.cleanup()
+        self._kept[name] = self._kept.pop(name)  # the latest last
+        return self._kept[name][0]
+
+    def scenario(self, request: Request) -> Scenario:
+        """Return the checked scenario with the changed values in place."""
+        return self.base(request).with_(request.set)
+
+
+def _parsed(request: Request) -> dict[str, Any]:
+    if len(request.scenario.encode()) > TEXT_LIMIT:
+        raise InputError(f"a scenario may have {TEXT_LIMIT // 1024} KiB of text, got more; send data as files")
+    if len(request.set) > CHANGES_LIMIT:
+        raise InputError(f"at most {CHANGES_LIMIT} values may be changed at once, got {len(request.set)}")
+    try:
+        data = tomllib.loads(request.scenario)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"not valid TOML: {error}") from None
+    for key, value in [*_texts(data), *request.set.items()]:
+        if len(value) > VALUE_LIMIT:
+            raise InputError(f"{key} may have {VALUE_LIMIT} characters, got {len(value)}")
+        check(key, value, request.files)
+    return data
+
+
+def check(key: str, value: str, files: Mapping[str, str]) -> None:
+    """Refuse a text that names a file which was not sent along."""
+    text = value.strip().strip("\"'")
+    if text in files or not _FILE.search(text) or (_QUANTITY.fullmatch(text) and not text.startswith((".", "-"))):
+        return
+    sent = ", ".join(files) or "none"
+    raise InputError(f"{key} = {text!r} names a file, and files must be sent along with the scenario; sent: {sent}")
+
+
+def _texts(data: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every (dotted key, text) of parsed TOML."""
+    if isinstance(data, str):
+        yield path, data
+    elif isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _texts(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(data, list):
+        for item in data:
+            yield from _texts(item, path)
+
+
+def _unpack(files: Mapping[str, str], folder: Path) -> None:
+    """Write what was sent below `folder`; a scenario or chip among the files may name only files sent along."""
+    left = FILES_LIMIT
+    for name, content in files.items():
+        if not _NAME.fullmatch(name):
+            raise InputError(f"a file is called like data/trace.csv (letters, digits, . _ - and /), got {name!r}")
+        try:
+            raw = base64.b64decode(content, validate=True)
+        except (binascii.Error, ValueError):
+            raise InputError(f"file {name}: its content must be base64") from None
+        left -= len(raw)
+        if left < 0:
+            raise InputError(f"files sent along may have {FILES_LIMIT // 2**20} MiB in all, got more")
+        if name.endswith(".toml"):
+            _check_toml(name, raw, files)
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(raw)
+
+
+def _check_toml(name: str, raw: bytes, files: Mapping[str, str]) -> None:
+    try:
+        data = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"file {name}: not valid TOML: {error}") from None
+    # Sources of facts are prose and may hold links; only what names another file is of interest.
+    for key, value in _texts({k: v for k, v in data.items() if isinstance(v, str)}):
+        if key == "base":
+            check(f"file {name}: {key}", value, files)
+
+
+def packed(path: Path) -> Request:
+    """Return a scenario file of this machine, with the files it names, as a client would send it."""
+    try:
+        text = path.read_text("utf-8")
+        data = tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"scenario {path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"scenario {path}: not valid TOML: {error}") from None
+    files: dict[str, str] = {}
+    for _, value in _texts(data):
+        there = path.parent / value
+        if _FILE.search(value) and there.is_file():
+            name = value if _NAME.fullmatch(value) else re.sub(r"[^A-Za-z0-9_.-]", "_", there.name).lstrip(".")
+            text = text.replace(f'"{value}"', f'"{name}"')
+            files[name] = base64.b64encode(there.read_bytes()).decode()
+    return Request(text, files=files)
+
+
+def line_of(text: str, message: str) -> int | None:
+    """Return the line (from 1) of a scenario's text that an error message is about, where that can be told."""
+    stated = re.search(r"\(at line (\d+), column \d+\)", message)
+    if stated:
+        return int(stated.group(1))
+    if "(at end of document)" in message:
+        return len(text.splitlines())
+    for section, name in re.findall(r"\b([a-z]+)\.([a-z_][a-z0-9_.]*)", message):
+        found = _key_line(text, section, name)
+        if found:
+            return found
+    section = re.search(r"\[([a-z.]+)\]", message)
+    if section:
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip().startswith(f"[{section.group(1)}"):
+                return number
+    return None
+
+
+def _key_line(text: str, section: str, name: str) -> int | None:
+    inside = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        head = re.match(r"\s*\[\[?([^\]]+)\]", line)
+        if head:
+            inside = head.group(1).strip()
+            continue
+        key = re.match(r"\s*([A-Za-z0-9_.-]+)\s*=", line)
+        if key and f"{inside}.{key.group(1)}".lstrip(".") in (f"{section}.{name}", f"{section}.{name.rstrip('.')}"):
+            return number
+    return None
