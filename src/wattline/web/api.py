@@ -28,7 +28,14 @@ from .inbox import Inbox, Request
 Json = dict[str, Any]
 Tell = Callable[[int, int], None]
 
-_inbox: Final = Inbox()
+_inbox = Inbox()
+
+
+def settle(folder: Path) -> None:
+    """Keep the files of requests below `folder`, which whoever started this process removes."""
+    global _inbox
+    _inbox = Inbox(folder=folder)
+
 
 # Most computations of a timeline sent to the page: more could not be told apart on a screen.
 _TASKS: Final = 3000

@@ -11,8 +11,10 @@ import base64
 import binascii
 import hashlib
 import re
+import shutil
 import tempfile
 import tomllib
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -61,23 +63,25 @@ class Inbox:
     scenario object, so the same text gives the same object.
     """
 
-    def __init__(self, most: int = 6) -> None:
+    def __init__(self, most: int = 6, folder: Path | None = None) -> None:
         self.most = most
-        self._kept: dict[str, tuple[Scenario, tempfile.TemporaryDirectory[str]]] = {}
+        self._kept: dict[str, Scenario] = {}
+        self._root = folder or Path(tempfile.mkdtemp(prefix="wattline-"))
+        weakref.finalize(self, shutil.rmtree, self._root, True)
 
     def base(self, request: Request) -> Scenario:
         """Return the checked scenario of the text and files alone, without the changed values."""
         data = _parsed(request)
         name = hashlib.sha256(msgspec.json.encode([request.scenario, request.files])).hexdigest()
-        if name not in self._kept:
-            folder = tempfile.TemporaryDirectory(prefix="wattline-")
-            _unpack(request.files, Path(folder.name))
-            self._kept[name] = scenarios.parse(data, folder=Path(folder.name)), folder
-            while len(self._kept) > self.most:
-                _, old = self._kept.pop(next(iter(self._kept)))
-                old.cleanup()
-        self._kept[name] = self._kept.pop(name)  # the latest last
-        return self._kept[name][0]
+        found = self._kept.pop(name, None)
+        if found is None:
+            folder = Path(tempfile.mkdtemp(dir=self._root))
+            _unpack(request.files, folder)
+            found = scenarios.parse(data, folder=folder)
+        self._kept[name] = found  # the latest last
+        while len(self._kept) > self.most:
+            shutil.rmtree(self._kept.pop(next(iter(self._kept))).folder, ignore_errors=True)
+        return found
 
     def scenario(self, request: Request) -> Scenario:
         """Return the checked scenario with the changed values in place."""
@@ -185,7 +189,7 @@ def line_of(text: str, message: str) -> int | None:
     section = re.search(r"\[([a-z.]+)\]", message)
     if section:
         for number, line in enumerate(text.splitlines(), 1):
-            if line.strip().startswith(f"[{section.group(1)}"):
+            if line.strip().strip("[] ") == section.group(1) and line.strip().startswith("["):
                 return number
     return None
 

@@ -7,12 +7,15 @@ is asked of it can be stopped at any time: the process ends, the next request st
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 from ..errors import WattlineError
@@ -51,6 +54,7 @@ class Lane:
         self._process: Any = None
         self._pipe: Any = None
         self._busy: Task | None = None
+        self._folder: Path | None = None
 
     def ask(self, what: str, request: Request, more: Mapping[str, Any], task: Task) -> dict[str, Any]:
         """Return the answer of `api.what(request, **more)`; raise `RefusedError` or `StoppedError`."""
@@ -92,29 +96,38 @@ class Lane:
         """End the process."""
         if self._process is not None and self._process.is_alive():
             self._process.terminate()
-            self._process.join(5)
+        self._end()
 
     def _start(self) -> None:
         if self._process is not None and self._process.is_alive():
             return
+        self._end()
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), name=f"wattline-{self.name}", daemon=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="wattline-"))
+        self._process = context.Process(
+            target=_serve, args=(theirs, self._folder), name=f"wattline-{self.name}", daemon=True
+        )
         self._process.start()
         theirs.close()
 
     def _end(self) -> None:
+        """Put away what is left of the process, its files among it."""
+        if self._process is None:
+            return
         with contextlib.suppress(OSError):
             self._pipe.close()
-        if self._process is not None:
-            self._process.join(5)
+        self._process.join(5)
         self._process = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _serve(pipe: Any) -> None:
+def _serve(pipe: Any, folder: Path) -> None:
     """Answer requests until the other side is gone."""
     from . import api
 
+    api.settle(folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     while True:
