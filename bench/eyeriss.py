@@ -28,7 +28,7 @@ class Layer:
     `size`: of the padded input, `kernel`, `out`, `channels` (of one group), `filters` (of all groups), `stride`,
     `groups`; `m` filters, `n` images and `e` rows in the buffer at a time; `p` filters and `q` channels in a unit,
     `r` channel groups and `t` filter groups side by side. `zeros`: share of zeros in the input (table V) and in
-    what is written (the next layer's input). `dram`, `buffer`: published MB.
+    what is written (the next layer's input). `dram`, `buffer`: published MB. `power`, `latency`: published mW and ms.
     """
 
     name: str
@@ -51,6 +51,8 @@ class Layer:
     written: float
     dram: float
     buffer: float
+    power: float
+    latency: float
 
     @property
     def macs(self) -> float:
@@ -69,11 +71,11 @@ class Layer:
 
 # The last column of zeros is what the next layer reads; that of CONV5 is taken as its own input's.
 ALEXNET = (
-    Layer("CONV1", 227, 11, 55, 3, 96, 4, 1, 0, 96, 1, 7, 16, 1, 1, 2, 0.0001, 0.387, 5.0, 18.5),
-    Layer("CONV2", 31, 5, 27, 48, 256, 1, 2, 2, 64, 1, 27, 16, 2, 1, 1, 0.387, 0.725, 4.0, 77.6),
-    Layer("CONV3", 15, 3, 13, 256, 384, 1, 1, 1, 64, 4, 13, 16, 4, 1, 4, 0.725, 0.793, 3.0, 50.2),
-    Layer("CONV4", 15, 3, 13, 192, 384, 1, 2, 1, 64, 4, 13, 16, 3, 2, 2, 0.793, 0.776, 2.1, 37.4),
-    Layer("CONV5", 15, 3, 13, 192, 256, 1, 2, 1, 64, 4, 13, 16, 3, 2, 2, 0.776, 0.776, 1.3, 24.9),
+    Layer("CONV1", 227, 11, 55, 3, 96, 4, 1, 0, 96, 1, 7, 16, 1, 1, 2, 0.0001, 0.387, 5.0, 18.5, 332, 20.9),
+    Layer("CONV2", 31, 5, 27, 48, 256, 1, 2, 2, 64, 1, 27, 16, 2, 1, 1, 0.387, 0.725, 4.0, 77.6, 288, 41.9),
+    Layer("CONV3", 15, 3, 13, 256, 384, 1, 1, 1, 64, 4, 13, 16, 4, 1, 4, 0.725, 0.793, 3.0, 50.2, 266, 23.6),
+    Layer("CONV4", 15, 3, 13, 192, 384, 1, 2, 1, 64, 4, 13, 16, 3, 2, 2, 0.793, 0.776, 2.1, 37.4, 235, 18.4),
+    Layer("CONV5", 15, 3, 13, 192, 256, 1, 2, 1, 64, 4, 13, 16, 3, 2, 2, 0.776, 0.776, 1.3, 24.9, 236, 10.5),
 )
 
 
@@ -162,7 +164,21 @@ def report() -> str:
         cells = " | ".join(f"{100 * v / all_of_it:.0f} %" for v in sums.values())
         name = "zeros gated" if gated else "dense"
         out.append(f"| {name} | {cells} | {all_of_it / macs / 1e-12:.1f} | {100 * sums['RF'] / on_chip:.0f} % |")
+    out += [
+        "",
+        "| layer | chip mW, published | switched mW, modelled | left for clocks and control |",
+        "| --- " * 4 + "|",
+    ]
+    for layer in ALEXNET:
+        switched = switched_power(chip, layer)
+        out.append(f"| {layer.name} | {layer.power} | {switched:.0f} | {layer.power - switched:.0f} |")
     return "\n".join(out)
+
+
+def switched_power(chip: Architecture, layer: Layer) -> float:
+    """Return mW that the modelled parts on the chip draw over the published time of a layer, zeros gated."""
+    parts = energy(chip, layer, gated=True)
+    return (sum(parts.values()) - parts["DRAM"]) / (layer.latency * 1e-3) * 1e3
 
 
 def shares(chip: Architecture, gated: bool) -> dict[str, float]:
