@@ -12,6 +12,7 @@ from wattline.hardware.architecture import Architecture, Fanout
 from wattline.hardware.architectures import architecture, names
 from wattline.hardware.description import load
 from wattline.hardware.stated import rules
+from wattline.hardware.voltage import swing
 
 MINIMAL = """\
 node = "7nm"
@@ -126,6 +127,18 @@ def test_any_entry_can_be_replaced(tmp_path: Path) -> None:
     assert other.levels[1].holds == ("a", "b")
     assert other.domain("core").voltage == (0.5, 0.8)
     assert chip == described(tmp_path)
+
+
+def test_another_curve_keeps_the_point_at_which_energies_are_stated(tmp_path: Path) -> None:
+    """A lower curve saves energy: the reference does not move with it, whether replaced, scaled or stated on a base."""
+    chip = described(tmp_path)
+    lower = chip.with_({"domain.core.voltage": ["0.5 V", "0.7 V"]})
+    assert lower.domain("core").reference_voltage == chip.domain("core").reference_voltage == 0.8
+    assert float(swing(lower.domain("core"), 0.7)) == pytest.approx((0.7 / 0.8) ** 2)
+    assert chip.scaled("domain.core.voltage", 0.9).domain("core").reference_voltage == 0.8
+    slower = chip.with_({"domain.core.clock": ["0.4 GHz", "0.9 GHz"]})
+    assert slower.domain("core").reference_clock == 1e9
+    assert slower.levels[1].read_bandwidth == chip.levels[1].read_bandwidth
 
 
 @pytest.mark.parametrize(

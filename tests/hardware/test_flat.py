@@ -61,6 +61,10 @@ def test_a_users_description_is_a_chip(tmp_path: Path) -> None:
     path = tmp_path / "half.toml"
     path.write_text('base = "a100-like"\n[fanout.cores]\nsize = ["54", "half of it"]\n')
     assert catalog.chip(str(path))["compute.units"] == 54
+    again = tmp_path / "again.toml"
+    again.write_text('base = "half.toml"\n[power]\nlimit = ["300 W", "a cap"]\n')
+    assert catalog.chip(str(again))["power.limit"] == 300
+    assert catalog.chip(str(again))["compute.units"] == 54
 
 
 def test_inner_levels_count_per_multiply_accumulate() -> None:

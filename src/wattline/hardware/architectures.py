@@ -9,9 +9,8 @@ A file may state ``base = "zigzag-tpu"`` and then only what differs. A shipped f
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ..errors import InputError, nearest
 from .architecture import Architecture
@@ -32,10 +31,19 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _DATA.glob("*.toml")))
 
 
-def describes(data: Mapping[str, Any]) -> bool:
+def describes(path: Path) -> bool:
     """Say whether a TOML file is a chip description and not a sheet of facts: it has a path, or its base has."""
-    base = data.get("base")
-    return "path" in data or (isinstance(base, str) and base in names())
+    seen: set[Path] = set()
+    while path not in seen:
+        seen.add(path)
+        data = read(path)
+        base = data.get("base")
+        if "path" in data or not isinstance(base, str):
+            return "path" in data
+        if not base.endswith(".toml"):
+            return base in names()
+        path = (path.parent / Path(base).expanduser()).resolve()
+    return False
 
 
 def _find(name: str, beside: Path | None = None, seen: tuple[Path, ...] = ()) -> Architecture:

@@ -98,10 +98,9 @@ def _file(kind: str, path: Path, seen: tuple[Path, ...]) -> Sheet:
     path = path.resolve()
     if path in seen:
         raise InputError(f"{path}: base leads back to the file itself; name a sheet of the catalog")
-    data = read(path)
-    if kind == "chip" and architectures.describes(data):
+    if kind == "chip" and architectures.describes(path):
         return architectures.architecture(str(path)).sheet()
-    base = data.get("base")
+    base = read(path).get("base")
     if base is not None and not isinstance(base, str):
         raise InputError(f"{path}: base must be the name of a {kind}, got {base!r}")
     return load(kind, path, base=_find(kind, base, path.parent, (*seen, path)) if base else None)

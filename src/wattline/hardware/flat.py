@@ -15,7 +15,7 @@ from typing import Final
 
 from ..errors import InputError
 from .architecture import Architecture, Domain, Fanout, Level
-from .description import BYTES
+from .builder import BYTES
 from .facts import Fact, Sheet, keys, sheet
 
 # The sheet's energy of an operation assumes one blocking for all products; mappings of large products differ by
@@ -37,7 +37,7 @@ def flat(chip: Architecture) -> Sheet:
                 f"outside {Fact(rule.low, rule.unit, '')} to {Fact(rule.high, rule.unit, '')}"
             )
         facts[key] = Fact(value, rule.unit, source, spread)
-    tags = {"description": chip.tags.get("file", chip.name)}
+    tags = {"description": chip.name}
     tags |= {to: chip.tags[of] for of, to in (("family", "architecture"), ("server", "node")) if of in chip.tags}
     sheet_ = sheet("chip", {"name": chip.name}, base=Sheet("chip", chip.name, chip.title, facts, tags))
     return Sheet("chip", chip.name, chip.title, sheet_.facts, tags, chip)
