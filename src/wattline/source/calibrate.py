@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..hardware.facts import Fact, Sheet, keys
+from . import campaign
 from .base import Array
 from .meter import reading
 from .residual import adjust, nets
@@ -88,13 +89,25 @@ def _batch(batch: Batch, chip: Silicon, residual: bool, meter: bool) -> tuple[Ar
     for w in batch.works:
         if w.net in nets():
             outside |= nets()[w.net](np.stack(np.broadcast_arrays(*w.hints), axis=1))[2]
-    if meter:
+    if meter and not batch.bare:
+        if batch.op == "gemm":
+            power = campaign.read(batch.columns, batch.dtype, chip, power, lambda t: looped(t, chip, residual))
         shown = reading(batch.op, batch.columns, batch.dtype, chip, time, power)
         power = np.where(outside, power, shown)
         time = rig.clock(answer.time)
     near, far = (spread_of(chip, batch.works[0].net, o) for o in (False, True))
     wide = [np.where(outside, f, n) for n, f in zip(near, far, strict=True)]
     return np.stack([time, power * time, *wide]), outside
+
+
+def looped(rows: Table, chip: Silicon, residual: bool) -> tuple[Array, Array]:
+    """Return seconds and mean watts of a table of kernels in the benchmark's loop."""
+    out = np.zeros((2, len(rows["op_name"])))
+    for batch in batches(rows, chip):
+        works = [adjust(w, chip) if residual else w for w in batch.works]
+        rig = harness(batch, chip)
+        out[:, batch.index] = loop(cost(works, chip, limit=None if rig.limited else np.inf), rig, chip)
+    return out[0], out[1]
 
 
 def loop(answer: Cost, rig: Harness, chip: Silicon) -> tuple[Array, Array]:
@@ -161,22 +174,30 @@ PRIORS: Mapping[str, float] = {
     "power.clock_tree": 0.5,
     "memory.hbm.energy": 0.4,
     "memory.l2.energy": 0.4,
+    "memory.l2.bandwidth": 0.3,
     "compute.energy.bf16": 0.4,
     "compute.energy.fp8": 0.4,
     "compute.energy.fp4": 0.4,
 }
 
 _NOISE_TIME, _NOISE_POWER = 0.08, 0.15
-_ROUNDS = 12
+# Most steps of the fit, and the relative gain below which it has settled.
+_ROUNDS, _SETTLED = 12, 1e-3
 
 
 def calibrate(
-    chip: Sheet, rows: Table, *, source: str = "calibration rows", priors: Mapping[str, float] = PRIORS
+    chip: Sheet,
+    rows: Table,
+    *,
+    source: str = "calibration rows",
+    priors: Mapping[str, float] = PRIORS,
+    meter: bool = False,
 ) -> tuple[Sheet, Report]:
     """Return `chip` with a few facts moved to fit measured rows, and what changed.
 
     A robust Gauss-Newton fit (pseudo-Huber) of log time and log power, held back by `priors`: facts
-    that the rows say nothing about stay as they were.
+    that the rows say nothing about stay as they were. `meter`: rows are what a benchmark known to
+    the package printed; otherwise they are taken as what the kernels do.
     """
     time, energy = measured(rows)
     names = [n for n in priors if n in chip or n.startswith("fit.")]
@@ -186,8 +207,11 @@ def calibrate(
     balance = np.sqrt(min(1.0, 400.0 / len(time)))
 
     def model(x: Array) -> Array:
-        guess = predict_rows(rows, _moved(chip, start, names, x, source), meter=False)
-        return np.concatenate([np.log(guess.time) / _NOISE_TIME, np.log(guess.power) / _NOISE_POWER])
+        moved = _moved(chip, start, names, x, source)
+        # The time is always the kernel's: a clock that counts in ticks has no slope to follow.
+        guess = predict_rows(rows, moved, meter=False)
+        power = predict_rows(rows, moved).power if meter else guess.power
+        return np.concatenate([np.log(guess.time) / _NOISE_TIME, np.log(power) / _NOISE_POWER])
 
     x = _gauss_newton(model, target, width, balance, len(names))
     fitted = _moved(chip, start, names, x, source)
@@ -210,8 +234,11 @@ def _gauss_newton(model: Callable[[Array], Array], target: Array, width: Array, 
         step = np.linalg.solve(matrix, slope.T @ (weight * now) + x / width**2)
         trial = np.clip(x - step, -3.0 * width, 3.0 * width)
         then = model(trial) - target
-        if loss(then, trial) < loss(now, x):
+        won = loss(now, x) - loss(then, trial)
+        if won > 0.0:
             x, now, damping = trial, then, damping / 3.0
+            if won < _SETTLED * loss(now, x):
+                break
         else:
             damping *= 4.0
     return x

@@ -48,7 +48,15 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
         "moe_dtype", "num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size",
         "moe_ep_size", "distribution",
     ),
+    "memory_copy": ("bytes",),
+    "transformer": (
+        "gemm_dtype", "batch_size", "isl", "hidden_size", "inter_size", "num_heads", "head_dim", "num_layers",
+    ),
 }  # fmt: skip
+
+# What `framework` says of rows that scripts/measure_operators.py wrote: joules of the energy counter over long
+# loops, so a row is what its kernel does, and no benchmark's clock or meter lies between.
+BARE: Final = "wattline"
 
 Table = Mapping[str, Sequence[Any] | NDArray[Any]]
 
@@ -57,7 +65,7 @@ Table = Mapping[str, Sequence[Any] | NDArray[Any]]
 class Batch:
     """Rows of one operator and one dtype: where they stand in the table, and their work.
 
-    `works`: operators of each row, arrays (rows,). `op`, `dtype`: as in the file.
+    `works`: operators of each row, arrays (rows,). `op`, `dtype`: as in the file. `bare`: see `BARE`.
     """
 
     index: NDArray[np.int64]
@@ -65,6 +73,7 @@ class Batch:
     dtype: str
     works: tuple[Work, ...]
     columns: Mapping[str, NDArray[Any]]
+    bare: bool = False
 
 
 def batches(rows: Table, chip: Silicon) -> Iterator[Batch]:
@@ -75,9 +84,9 @@ def batches(rows: Table, chip: Silicon) -> Iterator[Batch]:
         if op not in COLUMNS:
             raise InputError(f"op_name {op!r} is not known; {nearest(op, COLUMNS)}")
         _need(columns, COLUMNS[op])
-        for dtype, index in _split(columns, op):
+        for dtype, index, bare in _split(columns, op):
             part = {name: columns[name][index] for name in COLUMNS[op]}
-            yield Batch(index, op, dtype, _works(op, dtype, part, chip), part)
+            yield Batch(index, op, dtype, _works(op, dtype, part, chip), part, bare)
 
 
 def _need(columns: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -86,15 +95,26 @@ def _need(columns: Mapping[str, Any], names: Sequence[str]) -> None:
         raise InputError(f"the table lacks column(s) {', '.join(missing)}; it has {', '.join(columns)}")
 
 
-def _split(columns: Mapping[str, NDArray[Any]], op: str) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Yield (dtype, rows) of one operator."""
-    name = {"gemm": "gemm_dtype", "moe": "moe_dtype"}.get(op, "kv_cache_dtype")
+def dtype_column(op: str) -> str:
+    """Return the column that holds an operator's dtype, "" where it has none."""
+    return {"gemm": "gemm_dtype", "moe": "moe_dtype", "transformer": "gemm_dtype", "memory_copy": ""}.get(
+        op, "kv_cache_dtype"
+    )
+
+
+def _split(columns: Mapping[str, NDArray[Any]], op: str) -> Iterator[tuple[str, NDArray[np.int64], bool]]:
+    """Yield (dtype, rows, whether bare) of one operator."""
+    name = dtype_column(op)
     mine = columns["op_name"].astype(str) == op
-    values = columns[name].astype(str)
+    values = columns[name].astype(str) if name else np.full(mine.size, "")
+    bare = columns["framework"].astype(str) == BARE if "framework" in columns else np.zeros(mine.size, dtype=bool)
     for dtype in dict.fromkeys(values[mine]):
-        if dtype not in DTYPES:
+        if name and dtype not in DTYPES:
             raise InputError(f"{name} {dtype!r} is not known; {nearest(str(dtype), DTYPES)}")
-        yield str(dtype), np.flatnonzero(mine & (values == dtype))
+        for kind in (False, True):
+            index = np.flatnonzero(mine & (values == dtype) & (bare == kind))
+            if index.size:
+                yield str(dtype), index, kind
 
 
 def _works(op: str, dtype: str, part: Mapping[str, NDArray[Any]], chip: Silicon) -> tuple[Work, ...]:
@@ -104,6 +124,10 @@ def _works(op: str, dtype: str, part: Mapping[str, NDArray[Any]], chip: Silicon)
         return (shapes.gemm(chip, numbers["m"], numbers["n"], numbers["k"], a=a, b=b, precision=precision),)
     if op == "moe":
         return _moe(dtype, part, numbers, chip)
+    if op == "memory_copy":
+        return (shapes.elementwise(chip, numbers["bytes"], numbers["bytes"]),)
+    if op == "transformer":
+        return _transformer(dtype, numbers, chip)
     decode = op == "generation_attention"
     query = np.ones_like(numbers["head_dim"]) if decode else numbers["isl"]
     context = numbers["step"] + 1.0 if decode else numbers["isl"]
@@ -138,6 +162,26 @@ def _moe(dtype: str, part: Mapping[str, NDArray[Any]], numbers: Mapping[str, Arr
     return (up, down, vector)
 
 
+def _transformer(dtype: str, numbers: Mapping[str, Array], chip: Silicon) -> tuple[Work, ...]:
+    """Return a forward pass of plain layers: q, k, v and output projections, causal attention, two products with an
+    activation between, two norms and two sums. Nothing is fused but attention, so each kernel between walks memory."""
+    precision, a, b = DTYPES[dtype]
+    tokens, hidden, inner = numbers["batch_size"] * numbers["isl"], numbers["hidden_size"], numbers["inter_size"]
+    layers, heads, head = numbers["num_layers"], numbers["num_heads"], numbers["head_dim"]
+    stored: dict[str, Any] = {"a": a, "b": b, "precision": precision, "repeat": layers}
+    inside = heads * head
+    pairs = ((3.0 * inside, hidden), (hidden, inside), (inner, hidden), (hidden, inner))
+    products = tuple(shapes.gemm(chip, tokens, n, k, **stored) for n, k in pairs)
+    mixing = shapes.attention(
+        chip, numbers["batch_size"], numbers["isl"], numbers["isl"], heads, heads, head, head,
+        window=np.zeros_like(head), kv=b, phase="prefill", repeat=layers,
+    )  # fmt: skip
+    # Two norms read and write the hidden state, two sums read it twice, an activation walks the inner one.
+    read, write = 2.0 * tokens * (6.0 * hidden + inner), 2.0 * tokens * (4.0 * hidden + inner)
+    between = shapes.elementwise(chip, read, write, ops=tokens * 10.0 * (hidden + inner), kernels=5.0, repeat=layers)
+    return (*products, mixing, between)
+
+
 @dataclass(frozen=True)
 class Harness:
     """What a benchmark does to its kernels: seconds it cannot go below, seconds on top, whether the power
@@ -166,6 +210,8 @@ def harness(batch: Batch, chip: Silicon) -> Harness:
     """
     n = batch.index.size
     floor, extra = np.zeros(n), np.zeros(n)
+    if batch.bare:
+        return Harness(floor, extra)
     known = calibration()["harness"]
     if batch.op == "gemm" and batch.dtype == "fp8_block":
         thin, aligned, other = known["fp8_block_gemm"].get(chip.name, (0.0, 0.0, 0.0))
