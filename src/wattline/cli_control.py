@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 def register(app: App) -> None:
     """Add the commands to the command line."""
     app.command(daemon)
+    app.command(profile)
 
 
 Flag = Parameter(show_default=False)
@@ -58,3 +59,40 @@ def daemon(
         print(start.check(asked))
         return 0
     return start.recover(asked) if recover else start.serve(asked)
+
+
+def profile(
+    *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    clocks: Annotated[str | None, Parameter(help="Core clocks: how many, or a list, e.g. 900MHz,1.2GHz.")] = None,
+    limits: Annotated[str | None, Parameter(help="Power limits: how many, or a list, e.g. 300W,400W.")] = None,
+    device: Annotated[tuple[str, ...], Parameter(help="Device by UUID or place; several are set alike.")] = ("0",),
+    name: Annotated[str, Parameter(help="What the profile is called; the command's name where left out.")] = "",
+    interval: Annotated[str, Parameter(help="Repeat until 95 % intervals are this narrow.")] = "2 %",
+    least: Annotated[int, Parameter(help="Fewest repeats of a setting.")] = 3,
+    most: Annotated[int, Parameter(help="Most repeats of a setting.")] = 10,
+    settle: Annotated[str, Parameter(help="Longest wait for a steady temperature.")] = "30 s",
+    waiting_power: Annotated[
+        str | None, Parameter(help="Power while waiting; measured while idle if left out.")
+    ] = None,
+    seed: Annotated[int, Parameter(help="Seed of the random order.")] = 0,
+    again: Annotated[bool, Flag, Parameter(help="Begin anew instead of going on.")] = False,
+    dry_run: Annotated[bool, Flag, Parameter(help="Say what would be set and measured, and end.")] = False,
+    simulate: Annotated[bool, Flag, Parameter(help="Use a simulated device.")] = False,
+    store: Annotated[str | None, Parameter(help="Store: a SQLite file or a database URL.")] = None,
+    json: Annotated[bool, Parameter(name="--json", show_default=False, help="Print JSON on stdout.")] = False,
+) -> int:
+    """Measure a command at every clock or power limit; what comes out is a frontier that `plan` can use.
+
+    Ctrl-C stops it, and the same command goes on where it stopped. Devices are left as they were found.
+
+    Example: wattline profile --clocks 8 --name step -- python train.py --steps 50
+    """
+    from .control.sweep import Asked, sweep
+
+    return sweep(
+        Asked(
+            command=command, clocks=clocks, limits=limits, devices=device, name=name, interval=interval, least=least,
+            most=most, settle=settle, waiting_power=waiting_power, seed=seed, again=again, dry_run=dry_run,
+            simulate=simulate, store=store, json=json,
+        )
+    )  # fmt: skip

@@ -80,6 +80,9 @@ class Scenario:
         if self.has("train") and self.has("serve"):
             raise ScenarioError("a scenario has [train] or [serve], not both; write one file for each")
 
+        if self.has("measured") and (self.has("train") or self.has("serve")):
+            raise ScenarioError("a scenario has [measured] or work to be modelled ([train], [serve]), not both")
+
     def _with_one(self, key: str, value: Any) -> Scenario:
         section, _, name = key.partition(".")
         if section in ("chip", "node"):
@@ -275,11 +278,38 @@ def training_source() -> Source:
 
 def solve(scenario: Scenario, *, source: Source | None = None, detail: bool = True) -> Answer:
     """Return the answer to a scenario. `detail=False` leaves out elasticities and the timeline (sweeps)."""
+    if scenario.has("measured"):
+        return _solve_measured(scenario)
     if scenario.has("serve"):
         return _solve_serving(scenario, source or source_of(scenario), detail)
     if scenario.has("train"):
         return _solve_training(scenario, source or source_of(scenario), detail)
     raise ScenarioError("the scenario says no work; add a [train] or a [serve] section")
+
+
+def _solve_measured(scenario: Scenario) -> Answer:
+    from .plan.profiled import plan_profiled
+    from .source import measured
+    from .store import Store
+
+    place = scenario.get("measured.store")
+    plain = place is not None and "://" not in place
+    profile = measured.read(Store(_path(scenario, place) if plain else place), scenario["measured.profile"])
+    top = max(t.value for t in profile.trials)
+    return plan_profiled(
+        profile.frontier,
+        profile.at(top),
+        goal_of(scenario),
+        rates_of(scenario),
+        name=profile.name,
+        times=scenario["measured.times"],
+        pue=scenario["site.pue"],
+        power_limit=scenario.get("site.power_limit"),
+        source=profile.source,
+        devices=len(profile.devices),
+        settings=profile.setting(top),
+        assumptions=profile.assumptions,
+    )
 
 
 def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:

@@ -119,6 +119,9 @@ def _table() -> tuple[Key, ...]:
         key("serve.max_batch", "whole", 512, "Most requests decoded together", low=1),
         key("serve.chunk", "whole", 8192, "Most tokens in one step (chunked prefill)", low=1),
         key("serve.memory", "", 0.9, "Share of the device memory that the server may use", low=0.05, high=1),
+        key("measured.profile", "text", None, "A profile that `wattline profile` made: its name, its run, or last"),
+        key("measured.times", "whole", 1, "How many times the profiled work is done", low=1),
+        key("measured.store", "text", None, "The store it is in, where that is not the usual one"),
         key("site.pue", "", 1.0, "Facility power over IT power", low=1, high=5),
         key("site.price", "USD/J", None, "Price of electricity"),
         key("site.carbon", "g/J", None, "Carbon intensity of electricity"),
@@ -134,7 +137,7 @@ def _table() -> tuple[Key, ...]:
 
 
 KEYS: Final[Mapping[str, Key]] = {key.path: key for key in _table()}
-SECTIONS: Final = ("model", "hardware", "chip", "node", "train", "serve", "site", "goal")
+SECTIONS: Final = ("model", "hardware", "chip", "node", "train", "serve", "measured", "site", "goal")
 
 
 def lookup(path: str) -> Key:

@@ -76,6 +76,9 @@ def _rows(scenario: Scenario, points: Sequence[Changes], *, exact: bool) -> list
     for place, changes in enumerate(points):
         try:
             changed = scenario.with_(changes)
+            if changed.has("measured"):  # nothing is asked of a source
+                rows[place] = {**changes, **_figures(solve(changed))}
+                continue
             cluster = cluster_of(changed)
         except WattlineError as error:
             rows[place] = {**changes, "error": str(error)}
@@ -132,7 +135,7 @@ def _figures(answer: Answer) -> Row:
         "saving_time": answer.savings["time"],
         "baseline_time_s": base.time_s,
         "baseline_energy_j": base.energy_j,
-        "method": "exact" if answer.kind == "training" else "analytic",
+        "method": {"training": "exact", "profiled": "measured"}.get(answer.kind, "analytic"),
     }
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .actuator import KNOBS, ControlError, Knob
+from .actuator import KNOBS, ControlError, Knob, Setting
 
 BLOCK: Final = 1024
 VERSION: Final = 1
@@ -59,16 +59,18 @@ class Record:
         self.found: dict[Knob, float | None] = {}
         self.ours: dict[Knob, tuple[float | None, ...]] = {}
         self._descriptor = descriptor
+        self._fresh = True  # its name may not be on the disk yet
         _open.add(descriptor)
 
-    def keep(self, knob: Knob, value: float | None, owner: str = "") -> None:
+    def keep(self, setting: Setting, owner: str = "") -> None:
         """Record durably what was found; on failure nothing is recorded, and nothing may be changed."""
-        found = {**self.found, knob: value}
+        found = {**self.found, **setting}
         block = Found(version=VERSION, device=self.device, owner=owner or self.owner, found=_plain(found))
         try:
             self._write(0, msgspec.json.encode(block))
             os.fsync(self._descriptor)
-            _sync(self.path.parent)
+            if self._fresh:
+                _sync(self.path.parent)
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._write(0, msgspec.json.encode(msgspec.structs.replace(block, found=_plain(self.found))))
@@ -77,7 +79,7 @@ class Record:
                 f"what was found on {self.device} could not be recorded in {self.path} ({error.strerror}), "
                 "so nothing was changed",
             ) from error
-        self.found, self.owner = found, block.owner
+        self.found, self.owner, self._fresh = found, block.owner, False
 
     def note(self, knob: Knob, value: float | None) -> None:
         """Note what is asked for next."""

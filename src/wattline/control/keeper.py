@@ -202,9 +202,8 @@ class Lease:
         record, done = self._record, dict[Knob, float | None]()
         assert record is not None
         try:
-            for knob in wanted:
-                if knob not in record.found:
-                    record.keep(knob, self._found(knob), self.owner)
+            if fresh := {knob: self._found(knob) for knob in wanted if knob not in record.found}:
+                record.keep(fresh, self.owner)
             for knob, value in wanted.items():
                 before = self._in_force.get(knob, record.found[knob])
                 record.note(knob, value)

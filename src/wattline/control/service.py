@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .actuator import ControlError, Knob, pick
+from .actuator import Actuator, ControlError, Knob, pick
 from .budget import Bucket, Budget
 from .keeper import Keeper, Lease
 from .policy import Peer, Policy
@@ -136,16 +136,7 @@ class Service:
 
     def _take(self, session: Session, message: Take) -> Mapping[str, Any]:
         peer, policy = session.peer, self.policy
-        allowed = [a for a in self.keeper.actuators.values() if self._may(peer, a.uuid)]
-        try:
-            actuator = pick(allowed, message.device)
-        except ControlError as error:
-            # Devices that a peer may not set are not told apart from those that are not there.
-            raise ControlError(
-                "denied" if not allowed else error.code,
-                f"{peer.name} may set no device called {message.device!r}",
-                f"ask for an [[allow]] rule in {policy.source}" if not allowed else "`devices` lists yours",
-            ) from None
+        actuator = self._find(peer, message.device)
         setting = from_wire(message.settings)
         policy.check(peer, actuator.uuid, setting)
         if sum(len(s.leases) for s in self.sessions if s.peer.name == peer.name) >= policy.leases(peer):
@@ -220,6 +211,20 @@ class Service:
         if bucket is None:
             bucket = self._buckets[peer.name] = Bucket(self.policy.rate(peer), self.keeper.clock)
         bucket.take(peer.name)
+
+    def _find(self, peer: Peer, device: str) -> Actuator:
+        """The device that a peer names, among those it may set; others are not told from those that are not there."""
+        named = self.keeper.actuators.get(device)
+        if named is not None and self._may(peer, named.uuid):
+            return named
+        allowed = [a for a in self.keeper.actuators.values() if self._may(peer, a.uuid)]
+        try:
+            return pick(allowed, device)
+        except ControlError as error:
+            reason = f"{peer.name} may set no device called {device!r}"
+            if not allowed:
+                raise ControlError("denied", reason, f"ask for an [[allow]] rule in {self.policy.source}") from None
+            raise ControlError(error.code, reason, "`devices` lists yours") from None
 
     def _may(self, peer: Peer, device: str) -> bool:
         return any(rule.holds(peer, device) for rule in self.policy.rules)

@@ -208,3 +208,18 @@ class _Kept:
             self._memory[knob] = value
         else:
             struct.pack_into("d", self._map, 8 * KNOBS.index(knob), float("nan") if value is None else value)
+
+
+def main() -> None:
+    """Stand-in for a program on a simulated device: ``python -m wattline.control.simulated COMPUTE MEMORY``, in s."""
+    import os
+    import sys
+
+    state = os.environ.get("WATTLINE_SIMULATED", "")
+    gpu = SimulatedGpu(state=Path(state) if state else None)
+    compute, memory = (float(word) for word in (*sys.argv[1:], "0", "0")[:2])
+    time.sleep(gpu.seconds(compute, memory))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 from pathlib import Path
@@ -40,6 +41,9 @@ def serve(asked: Asked) -> int:
     def ready() -> None:
         places = [str(asked.options.socket)] if asked.options.socket else []
         places += [f"port {port}" for port in daemon.ports()]
+        # What is here now stays: looking through it again and again would hold everyone up for milliseconds.
+        gc.collect()
+        gc.freeze()
         say(f"serving {len(keeper.actuators)} devices at {', '.join(places)}{' (dry run)' if asked.dry_run else ''}")
 
     daemon.run(ready)

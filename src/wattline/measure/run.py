@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -43,8 +43,8 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-def run(argv: Sequence[str], monitor: Monitor | None = None) -> Ran:
-    """Run a command to its end and measure it.
+def run(argv: Sequence[str], monitor: Monitor | None = None, *, output: IO[bytes] | None = None) -> Ran:
+    """Run a command to its end and measure it; `output` takes what it prints, in place of our own streams.
 
     The code is the command's own, 128 + n if signal n ended it, 127 if it was not found, 126 if it may not run.
     """
@@ -58,7 +58,7 @@ def run(argv: Sequence[str], monitor: Monitor | None = None) -> Ran:
     with window:
         try:
             with _forwarding() as target:
-                process = subprocess.Popen(command)
+                process = subprocess.Popen(command, stdout=output, stderr=output)
                 target.append(process)
                 code = process.wait()
         except FileNotFoundError:

@@ -43,7 +43,7 @@ class Answer:
 
     Attributes
     ----------
-    kind : "training" or "serving".
+    kind : "training", "serving" or "profiled".
     work : what one unit of time_s and energy_j is for: "the whole job" or "one output token".
     time_s, energy_j, power_w : (n,) the frontier, fastest first.
     goal : the goal in words.

@@ -57,6 +57,8 @@ _FIGURES: Final[Mapping[str, str]] = {
     "tokens_per_s": "Tokens per second",
     "energy_per_token_j": "Energy per token",
     "mfu": "Model FLOP utilisation",
+    "each_s": "Time of one execution",
+    "each_j": "Energy of one execution",
     "cost_usd": "Electricity cost",
     "carbon_g": "Carbon",
     "ttft_s": "Time to first token",
@@ -255,6 +257,8 @@ def headline(answer: Answer) -> Sentence:
     chosen, won = answer.chosen, answer.savings
     if answer.kind == "training":
         cost = f"Training {answer.title} takes {show(chosen.energy_j, 'J')} and {show(chosen.time_s, 's')}."
+    elif answer.kind == "profiled":
+        cost = f"{answer.title}: {show(chosen.energy_j, 'J')} and {show(chosen.time_s, 's')}, as measured."
     else:
         rate = chosen.figures.get("tokens_per_s")
         pace = f" at {show(rate, '', 4)} tokens per second" if rate else ""
