@@ -300,7 +300,7 @@ def test_a_function_is_profiled_in_one_call(tmp_path):
     before = use(Monitor([gpu.meter()]))
     try:
         found = profile(
-            lambda: gpu.work(0.01, 0.01), clocks=3, name="tiny", store=tmp_path / "runs.db", interval=0.5,
+            lambda: gpu.work(0.01, 0.01), clocks=3, name="tiny", store=tmp_path / "runs.db", most=3,
             waiting_power=100.0, settle=Settle(0.0),
         )  # fmt: skip
     finally:
@@ -351,7 +351,7 @@ def test_progress_goes_to_a_terminal_or_to_lines(tmp_path):
 
 
 PROGRAM = [sys.executable, "-c", "import time; time.sleep(0.06)"]
-QUICK = ["--simulate", "--settle", "0 s", "--waiting-power", "100 W", "--interval", "50 %", "--least", "2"]
+QUICK = ["--simulate", "--settle", "0 s", "--waiting-power", "100 W", "--least", "2", "--most", "2"]
 
 
 def test_the_command_profiles_and_plan_uses_it(tmp_path, capsys):
