@@ -80,6 +80,7 @@ def _table() -> tuple[Key, ...]:
         key("hardware.node", "text", None, "A node of the catalog; the chip's usual node where left out"),
         key("hardware.nodes", "whole", 1, "Nodes used", low=1),
         key("hardware.chips_per_node", "whole", None, "Chips used in each node; all of the node's where left out", low=1),
+        key("hardware.source", "choice", "roofline", "How time and energy are found: the calibrated roofline, or a mapping search on a described chip", choices=("roofline", "dataflow")),
         key("train.tokens", "token", None, "Tokens to train on", low=1),
         key("train.sequence", "whole", 4096, "Tokens per sequence", low=1),
         key("train.global_batch", "whole", None, "Sequences per optimizer step", low=1),

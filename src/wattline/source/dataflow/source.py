@@ -7,7 +7,6 @@ of the domain of the arithmetic; domains that follow it move along, others stay 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,9 +15,10 @@ import numpy as np
 from ...errors import InputError
 from ...hardware.architecture import Architecture
 from ...hardware.architectures import architecture as named
+from ...hardware.architectures import names
 from ...hardware.sparsity import Density
 from ...workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
-from ..base import Array, Device, Points
+from ..base import Array, Device, Points, PointsTable
 from ..collective import collective
 from ..silicon import Silicon
 from ..table import layout
@@ -47,7 +47,7 @@ class Dataflow:
 
     Attributes
     ----------
-    architecture : the chip, or the name of a description.
+    architecture : the chip, or the name of a description; the parts of the device's own chip where None.
     objective : which mapping runs at a clock: the fastest ("time", ties to the least energy), that of least
         "energy", or of least energy-delay product ("edp").
     space : what is searched.
@@ -55,9 +55,9 @@ class Dataflow:
     density : share of values of activations and weights that are not zero; attention is taken as dense.
     """
 
-    architecture: Architecture | str
+    architecture: Architecture | str | None = None
     objective: str = "time"
-    space: Space = field(default_factory=lambda: Space(imperfect=False))
+    space: Space = field(default_factory=lambda: Space(imperfect=False, step=2.0))
     fused: bool = True
     density: Density = field(default_factory=Density)
 
@@ -65,42 +65,51 @@ class Dataflow:
         if self.objective not in OBJECTIVES:
             raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
 
-    @functools.cached_property
-    def chip(self) -> Architecture:
-        """The architecture."""
-        return named(self.architecture) if isinstance(self.architecture, str) else self.architecture
+    def chip(self, device: Device) -> Architecture:
+        """Return the architecture that stands for the chip of `device`."""
+        if isinstance(self.architecture, str):
+            return named(self.architecture)
+        found = self.architecture or device.chip.parts
+        if found is None:
+            raise InputError(
+                f"a mapping search needs a chip taken apart, and {device.chip.name} is a sheet of facts; name a chip "
+                f"description, e.g. {', '.join(names()[:3])}"
+            )
+        return found
 
     def points(self, operators: Sequence[Operator], device: Device, clocks: Array | None = None) -> Points:
         """Return time and energy of `operators` in order at each clock (Hz) of the arithmetic's domain."""
-        return self.tables([operators], device, clocks)[0]
+        found: Points = self.tables([operators], device, clocks)[0]
+        return found
 
-    def tables(self, pieces: Sequence[Sequence[Operator]], device: Device, clocks: Array | None = None) -> list[Points]:
+    def tables(self, pieces: Sequence[Sequence[Operator]], device: Device, clocks: Array | None = None) -> PointsTable:
         """Return `points` of many pieces of work, operators that recur evaluated once."""
-        core = self.chip.domain(self.chip.compute.domain)
+        chip = self.chip(device)
+        core = chip.domain(chip.compute.domain)
         asked = np.asarray(core.clock if clocks is None else clocks, dtype=np.float64)
         run = np.clip(asked, core.clock[0], core.clock[-1])
         grid = np.unique(np.concatenate([run, np.linspace(core.clock[0], run.max(), _GRID)]))
         found = layout(tuple(tuple(piece) for piece in pieces), _kind)
-        rows = [_Row.of(self, operator, device, grid) for group in found.groups for operator in group]
-        names = sorted({n for r in rows for n in r.parts})
+        rows = [_Row.of(self, chip, operator, device, grid) for group in found.groups for operator in group]
+        known = sorted({n for r in rows for n in r.parts})
         time = found.repeat @ np.stack([r.time for r in rows]) if rows else np.zeros((len(pieces), grid.size))
-        parts = {n: found.repeat @ np.stack([r.parts.get(n, np.zeros(grid.size)) for r in rows]) for n in names}
-        return [
-            self._points(asked, run, grid, time[i], {n: v[i] for n, v in parts.items()}) for i in range(len(pieces))
-        ]
+        parts = {n: found.repeat @ np.stack([r.parts.get(n, np.zeros(grid.size)) for r in rows]) for n in known}
+        each = (_points(chip, asked, run, grid, time[i], {n: v[i] for n, v in parts.items()}) for i in range(len(time)))
+        return PointsTable.of(list(each))
 
-    def _points(self, asked: Array, run: Array, grid: Array, time: Array, parts: dict[str, Array]) -> Points:
-        """Return points at the clocks asked for, slower where the power limit binds."""
-        waiting = self.chip.constant_power
-        power = waiting + sum(parts.values(), np.zeros(grid.size)) / np.where(time > 0, time, 1.0)
-        held = _held(run, grid, power, self.chip.power_limit)
-        seconds = np.interp(held, grid, time)
-        joules = {n: np.interp(held, grid, v) for n, v in parts.items() if np.any(v)}
-        for name in ("leakage", "clock_tree"):
-            joules.setdefault(name, np.zeros(asked.size))
-        joules["waiting"] = waiting * seconds
-        source = f"mapping search on {self.chip.name}"
-        return Points(asked, seconds, joules, waiting, "modelled", source, SPREAD[1], SPREAD[0])
+
+def _points(chip: Architecture, asked: Array, run: Array, grid: Array, time: Array, parts: dict[str, Array]) -> Points:
+    """Return points at the clocks asked for, slower where the power limit binds."""
+    waiting = chip.constant_power
+    power = waiting + sum(parts.values(), np.zeros(grid.size)) / np.where(time > 0, time, 1.0)
+    held = _held(run, grid, power, chip.power_limit)
+    seconds = np.interp(held, grid, time)
+    joules = {n: np.interp(held, grid, v) for n, v in parts.items() if np.any(v)}
+    for name in ("leakage", "clock_tree"):
+        joules.setdefault(name, np.zeros(asked.size))
+    joules["waiting"] = waiting * seconds
+    source = f"mapping search on {chip.name}"
+    return Points(asked, seconds, joules, waiting, "modelled", source, SPREAD[1], SPREAD[0])
 
 
 def _held(run: Array, grid: Array, power: Array, limit: float) -> Array:
@@ -123,13 +132,12 @@ class _Row:
     parts: dict[str, Floats]
 
     @classmethod
-    def of(cls, source: Dataflow, operator: Operator, device: Device, grid: Floats) -> _Row:
-        chip = source.chip
+    def of(cls, source: Dataflow, chip: Architecture, operator: Operator, device: Device, grid: Floats) -> _Row:
         points = _points_at(chip, grid)
         if isinstance(operator, Collective):
             return cls(*_collective(operator, device, grid))
         if isinstance(operator, Elementwise):
-            rows = [_priced(source, _streamed(chip, operator.read, operator.write, operator.ops), points)]
+            rows = [_priced(source, chip, _streamed(chip, operator.read, operator.write, operator.ops), points)]
         elif isinstance(operator, Gemm | GroupedGemm | Attention):
             rows = []
             for product in products(operator, chip, source.fused):
@@ -137,9 +145,9 @@ class _Row:
                 if not isinstance(operator, Attention):
                     einsum, at_work = with_zeros(einsum, chip, source.density)
                 costs = footprint(einsum, at_work, source.space).costs(at_work)
-                rows.append(_priced(source, costs, points, product.share))
+                rows.append(_priced(source, chip, costs, points, product.share))
             if isinstance(operator, Attention):
-                rows.append(_priced(source, _softmax(chip, operator), points))
+                rows.append(_priced(source, chip, _softmax(chip, operator), points))
         else:
             raise InputError(
                 f"operator {operator.name!r} is a {type(operator).__name__}; known kinds: Gemm, GroupedGemm, "
@@ -166,10 +174,12 @@ def _points_at(chip: Architecture, grid: Floats) -> Settings:
     return at(chip, clock)
 
 
-def _priced(source: Dataflow, costs: Costs, points: Settings, share: float = 1.0) -> tuple[Floats, dict[str, Floats]]:
+def _priced(
+    source: Dataflow, chip: Architecture, costs: Costs, points: Settings, share: float = 1.0
+) -> tuple[Floats, dict[str, Floats]]:
     """Return seconds and joules by component of the best mapping at each setting."""
     crossed = cross(costs, points)
-    energy = crossed.energy(source.chip.constant_power)
+    energy = crossed.energy(chip.constant_power)
     value = {"time": crossed.time * (1 + 1e-3 * energy / energy.max(initial=1e-300)), "energy": energy}.get(
         source.objective, crossed.time * energy
     )

@@ -24,6 +24,7 @@ class Space:
     ----------
     imperfect : also try sizes that do not divide, in levels outside the innermost fan-outs.
     turns : the most turns of an imperfect loop.
+    step : sizes closer than this factor to the next larger one kept are left out; 1 keeps all.
     splits : fan-outs up to this size are also shared among several loops in every way their factors allow; larger
         ones among two, by powers of two.
     wide : keep mappings that are best for some energies of the single parts, not only of whole domains.
@@ -31,6 +32,7 @@ class Space:
 
     imperfect: bool = True
     turns: int = 16
+    step: float = 1.0
     splits: int = 16
     wide: bool = False
 
@@ -56,7 +58,22 @@ def sizes(bound: int, unit: int, space: Space, imperfect: bool) -> Ints:
         found |= {2**i for i in range(int(np.log2(units)) + 1)}
     if imperfect:
         found |= {-(-units // j) for j in range(1, space.turns + 1)}
-    return np.array(sorted({min(f * unit, bound) for f in found}), dtype=np.int64)
+    return np.array(_thinned(sorted({min(f * unit, bound) for f in found}), space.step), dtype=np.int64)
+
+
+def _thinned(values: list[int], step: float) -> list[int]:
+    """Return values, the largest and the smallest among them, each at least `step` times below the next.
+
+    >>> _thinned([1, 2, 3, 4, 6, 12], 2.0)
+    [1, 3, 6, 12]
+    """
+    kept = [values[-1]]
+    for value in reversed(values[:-1]):
+        if value * step <= kept[-1]:
+            kept.append(value)
+    if kept[-1] != values[0]:
+        kept.append(values[0])
+    return kept[::-1]
 
 
 def shares(part: Fanout, remaining: tuple[int, int, int], batch: int, space: Space) -> list[tuple[int, int, int, int]]:
