@@ -7,6 +7,7 @@ import math
 import pytest
 
 from wattline.errors import InputError
+from wattline.hardware import catalog
 from wattline.hardware.architectures import architecture, names
 from wattline.hardware.flat import inside
 from wattline.hardware.technology import arithmetic
@@ -45,6 +46,15 @@ def test_a_description_has_the_published_peak_bandwidth_power_and_area(
 def test_every_description_is_checked() -> None:
     """A description added to the catalog needs a line in the table above."""
     assert {row[0] for row in PUBLISHED} == set(names())
+
+
+@pytest.mark.parametrize("name", [n for n in names() if "server" in architecture(n).tags])
+def test_a_description_with_a_server_runs_scenarios(name: str) -> None:
+    """It has every fact a scenario needs, and a node to sit in."""
+    chip = catalog.chip(name)
+    assert catalog.default_node(chip)["chips"] >= 1
+    assert 0 < chip["power.waiting"] < chip["power.limit"]
+    assert chip["memory.hbm.energy"] > chip["memory.l2.energy"] >= 0
 
 
 def test_simba_meets_its_best_point() -> None:
