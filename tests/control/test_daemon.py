@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from wattline.control import Client, ControlError, lease, nvidia
-from wattline.control.daemon import Options, tls_context
+from wattline.control.daemon import Options
 from wattline.control.simulated import SimulatedGpu
+from wattline.control.system import bind, tls_context
 from wattline.errors import InputError
 
 from .serve import ALL, serving
@@ -146,12 +147,10 @@ def test_one_daemon_a_socket(gpus, tmp_path):
     dead.close()
     with serving(gpus, tmp_path):
         assert (tmp_path / "daemon.sock").stat().st_mode & 0o777 == 0o600
-        from wattline.control.daemon import _bind
-
         with pytest.raises(InputError, match="already serving"):
-            _bind(tmp_path / "daemon.sock", None)
+            bind(tmp_path / "daemon.sock", None)
         with pytest.raises(InputError, match="no group 'nosuch'"):
-            _bind(tmp_path / "other.sock", "nosuch")
+            bind(tmp_path / "other.sock", "nosuch")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")
@@ -466,7 +465,7 @@ def test_mutual_tls(gpus, certificates):
             with contextlib.suppress(ConnectionError):
                 assert b"result" not in plain.recv(4096)
     with pytest.raises(InputError, match="mutual TLS"):
-        tls_context(Options(certificate=at / "localhost.pem"))
+        tls_context(at / "localhost.pem", None, None)
 
 
 # ---- systemd -------------------------------------------------------------------------------------

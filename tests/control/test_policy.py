@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wattline.control.actuator import ControlError
 from wattline.control.budget import Bucket, Budget
-from wattline.control.daemon import tls_peer, unix_peer
+from wattline.control.peers import tls_peer, unix_peer
 from wattline.control.policy import Peer, Policy, load, read
 from wattline.control.simulated import SimulatedGpu
 from wattline.errors import InputError

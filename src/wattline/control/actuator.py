@@ -43,6 +43,7 @@ Code = Literal[
     "malformed",  # a message that is none
     "version",  # a message of another version of the protocol
     "device",  # the driver failed in another way
+    "plan",  # a plan made for other devices, or for another schedule
     "closed",  # the daemon cannot be reached, or is going away
 ]
 

@@ -10,6 +10,7 @@ Lines are single writes to a file opened for appending, so processes share it an
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from pathlib import Path
@@ -36,7 +37,7 @@ class Audit:
         try:
             self._open()
             if os.write(self._descriptor, line) != len(line):
-                raise OSError(28, "No space left on device")
+                raise OSError(errno.ENOSPC, "No space left on device")
         except OSError as error:
             raise ControlError(
                 "journal", f"the audit log {self.path} cannot be written ({error.strerror}), so nothing was changed"

@@ -11,28 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import grp
-import os
-import pwd
-import resource
 import signal
-import socket
-import ssl
-import struct
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from ..errors import InputError, WattlineError
+from ..errors import WattlineError
 from .actuator import ControlError
 from .metrics import render
-from .policy import Peer, Policy
+from .peers import peer_of
+from .policy import Policy
 from .protocol import MOST_BYTES, Message, decode, done, failed
 from .service import MOST_MALFORMED, Service, Session
+from .system import bind, notify, raise_limit_of_files, say, tls_context
 
 SOCKET: Final = Path("/run/wattline/daemon.sock")
 # Seconds between looks for leases that are due, and in which every lease is once compared with its device.
@@ -42,6 +36,8 @@ ROUND: Final = 5.0
 IDLE_SECONDS: Final = 300.0
 STUCK_SECONDS: Final = 10.0
 THREADS: Final = 16
+# Messages of one connection that are answered in one turn; then it is others' turn.
+TURN: Final = 16
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +72,7 @@ class Daemon:
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve; `ready` is called when clients may connect."""
-        _raise_limit_of_files()
+        raise_limit_of_files()
         asyncio.run(self.serve(ready))
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
@@ -92,12 +88,12 @@ class Daemon:
         try:
             await self._listen(loop)
             ready()
-            _notify("READY=1")
+            notify("READY=1")
             watch = loop.create_task(self._watch(loop))
             await self._stop.wait()
             watch.cancel()
         finally:
-            _notify("STOPPING=1")
+            notify("STOPPING=1")
             await self._close(loop)
 
     def stop(self) -> None:
@@ -119,12 +115,12 @@ class Daemon:
     async def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         options = self.options
         if options.socket is not None:
-            bound = _bind(options.socket, options.group)
+            bound = bind(options.socket, options.group)
             self._servers.append(
                 await loop.create_unix_server(lambda: Connection(self, "unix"), sock=bound, backlog=1024)
             )
         if options.listen is not None:
-            context = tls_context(options)
+            context = tls_context(options.certificate, options.key, options.authority)
             self._servers.append(
                 await loop.create_server(
                     lambda: Connection(self, "tls"), *options.listen, ssl=context, ssl_handshake_timeout=5.0
@@ -263,7 +259,9 @@ class Connection(asyncio.Protocol):
 
     def _work(self) -> None:
         """Answer whole lines until one takes long, the client does not read, or none is left."""
-        while self._transport is not None and self.session is not None and not self._full:
+        for _ in range(TURN):
+            if self._transport is None or self.session is None or self._full:
+                break
             end = self._buffer.find(b"\n")
             if end < 0 or end > MOST_BYTES:
                 if len(self._buffer) > MOST_BYTES:
@@ -275,6 +273,12 @@ class Connection(asyncio.Protocol):
             del self._buffer[: end + 1]
             if not self._message(line):
                 return
+        else:
+            self._working = True
+            if self._transport is not None:
+                self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._again)
+            return
         # What has not been worked on stays with the kernel, so a client cannot fill our memory.
         if self._transport is not None and not self._full and not self._transport.is_closing():
             self._transport.resume_reading()
@@ -302,6 +306,10 @@ class Connection(asyncio.Protocol):
         future = asyncio.get_running_loop().run_in_executor(self.daemon.pool, answer, service, session, message)
         future.add_done_callback(self._worked)
         return False
+
+    def _again(self) -> None:
+        self._working = False
+        self._work()
 
     def _worked(self, future: asyncio.Future[bytes]) -> None:
         self._working = False
@@ -361,109 +369,3 @@ def answer(service: Service, session: Session, message: Message) -> bytes:
         service.counts[op, "device"] += 1
         say(f"{op} failed: {type(error).__name__}: {error}")
         return failed(message.id, ControlError("device", f"the daemon failed: {type(error).__name__}"))
-
-
-# ---- who -----------------------------------------------------------------------------------------
-
-
-def peer_of(transport: asyncio.Transport, kind: str) -> Peer:
-    """Who is at the other end."""
-    if kind == "tls":
-        return tls_peer(transport.get_extra_info("peercert"))
-    sock = transport.get_extra_info("socket")
-    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return unix_peer(pid, uid, gid)
-
-
-def unix_peer(pid: int, uid: int, gid: int) -> Peer:
-    """A process of this machine by its credentials."""
-    names = {f"uid:{uid}"}
-    name = f"uid:{uid}"
-    groups = [gid]
-    with contextlib.suppress(KeyError):
-        name = pwd.getpwuid(uid).pw_name
-        names.add(name)
-        groups = os.getgrouplist(name, gid)
-    for group in groups:
-        with contextlib.suppress(KeyError):
-            names.add(f"group:{grp.getgrgid(group).gr_name}")
-    return Peer(name=name, kind="unix", names=frozenset(names), pid=pid)
-
-
-def tls_peer(certificate: Any) -> Peer:
-    """A client by the names in its certificate, which our authority has signed."""
-    found = [v for part in (certificate or {}).get("subject", ()) for k, v in part if k == "commonName"]
-    found += [v for k, v in (certificate or {}).get("subjectAltName", ()) if k == "DNS"]
-    if not found:
-        raise ControlError("denied", "the client's certificate names no one", "give it a common name")
-    return Peer(name=f"cert:{found[0]}", kind="tls", names=frozenset(f"cert:{name}" for name in found))
-
-
-def tls_context(options: Options) -> ssl.SSLContext:
-    """TLS 1.3 in which both sides show a certificate."""
-    if options.certificate is None or options.key is None or options.authority is None:
-        raise InputError(
-            "--listen needs --certificate, --key and --authority: without all three there is no mutual TLS"
-        )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_mode = ssl.CERT_REQUIRED
-    try:
-        context.load_cert_chain(options.certificate, options.key)
-        context.load_verify_locations(options.authority)
-    except (OSError, ssl.SSLError) as error:
-        raise InputError(f"the certificates cannot be used: {error}") from None
-    return context
-
-
-# ---- the system ----------------------------------------------------------------------------------
-
-
-def _bind(path: Path, group: str | None) -> socket.socket:
-    """A Unix socket that only its owner, and `group` if given, may connect to; a live daemon's is not taken over."""
-    try:
-        owner = None if group is None else grp.getgrnam(group).gr_gid
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            with socket.socket(socket.AF_UNIX) as probe:
-                try:
-                    probe.connect(str(path))
-                except OSError:
-                    path.unlink()
-                else:
-                    raise InputError(f"a daemon is already serving {path}; stop it, or give another --socket")
-        made = socket.socket(socket.AF_UNIX)
-        # Made without rights for anyone and opened up once it belongs to the right group.
-        mask = os.umask(0o177)
-        try:
-            made.bind(str(path))
-        finally:
-            os.umask(mask)
-        if owner is not None:
-            os.chown(path, -1, owner)
-            path.chmod(0o660)
-        return made
-    except KeyError:
-        raise InputError(f"there is no group {group!r} on this machine") from None
-    except OSError as error:
-        raise InputError(f"the socket {path} cannot be made: {error.strerror or error}") from None
-
-
-def _raise_limit_of_files() -> None:
-    """A connection and a lease take a file each."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _notify(state: str) -> None:
-    """Tell systemd (sd_notify(3)); without it, nothing."""
-    place = os.environ.get("NOTIFY_SOCKET", "")
-    if place:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.sendto(state.encode(), "\0" + place[1:] if place[0] == "@" else place)
-
-
-def say(text: str) -> None:
-    """A line for the journal of the system."""
-    print(f"wattline: {text}", file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ is not empty belongs to a dead owner and what it found is to be put back. It is 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -65,7 +66,7 @@ class Record:
     def keep(self, setting: Setting, owner: str = "") -> None:
         """Record durably what was found; on failure nothing is recorded, and nothing may be changed."""
         found = {**self.found, **setting}
-        block = Found(version=VERSION, device=self.device, owner=owner or self.owner, found=_plain(found))
+        block = Found(version=VERSION, device=self.device, owner=(owner or self.owner)[:100], found=_plain(found))
         try:
             self._write(0, msgspec.json.encode(block))
             os.fsync(self._descriptor)
@@ -121,9 +122,11 @@ class Record:
             self._descriptor = -1
 
     def _write(self, at: int, data: bytes) -> None:
+        if len(data) >= BLOCK:
+            raise OSError(errno.EFBIG, "the record is too long")
         block = data.ljust(BLOCK - 1) + b"\n"
         if os.pwrite(self._descriptor, block, at) != len(block):
-            raise OSError(28, "No space left on device")
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     def _load(self) -> None:
         with contextlib.suppress(OSError, msgspec.MsgspecError):

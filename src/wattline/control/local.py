@@ -92,7 +92,8 @@ def _forked() -> None:
     _keepers.clear()
     _lock = threading.Lock()
     if _guard is not None and _guard.stdin is not None:
-        os.close(_guard.stdin.fileno())
+        _guard.returncode = 0  # it is the parent's to wait for
+        _guard.stdin.close()
         _guard = None
 
 

@@ -11,13 +11,14 @@ import msgspec
 
 from ..errors import InputError
 from .actuator import Actuator
-from .daemon import Daemon, Options, say
+from .daemon import Daemon, Options
 from .find import find
 from .journal import state_folder
 from .keeper import Keeper
 from .policy import PLACE, Policy, load
 from .service import Service
 from .simulated import SimulatedGpu
+from .system import say
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
