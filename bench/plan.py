@@ -1,6 +1,6 @@
 """What planning costs: import, each shipped example, ten thousand what-if points.
 
-    python bench/plan.py            every example in a fresh process, and a sweep of 1,000 points
+    python bench/plan.py            every example in a fresh process, and a sweep of 1,000 points of each
     python bench/plan.py --points 10000
 
 Targets on two idle cores: import under 150 ms, each example under 2 s and 300 MB, 10,000 points of one
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -25,15 +26,19 @@ start = time.perf_counter()
 from wattline.cli import main
 code = main(["plan", sys.argv[1], "--json"])
 seconds = time.perf_counter() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"seconds": seconds, "peak_mb": peak, "code": code}), file=sys.stderr)
+used = resource.getrusage(resource.RUSAGE_SELF)
+cpu = used.ru_utime + used.ru_stime
+print(json.dumps({"seconds": seconds, "cpu_s": cpu, "peak_mb": used.ru_maxrss / 1024, "code": code}), file=sys.stderr)
 """
 
 
 def fresh(code: str, *arguments: str) -> tuple[float, str]:
     """Run code in a fresh interpreter; return wall seconds and what it wrote to stderr."""
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    # As installed: what Python compiles it keeps.
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     return time.perf_counter() - start, done.stderr
 
 
@@ -54,8 +59,14 @@ def examples() -> list[dict[str, object]]:
     return rows
 
 
+def _cpu() -> float:
+    """Seconds of a core that this process and those it waited for have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
 def sweeps(points: int) -> list[dict[str, object]]:
-    """Sweep main-memory energy and a site's PUE over a training and a serving scenario."""
+    """Sweep main-memory energy and the power of waiting over every example."""
     from wattline import scenario
     from wattline.sweep import grid, sweep
 
@@ -65,19 +76,20 @@ def sweeps(points: int) -> list[dict[str, object]]:
         "chip.power.waiting": [f"{60 + 60 * i / side} W" for i in range(-(-points // side))],
     }
     rows = []
-    for name in ("llama-70b-training.toml", "llama-8b-serving.toml"):
-        stated = scenario.load(ROOT / "examples" / name)
+    for path in EXAMPLES:
+        stated = scenario.load(path)
         todo = grid(axes)[:points]
-        start = time.perf_counter()
+        start, before = time.perf_counter(), _cpu()
         done = sweep(stated, todo)
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, _cpu() - before
         failed = sum("error" in row for row in done)
         rows.append(
             {
-                "example": name,
+                "example": path.name,
                 "points": len(todo),
                 "seconds": seconds,
                 "per_point_ms": 1e3 * seconds / len(todo),
+                "cpu_s": cpu,
                 "failed": failed,
             }
         )
@@ -107,10 +119,12 @@ def main() -> int:
         return 0
     print(f"import wattline: {1e3 * found['import_s']:.0f} ms")
     for row in found["examples"]:
-        print(f"plan {row['example']:28} {row['wall_s']:6.2f} s  {row['peak_mb']:5.0f} MB  exit {row['code']}")
+        print(
+            f"plan {row['example']:28} {row['wall_s']:6.2f} s  ({row['cpu_s']:.2f} s of a core)  {row['peak_mb']:5.0f} MB  exit {row['code']}"
+        )
     for row in found["sweeps"]:
         print(
-            f"what-if {row['example']:25} {row['points']} points  {row['seconds']:6.1f} s  {row['per_point_ms']:.1f} ms each"
+            f"what-if {row['example']:25} {row['points']} points  {row['seconds']:6.1f} s  {row['per_point_ms']:.1f} ms each  ({row['cpu_s']:.1f} s of a core)"
         )
     print(f"looking at {100 * 32 / 110:.0f} % of the clocks costs {100 * found['clocks_cost']:.3f} % energy")
     print(f"peak of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")

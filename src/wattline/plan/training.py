@@ -404,6 +404,8 @@ def _pipeline(
     stages, virtual, count = job.parallel.pipeline, job.parallel.virtual, job.microbatches
 
     def make(microbatches: int) -> Dag:
+        if microbatches == count:
+            return work.dag
         g = graph(schedule(job.schedule, stages, microbatches, virtual))
         return Dag(g.kind, g.edges)
 
@@ -499,7 +501,7 @@ def _knobs(work: Work, costs: Costs, settings: Settings) -> tuple[Mapping[str, A
 def _timeline(work: Work, costs: Costs, settings: Settings) -> tuple[Mapping[str, Any], ...]:
     """Return who runs when, at what clock."""
     kinds = np.asarray(work.kinds)[work.graph.kind]
-    duration = np.array([costs.points[e].time[i] for e, i in zip(kinds, settings.nodes, strict=True)])
+    duration = np.array([p.time for p in costs.points])[kinds, settings.nodes]
     start = start_times(work.dag, duration)
     clock = costs.points[0].clock[settings.nodes]
     names = [work.graph.kinds[k][1] for k in work.graph.kind]
@@ -525,10 +527,10 @@ def _weakest(points: Sequence[Points]) -> str:
 def _spread(work: Work, costs: Costs, settings: Settings) -> tuple[float, float]:
     """Return the relative uncertainty of chip energy and of time; errors of one source do not average out."""
     kinds = np.asarray(work.kinds)[work.graph.kind]
-    energy = np.array([costs.points[e].energy[i] for e, i in zip(kinds, settings.nodes, strict=True)])
-    time = np.array([costs.points[e].time[i] for e, i in zip(kinds, settings.nodes, strict=True)])
-    u_energy = np.array([costs.points[e].uncertainty for e in kinds])
-    u_time = np.array([costs.points[e].time_uncertainty for e in kinds])
+    energy = np.array([p.energy for p in costs.points])[kinds, settings.nodes]
+    time = np.array([p.time for p in costs.points])[kinds, settings.nodes]
+    u_energy = np.array([p.uncertainty for p in costs.points])[kinds]
+    u_time = np.array([p.time_uncertainty for p in costs.points])[kinds]
     return float(energy @ u_energy / energy.sum()), float(time @ u_time / time.sum())
 
 
