@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from wattline import schema
+from wattline import schema, schema_fleet
 from wattline.hardware import architectures, catalog
 from wattline.hardware.chip import balance
 from wattline.hardware.facts import KINDS, Sheet, keys
@@ -131,10 +131,21 @@ def scenario() -> str:
     return table(["Key", "Value", "Default", "Meaning"], rows)
 
 
+def fleet() -> str:
+    """Return every key a fleet scenario may have."""
+    rows = [[f"`{k.path}`", _value(k), _default(k), k.text] for k in schema_fleet.KEYS.values()]
+    return table(["Key", "Value", "Default", "Meaning"], rows)
+
+
 def _value(key: schema.Key) -> str:
     if key.choices:
         return ", ".join(f"`{c}`" for c in key.choices)
-    kinds = {"text": "text", "whole": "whole number", "flag": "true or false", "": "number or %"}
+    kinds = {
+        "text": "text", "whole": "whole number", "flag": "true or false", "": "number or %", "list": "list",
+        "names": "name or list of names", "pairs": "list of pairs", "temperature": "temperature", "instant": "time",
+    }  # fmt: skip
+    if key.kind.startswith("series "):
+        return f"quantity in {key.kind.partition(' ')[2]}, or a CSV file"
     return kinds.get(key.kind, f"quantity in {key.kind}")
 
 
@@ -163,6 +174,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "keys": facts,
     "scenario": scenario,
     "models": known_models,
+    "fleet": fleet,
 }
 
 

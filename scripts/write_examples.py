@@ -12,7 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from wattline import scenario
+from wattline import cli_fleet, fleet, scenario
+from wattline.plan.fleet_answer import expected as expected_fleet
 
 ROOT = Path(__file__).parent.parent
 KEYS = ("time_s", "energy_j", "average_power_w")
@@ -20,6 +21,8 @@ KEYS = ("time_s", "energy_j", "average_power_w")
 
 def expected(path: Path) -> dict[str, object]:
     """Return the figures of an example that its file and the tests hold."""
+    if cli_fleet.asked(path):
+        return expected_fleet(fleet.solve(fleet.load(path)))
     answer = scenario.solve(scenario.load(path)).to_dict()
     return {
         "goal": answer["goal"],

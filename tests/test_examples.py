@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from wattline import scenario
+from wattline import cli_fleet, fleet, scenario
 from wattline.plan.answer import Answer
+from wattline.plan.fleet_answer import FleetAnswer, expected
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
+ALL = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
+FLEETS = [path for path in ALL if cli_fleet.asked(path)]
+EXAMPLES = [path for path in ALL if path not in FLEETS]
 DAY, GWH = 86400.0, 3.6e12
 
 
@@ -62,3 +65,64 @@ def test_no_rate_no_cost(answers: dict[str, Answer]) -> None:
     """Cost and carbon appear only where the scenario gives a price and an intensity."""
     assert "cost_usd" in answers["llama-70b-training"].chosen.figures
     assert not any("carbon" in key for key in answers["gpt3-1024-a100"].chosen.figures)
+
+
+# ---- fleets ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sites() -> dict[str, FleetAnswer]:
+    return {path.stem: fleet.solve(fleet.load(path)) for path in FLEETS}
+
+
+def close(a: object, b: object, where: str = "") -> None:
+    """Compare nested values, numbers within 0.1 % of themselves or of a millionth."""
+    if isinstance(b, dict):
+        assert isinstance(a, dict), where
+        assert a.keys() == b.keys(), where
+        for key in b:
+            close(a[key], b[key], f"{where}.{key}")
+    elif isinstance(b, list):
+        assert isinstance(a, list), where
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            close(x, y, f"{where}[{i}]")
+    elif isinstance(b, float):
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-6), where
+    else:
+        assert a == b, where
+
+
+@pytest.mark.parametrize("path", FLEETS, ids=lambda p: p.stem)
+def test_a_fleet_answers_what_stands_beside_it(path: Path, sites: dict[str, FleetAnswer]) -> None:
+    """Power, work, prices and the order of layers are those of the expected file."""
+    close(
+        json.loads(json.dumps(expected(sites[path.stem]))),
+        json.loads(path.with_suffix(".expected.json").read_text("utf-8")),
+    )
+
+
+def test_every_fleet_keeps_its_limits(sites: dict[str, FleetAnswer]) -> None:
+    """No plan of a shipped example exceeds a limit, now, with whole settings, or in any hour."""
+    for name, a in sites.items():
+        for plan in (a.plan, a.whole):
+            assert (plan.headroom >= -1e-9 * plan.tree.row_limit).all(), name
+        for over in (a.horizon, a.soonest):
+            assert over is None or (over.flows <= over.limits * (1 + 1e-9)).all(), name
+
+
+def test_the_curtailed_site_takes_the_cheap_layers_first(sites: dict[str, FleetAnswer]) -> None:
+    """Tokens at half the pace, 8-bit arithmetic and work put off come before slower clocks."""
+    a = sites["curtailment"]
+    assert [row["layer"] for row in a.by_layer()] == ["batch", "precision", "time-shift", "clock"]
+    during = [t for t, limit in enumerate(a.horizon.limits[:, 0]) if limit < 8e6]
+    assert len(during) == 4
+    assert max(a.horizon.feed[during]) == pytest.approx(5.4e6)
+    assert max(a.horizon.feed) > 6.9e6
+
+
+def test_the_week_that_follows_carbon_emits_less(sites: dict[str, FleetAnswer]) -> None:
+    """With all work done by its deadline, at least a tenth less than running as soon as possible."""
+    a = sites["carbon-week"]
+    assert not a.horizon.short
+    assert a.horizon.carbon_g < 0.9 * a.soonest.carbon_g

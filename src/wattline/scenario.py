@@ -117,6 +117,8 @@ def load(path: str | Path) -> Scenario:
 def parse(data: Mapping[str, Any], *, name: str = "scenario", folder: Path = Path()) -> Scenario:
     """Check parsed TOML and return the scenario."""
     out = Scenario(name, {}, folder=folder)
+    if "job" in data:
+        raise ScenarioError(f"{name} is a fleet scenario (it has [[job]]); wattline plan answers it")
     for section, body in data.items():
         if section not in schema.SECTIONS:
             raise ScenarioError(f"unknown section [{section}]; {nearest(section, schema.SECTIONS)}")

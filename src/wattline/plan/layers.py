@@ -31,12 +31,16 @@ LAYERS: Final = ("clock", "batch", "precision", "placement", "time-shift", "load
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """Other ways for a job to do its work: (n,) W and units of work a second, and the layer they belong to."""
+    """Other ways for a job to do its work: (n,) W and units of work a second, and the layer they belong to.
+
+    `along`: the layer of a move from one of its points to the next.
+    """
 
     layer: str
     power: Array
     work: Array
     name: str = ""
+    along: str = "clock"
 
     def __post_init__(self) -> None:
         if self.layer not in LAYERS:
@@ -163,8 +167,7 @@ def _way_down(job: Standing, layers: Sequence[str]) -> list[Step]:
     for a, b in pairwise(hull):
         at, to = which[a], which[b]
         measure = used[to]
-        # Along one way of doing the work only the clock changes.
-        layer = "clock" if at == to and measure.layer not in ("load", "time-shift") else measure.layer
+        layer = measure.along if at == to else measure.layer
         power, work = float(given[b] - given[a]) * job.gain, float(lost[b] - lost[a]) * job.weight
         steps.append(Step(job.name, layer, "" if at == to else measure.name, power, work))
     return steps

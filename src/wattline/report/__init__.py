@@ -7,8 +7,19 @@ inside the page; nothing heavy is imported before it is asked for.
 from __future__ import annotations
 
 from .charts import write_charts
+from .fleet_page import write_fleet_charts, write_fleet_html
+from .fleet_tables import show_fleet, write_jobs
 from .page import write_html
 from .tables import write_knobs
 from .terminal import show_plan
 
-__all__ = ["show_plan", "write_charts", "write_html", "write_knobs"]
+__all__ = [
+    "show_fleet",
+    "show_plan",
+    "write_charts",
+    "write_fleet_charts",
+    "write_fleet_html",
+    "write_html",
+    "write_jobs",
+    "write_knobs",
+]

@@ -81,11 +81,11 @@ def frontier(answer: Answer) -> alt.LayerChart:
     y = alt.Y("e:Q", title=f"Energy, {e_unit}", scale=alt.Scale(zero=False, nice=True, padding=14))
     tips = [alt.Tooltip(f"{k}:N", title=k) for k in ("what", "time", "energy", "power", "against maximum clocks")]
     names = ["chosen", "maximum clocks"]
-    curve = alt.Chart(_data(points))
+    curve = alt.Chart(inline(points))
     line = curve.mark_line(color=LINE, strokeWidth=2.5, interpolate="linear").encode(x=x, y=y)
     dots = curve.mark_circle(color=LINE, size=26, opacity=1).encode(x=x, y=y, tooltip=tips)
-    guide = alt.Chart(_data(marked[1:])).mark_rule(color=CHOSEN, strokeDash=[5, 4])
-    both = alt.Chart(_data(marked)).encode(
+    guide = alt.Chart(inline(marked[1:])).mark_rule(color=CHOSEN, strokeDash=[5, 4])
+    both = alt.Chart(inline(marked)).encode(
         x=x,
         y=y,
         color=alt.Color("what:N", scale=alt.Scale(domain=names, range=[CHOSEN, BASELINE]), legend=None),
@@ -94,7 +94,7 @@ def frontier(answer: Answer) -> alt.LayerChart:
     )
     marks = both.mark_point(size=150, filled=True, opacity=1)
     label = (
-        alt.Chart(_data(marked)).mark_text(align="left", dx=11, dy=-9, fontWeight=600).encode(x=x, y=y, text="what:N")
+        alt.Chart(inline(marked)).mark_text(align="left", dx=11, dy=-9, fontWeight=600).encode(x=x, y=y, text="what:N")
     )
     return alt.layer(guide.encode(x=x), guide.encode(y=y), line, dots, marks, label).properties(width=WIDTH, height=340)
 
@@ -103,8 +103,8 @@ def _point(what: str, time: float, energy: float, power: float, answer: Answer, 
     base = answer.baseline
     return {
         "what": what,
-        "t": _short(time * t),
-        "e": _short(energy * e),
+        "t": short(time * t),
+        "e": short(energy * e),
         "time": show(float(time), "s", 4),
         "energy": show(float(energy), "J", 4),
         "power": show(float(power), "W"),
@@ -123,7 +123,7 @@ def breakdown(answer: Answer) -> alt.LayerChart:
         {
             "part": words.component(name),
             "layer": words.layer(name),
-            "v": _short(joules * factor),
+            "v": short(joules * factor),
             "energy": show(joules, "J"),
             "share": words.percent(share),
             "label": f"{show(joules, 'J')}, {words.percent(share)}",
@@ -135,7 +135,7 @@ def breakdown(answer: Answer) -> alt.LayerChart:
     tips = [alt.Tooltip(f"{k}:N", title=k) for k in ("part", "energy", "share", "layer")]
     # Room on the right for the longest bar's label.
     scale = alt.Scale(domain=[0, 1.3 * data[0]["v"]], nice=False)
-    base = alt.Chart(_data(data)).encode(
+    base = alt.Chart(inline(data)).encode(
         x=alt.X("v:Q", title=f"Energy for {answer.work}, {unit}", scale=scale),
         y=alt.Y("part:N", sort=[row["part"] for row in data], title=None),
         tooltip=tips,
@@ -154,7 +154,7 @@ def elasticities(answer: Answer) -> alt.LayerChart:
         {
             "parameter": _unique(name, answer),
             "key": name,
-            "v": _short(e),
+            "v": short(e),
             "way": "1 % less saves" if e > 0 else "1 % more saves",
             "saving": words.saving(e),
         }
@@ -162,7 +162,7 @@ def elasticities(answer: Answer) -> alt.LayerChart:
     ]
     reach = 1.12 * max(abs(row["v"]) for row in data)
     ways = ["1 % more saves", "1 % less saves"]
-    base = alt.Chart(_data(data)).encode(
+    base = alt.Chart(inline(data)).encode(
         x=alt.X(
             "v:Q",
             title="Change of energy when the parameter grows by 1 %, %",
@@ -172,7 +172,7 @@ def elasticities(answer: Answer) -> alt.LayerChart:
         tooltip=[alt.Tooltip(f"{k}:N", title=k) for k in ("parameter", "key", "saving")],
     )
     colour = alt.Color("way:N", title=None, scale=alt.Scale(domain=ways, range=[MORE, LESS]))
-    zero = alt.Chart(_data([{"v": 0}])).mark_rule(color=BASELINE).encode(x="v:Q")
+    zero = alt.Chart(inline([{"v": 0}])).mark_rule(color=BASELINE).encode(x="v:Q")
     return alt.layer(base.mark_bar(cornerRadiusEnd=2).encode(color=colour), zero).properties(
         width=WIDTH - 60, height=alt.Step(24)
     )
@@ -193,8 +193,8 @@ def timeline(answer: Answer) -> alt.Chart:
     data = [
         {
             "s": k["stage"],
-            "a": _short(k["start_s"] * factor),
-            "b": _short((k["start_s"] + k["time_s"]) * factor),
+            "a": short(k["start_s"] * factor),
+            "b": short((k["start_s"] + k["time_s"]) * factor),
             "f": round(k["clock_hz"] / 1e6),
             "m": k["microbatch"],
             "i": k["instruction"],
@@ -203,7 +203,7 @@ def timeline(answer: Answer) -> alt.Chart:
     ]
     stages = len({row["s"] for row in data})
     clocks = [row["f"] for row in data]
-    chart = alt.Chart(_data(data)).mark_bar(stroke="#14181d", strokeWidth=0.4, strokeOpacity=0.6)
+    chart = alt.Chart(inline(data)).mark_bar(stroke="#14181d", strokeWidth=0.4, strokeOpacity=0.6)
     return chart.encode(
         x=alt.X("a:Q", title=f"Time in the iteration, {unit}{note}", scale=alt.Scale(nice=False)),
         x2="b:Q",
@@ -242,7 +242,7 @@ def choices(answer: Answer) -> alt.VConcatChart | None:
     if "tpot_s" not in first or not {"clock_hz", "batch"} & first.keys():
         return None
     unit, factor = words.scale(float(answer.time_s[0]), "s")
-    rows = [{"t": _short(k["tpot_s"] * factor), **_shown(k)} for k in _thinned(answer)]
+    rows = [{"t": short(k["tpot_s"] * factor), **_shown(k)} for k in _thinned(answer)]
     panels = []
     for key, title in (("clock_hz", "Clock, MHz"), ("batch", "Batch, requests")):
         if key not in first:
@@ -250,7 +250,7 @@ def choices(answer: Answer) -> alt.VConcatChart | None:
         x = alt.X("t:Q", title=f"Time for {answer.work}, {unit}", scale=alt.Scale(zero=False, padding=14))
         tips = [alt.Tooltip(f"{name}:N", title=name) for name in rows[0] if name not in ("t", "clock_hz", "batch")]
         panels.append(
-            alt.Chart(_data(rows))
+            alt.Chart(inline(rows))
             .mark_line(point=alt.OverlayMarkDef(filled=True, size=40), color=LINE, interpolate="step-after")
             .encode(x=x, y=alt.Y(f"{key}:Q", title=title, scale=alt.Scale(zero=False)), tooltip=tips)
             .properties(width=WIDTH, height=150)
@@ -272,7 +272,8 @@ def _first(answer: Answer) -> Mapping[str, Any]:
     return answer.timeline[0] if answer.timeline else {}
 
 
-def _data(rows: list[dict[str, Any]]) -> alt.InlineData:
+def inline(rows: list[dict[str, Any]]) -> alt.InlineData:
+    """Return rows as data that stands in the chart itself."""
     import altair as alt
 
     return alt.InlineData(values=rows)
@@ -283,7 +284,8 @@ def _thin(count: int, most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
-def _short(number: float) -> float:
+def short(number: float) -> float:
+    """Return a number with six digits: more are not seen, and make pages large."""
     return float(f"{number:.6g}")
 
 
@@ -313,12 +315,17 @@ def svg(chart: alt.TopLevelMixin, theme: str = "light") -> str:
 
 def write_charts(answer: Answer, folder: Path) -> list[Path]:
     """Write every chart as SVG and PNG into `folder`, made if missing, and return the paths."""
+    return write(charts(answer), folder)
+
+
+def write(drawings: Mapping[str, alt.TopLevelMixin], folder: Path) -> list[Path]:
+    """Write charts by name as SVG and PNG into `folder`, made if missing, and return the paths."""
     import vl_convert
 
     out = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, chart in charts(answer).items():
+        for name, chart in drawings.items():
             drawn = svg(chart)
             out += [folder / f"{name}.svg", folder / f"{name}.png"]
             out[-2].write_text(drawn, "utf-8")

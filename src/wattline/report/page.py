@@ -52,8 +52,13 @@ def write_html(answer: Answer, path: Path, *, scenario: str = "", command: str =
 
 def page(answer: Answer, *, scenario: str = "", command: str = "") -> str:
     """Return the report as HTML."""
-    drawn = {name: _fluid(charts.specification(chart)) for name, chart in charts.charts(answer).items()}
-    body = "\n".join([_head(answer), *_sections(answer, drawn), _reproduce(scenario, command)])
+    drawn = {name: fluid(charts.specification(chart)) for name, chart in charts.charts(answer).items()}
+    body = "\n".join([_head(answer), *_sections(answer, drawn), reproduce(scenario, command)])
+    return document(f"{answer.title}: energy plan", body, drawn)
+
+
+def document(title: str, body: str, drawn: Mapping[str, Any]) -> str:
+    """Return a whole page around `body`; `drawn`: name -> specification of the charts that stand in it."""
     parts = resources.files(__package__)
     style = (parts / "style.css").read_text("utf-8")
     draw = (parts / "draw.js").read_text("utf-8")
@@ -65,7 +70,7 @@ def page(answer: Answer, *, scenario: str = "", command: str = "") -> str:
 <meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="generator" content="Wattline">
-<title>{escape(answer.title)}: energy plan</title>
+<title>{escape(title)}</title>
 <style>
 {style}</style>
 </head>
@@ -83,7 +88,7 @@ def page(answer: Answer, *, scenario: str = "", command: str = "") -> str:
 """
 
 
-def _fluid(spec: dict[str, Any]) -> dict[str, Any]:
+def fluid(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the specification as wide as its place on the page, and without the address of its schema."""
     spec = {key: value for key, value in spec.items() if key not in ("$schema", "config")}
     if "vconcat" in spec:  # concatenated views take no fluid width
@@ -119,7 +124,7 @@ def _head(answer: Answer) -> str:
         f'<p class="kind">{escape(answer.kind)} energy plan</p>'
         f'<h1>{_kept(said.cost)} <span class="gain">{_kept(said.gain)}</span></h1>'
         f'<p class="goal">Goal: {escape(answer.goal)}.</p><dl class="key">{cells}</dl>'
-        f"{_table((), answer.facts.items())}"
+        f"{table((), answer.facts.items())}"
     )
 
 
@@ -134,29 +139,35 @@ def _slower(answer: Answer) -> str:
 
 
 def _sections(answer: Answer, drawn: Mapping[str, Any]) -> Iterable[str]:
-    yield _section("Time against energy", _chart("frontier", drawn), _compare(answer))
-    yield _section("Where the joules go", _chart("breakdown", drawn), _parts(answer))
+    yield section("Time against energy", _chart("frontier", drawn), _compare(answer))
+    yield section("Where the joules go", _chart("breakdown", drawn), _parts(answer))
     if "elasticities" in drawn:
-        yield _section("What would help", _chart("elasticities", drawn), _parameters(answer))
-    yield _section("The plan", _chart("plan", drawn), _knobs(answer))
-    yield _section("How sure, and on what assumptions", _trust(answer))
+        yield section("What would help", _chart("elasticities", drawn), _parameters(answer))
+    yield section("The plan", _chart("plan", drawn), _knobs(answer))
+    yield section("How sure, and on what assumptions", _trust(answer))
 
 
-def _section(title: str, *parts: str) -> str:
+def section(title: str, *parts: str) -> str:
+    """Return a section with its heading."""
     return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
 
 
 def _chart(name: str, drawn: Mapping[str, Any]) -> str:
+    return chart_place(name, drawn, _ABOUT.get(name, ""))
+
+
+def chart_place(name: str, drawn: Mapping[str, Any], about: str = "") -> str:
+    """Return where a chart is drawn, with a note above it; nothing where there is no such chart."""
     if name not in drawn:
         return ""
-    about = f'<p class="note">{escape(_ABOUT[name])}</p>' if name in _ABOUT else ""
+    note = f'<p class="note">{escape(about)}</p>' if about else ""
     return (
-        f'{about}<div class="chart" id="chart-{name}" role="img" aria-label="Chart: {name}"></div>'
+        f'{note}<div class="chart" id="chart-{name}" role="img" aria-label="Chart: {name}"></div>'
         f'<noscript><p class="note">The chart needs JavaScript; its numbers stand in the table.</p></noscript>'
     )
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = ()) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = ()) -> str:
     """Return an HTML table; columns in `text` are left-aligned."""
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
     body = []
@@ -173,7 +184,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[i
 
 
 def _compare(answer: Answer) -> str:
-    return _table((f"For {answer.work}", "Maximum clocks", "Chosen", "Change"), compare(answer))
+    return table((f"For {answer.work}", "Maximum clocks", "Chosen", "Change"), compare(answer))
 
 
 def _parts(answer: Answer) -> str:
@@ -181,7 +192,7 @@ def _parts(answer: Answer) -> str:
         (words.component(name), show(joules, "J"), words.percent(share))
         for name, joules, share in words.share_out(answer.chosen.breakdown_j)
     ]
-    return _fold("The same as a table", _table(("Component", "Energy", "Share"), rows))
+    return fold("The same as a table", table(("Component", "Energy", "Share"), rows))
 
 
 def _parameters(answer: Answer) -> str:
@@ -191,17 +202,17 @@ def _parameters(answer: Answer) -> str:
     ]
     heads = ("Parameter", "What helps", "Key for --set", "d ln E / d ln parameter")
     note = f'<p class="note">{escape(words.proportional(answer.elasticity))}</p>'
-    return note + _fold(f"All {len(rows)} as a table", _table(heads, rows, text=(1, 2)))
+    return note + fold(f"All {len(rows)} as a table", table(heads, rows, text=(1, 2)))
 
 
 def _knobs(answer: Answer) -> str:
     heads, rows = words.knob_table(answer.chosen.knobs)
     if not rows:
         return ""
-    table = _table(heads, rows[:_KNOBS])
+    shown = table(heads, rows[:_KNOBS])
     if len(rows) > _KNOBS:
-        table += f'<p class="note">The first {_KNOBS} of {len(rows):,} rows; --csv FILE writes every one.</p>'
-    return table
+        shown += f'<p class="note">The first {_KNOBS} of {len(rows):,} rows; --csv FILE writes every one.</p>'
+    return shown
 
 
 def _trust(answer: Answer) -> str:
@@ -213,17 +224,19 @@ def _trust(answer: Answer) -> str:
     return said
 
 
-def _fold(title: str, body: str) -> str:
+def fold(title: str, body: str) -> str:
+    """Return something to unfold; nothing where it is empty."""
     return f"<details><summary>{escape(title)}</summary>{body}</details>" if body else ""
 
 
-def _reproduce(scenario: str, command: str) -> str:
+def reproduce(scenario: str, command: str) -> str:
+    """Return the command and the scenario, where given."""
     parts = []
     if command:
         parts.append(f"<pre>{escape(command)}</pre>")
     if scenario:
         parts.append(f"<p>The scenario:</p><pre>{escape(scenario.strip())}</pre>")
-    return _section("How to reproduce", *parts) if parts else ""
+    return section("How to reproduce", *parts) if parts else ""
 
 
 # ---- the chart library ---------------------------------------------------------------------------

@@ -1,0 +1,220 @@
+"""A fleet scenario answered: what every job gets now, what power is worth where, the way down, and the hours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import ScenarioError
+from .fleet_file import FleetScenario, beside, is_fleet, load, parse_fleet, tree_of
+from .fleet_work import Placed, placed
+from .hardware.power_tree import PowerTree
+from .plan.answer import Rates
+from .plan.fleet import Fleet, FleetPlan
+from .plan.fleet_answer import FleetAnswer, JobOutcome
+from .plan.horizon import Conditions, Goal, Horizon, Task
+from .plan.layers import Measure, Standing, by_layer, price_curve
+from .plan.receding import Forecast, follow
+from .plan.timeline import Steps, constant, read
+
+__all__ = ["FleetScenario", "conditions_of", "is_fleet", "load", "parse_fleet", "solve"]
+
+
+# ---- answering -------------------------------------------------------------------------------------
+
+
+def solve(scenario: FleetScenario) -> FleetAnswer:
+    """Return the answer: the plan of one instant, the cheapest way down from it, and the plan over time."""
+    tree = tree_of(scenario)
+    jobs = placed(scenario, tree)
+    fleet = Fleet(tree, [p.job for p in jobs])
+    full_work = float(fleet.points.weight @ fleet.points.fastest)
+    top = np.array([float(p.job.frontier.average_power[0]) for p in jobs])
+    goal, text, target = _goal(scenario, full_work)
+    plan = fleet.most_work() if target is None else fleet.least_power(target)
+    whole = fleet.most_work("discrete") if target is None else fleet.least_power(target, "discrete")
+    standing = _standing(scenario, fleet, jobs, plan)
+    ladder = price_curve(standing)
+    answer = FleetAnswer(
+        title=scenario.name,
+        goal=text,
+        plan=plan,
+        whole=whole,
+        jobs=tuple(_outcome(p, plan, j) for j, p in enumerate(jobs)),
+        full_work=full_work,
+        full_power=float(tree.flows(fleet.load(top))[tree.root]),
+        rates=_rates(scenario),
+        ladder=ladder,
+        alone=by_layer(standing),
+        give_up=scenario.goal.get("give_up", 1e6),
+        sources=tuple(dict.fromkeys(p.work.source for p in jobs)),
+        assumptions=_assumptions(scenario, jobs),
+    )
+    return answer if "lasts" not in scenario.grid else _over_time(scenario, answer, tree, jobs, goal)
+
+
+def _goal(scenario: FleetScenario, full_work: float) -> tuple[Goal, str, float | None]:
+    stated = {k: v for k, v in scenario.goal.items() if k != "give_up" and v is not False}
+    if len(stated) > 1:
+        raise ScenarioError(f"[goal] of a fleet takes one of these, got {', '.join(stated)}")
+    kind = next(iter(stated), "most_work")
+    if kind == "most_work":
+        return "work", "most work within every limit", None
+    if kind == "work":
+        return (
+            "energy",
+            f"least power for {100 * stated[kind]:.4g} % of the work at full speed",
+            stated[kind] * full_work,
+        )
+    if "lasts" not in scenario.grid:
+        raise ScenarioError(f"goal.{kind} is over time; give [grid] lasts, or ask for goal.work, a share of the work")
+    what: Goal = {"least_energy": "energy", "least_carbon": "carbon", "least_cost": "cost"}[kind]  # type: ignore[assignment]
+    return what, f"least {what} with all that is due done", None
+
+
+def _standing(scenario: FleetScenario, fleet: Fleet, jobs: Sequence[Placed], plan: FleetPlan) -> list[Standing]:
+    """Return where every job stands and its ways down, all copies together."""
+    lasts = next((e["lasts"] for e in scenario.grid["event"] if "lasts" in e), 3600.0)
+    out = []
+    for j, p in enumerate(jobs):
+        unit = Fleet(fleet.tree, [p.job])
+        gain = float(fleet.tree.flows(unit.load(np.ones(1)))[fleet.tree.root] - fleet.tree.flows(0.0)[fleet.tree.root])
+        measures = [replace(m, power=m.power * p.copies) for m in p.work.measures]
+        if p.job.minimum > 0:  # what must be done is not on offer
+            measures = [_served_only(m, p.job.minimum) for m in measures]
+        if p.job.paused is not None:
+            measures.append(_pausing(p, float(plan.work[j]), lasts, scenario.grid.get("lasts")))
+        measures = [m for m in measures if m.power.size]
+        out.append(
+            Standing(p.job.name, float(plan.power[j]), float(plan.work[j]), tuple(measures), p.job.weight, gain)
+        )  # fmt: skip
+    return out
+
+
+def _served_only(m: Measure, least: float) -> Measure:
+    keep = m.work >= least * (1 - 1e-9)
+    return replace(m, power=m.power[keep], work=m.work[keep])
+
+
+def _pausing(p: Placed, work: float, lasts: float, ends: float | None) -> Measure:
+    """Return the pause of a job: put off as far as its deadline, or the plan's end, leaves slack; else lost."""
+    paused = float(p.job.paused or 0.0)
+    if p.job.minimum > 0:
+        return Measure("load", np.zeros(0), np.zeros(0))
+    deadline = p.row.get("deadline", ends)
+    if "due" in p.row and deadline is not None:
+        slack = max(0.0, deadline - p.row.get("release", 0.0) - p.row["due"])
+        return Measure.later(work, paused, lasts, slack, p.row.get("resume", 0.0))
+    return Measure("load", np.array([paused]), np.zeros(1), "paused", along="load")
+
+
+def _outcome(p: Placed, plan: FleetPlan, j: int) -> JobOutcome:
+    """Return what one job gets; powers of its settings are of all its copies."""
+
+    def setting(k: int) -> Mapping[str, Any]:
+        if k < 0:
+            return {"paused": True, "power_w": float(p.job.paused or 0.0)}
+        return {**p.work.settings[k], "power_w": float(p.job.frontier.average_power[k])}
+
+    share, low, high = float(plan.share[j]), int(plan.low[j]), int(plan.high[j])
+    mixed = [(1 - share, setting(low)), (share, setting(high))] if low != high else [(1.0, setting(low))]
+    at = p.job.at if isinstance(p.job.at, str) else ", ".join(p.job.at)
+    speed = float(plan.work[j])
+    return JobOutcome(
+        p.job.name, at, float(plan.power[j]), speed, p.job.weight * speed, tuple(m for m in mixed if m[0] > 1e-9)
+    )
+
+
+def _rates(scenario: FleetScenario) -> Rates:
+    price, carbon = scenario.grid.get("price"), scenario.grid.get("carbon")
+    return Rates(None if isinstance(price, Path) else price, None if isinstance(carbon, Path) else carbon)
+
+
+def _assumptions(scenario: FleetScenario, jobs: Sequence[Placed]) -> tuple[str, ...]:
+    out = ["work counts chips at full speed times the job's weight"]
+    out += [
+        f"a paused or idle copy of {p.job.name.partition('@')[0]} draws {p.work.idle:,.0f} W (from chip and node facts)"
+        for p in jobs
+        if "idle" not in p.row and "scenario" in p.row
+    ]
+    if "pue" not in scenario.feed and "cooling" not in scenario.feed:
+        out.append("site.pue = 1.0 (default): nothing for cooling")
+    return tuple(dict.fromkeys(out))
+
+
+# ---- over time -------------------------------------------------------------------------------------
+
+
+def _over_time(
+    scenario: FleetScenario, answer: FleetAnswer, tree: PowerTree, jobs: Sequence[Placed], goal: Goal
+) -> FleetAnswer:
+    conditions = conditions_of(scenario, tree)
+    start = float(conditions.edges[0])
+    tasks = [
+        Task(
+            p.job, p.row.get("due", 0.0), start + p.row.get("release", 0.0), start + p.row.get("deadline", math.inf),
+            p.row.get("resume", 0.0),
+        )
+        for p in jobs
+    ]  # fmt: skip
+    horizon = Horizon(tree, tasks, conditions)
+    plan = horizon.plan(goal)
+    error = scenario.grid.get("forecast_error")
+    series = {
+        "price_usd_per_j": conditions.price, "carbon_g_per_j": conditions.carbon, "outdoor_k": conditions.outdoor,
+        "filled": conditions.filled,
+    }  # fmt: skip
+    notes = list(answer.assumptions)
+    if conditions.filled is not None and conditions.filled.any():
+        how = scenario.grid["fill"]
+        notes.append(
+            f"{int(conditions.filled.sum())} of {len(conditions.dt)} periods rest on filled gaps (fill = {how!r})"
+        )
+    return replace(
+        answer,
+        horizon=plan,
+        soonest=horizon.soonest(),
+        followed=None if error is None else follow(horizon, goal, Forecast(error)),
+        series={k: v.tolist() for k, v in series.items() if v is not None},
+        assumptions=tuple(notes),
+    )
+
+
+def conditions_of(scenario: FleetScenario, tree: PowerTree) -> Conditions:
+    """Return price, carbon, limits and weather of every period."""
+    grid, fill = scenario.grid, scenario.grid.get("fill")
+    units = {"price": "USD/J", "carbon": "g/J", "limit": "W", "outdoor": "K"}
+    stated = {name: grid[name] for name in units if isinstance(grid.get(name), Path)}
+    files = {name: read(beside(scenario, path), units[name], fill) for name, path in stated.items()}
+    start = grid.get("start", float(next(iter(files.values())).edges[0]) if files else 0.0)
+    count = max(1, round(grid["lasts"] / grid.get("step", 3600.0)))
+    edges = start + np.arange(count + 1) * grid.get("step", 3600.0)
+
+    def series(name: str) -> Steps | None:
+        if name in files:
+            return files[name]
+        return None if name not in grid else constant(grid[name], units[name], edges, "the scenario")
+
+    known = {name: found for name in units if (found := series(name)) is not None}
+    values = {name: found.on(edges) for name, found in known.items()}
+    marked = np.zeros(count, bool)
+    for found in known.values():
+        marked |= found.marked(edges)
+    root = tree.names[tree.root]
+    limits = {} if "limit" not in values else {root: np.minimum(values["limit"], tree.limit[tree.root])}
+    for event in grid["event"]:
+        part = event.get("part", root)
+        usual = limits.get(part, np.full(count, tree.limit[tree.index(part)]))
+        for name in ("start", "lasts", "limit"):
+            if name not in event:
+                raise ScenarioError(f"every [[grid.event]] needs {name}")
+        begins = start + event["start"]
+        during = (edges[:-1] < begins + event["lasts"] - 1e-6) & (edges[1:] > begins + 1e-6)
+        limits[part] = np.where(during, np.minimum(usual, event["limit"]), usual)
+    outdoor = values.get("outdoor") if tree.overhead.outdoor else None
+    return Conditions(edges, values.get("price"), values.get("carbon"), limits, outdoor, marked)

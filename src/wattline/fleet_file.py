@@ -1,0 +1,263 @@
+"""A fleet scenario as a file: jobs, the power tree and the grid, checked and in SI.
+
+[site.feed]            the site's feed, with [[site.feed.part]] below it and [[site.feed.group]] among them
+[[job]]                another scenario, or speeds and powers; [[job.option]] is another way to do it
+[grid]                 price, carbon, limits and weather over time; [[grid.event]] a curtailment
+[goal]                 what is asked
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import schema_fleet as schema
+from .carbon.series import instant
+from .errors import InputError, ScenarioError, nearest
+from .hardware.power_tree import Group, Overhead, PowerTree
+from .plan.timeline import read, temperature
+from .units import parse
+
+
+@dataclass(frozen=True)
+class FleetScenario:
+    """A checked fleet scenario: rows of SI values, only what was stated."""
+
+    name: str
+    jobs: tuple[Mapping[str, Any], ...]
+    feed: Mapping[str, Any]
+    grid: Mapping[str, Any]
+    goal: Mapping[str, Any]
+    folder: Path = Path()
+
+
+# ---- reading ---------------------------------------------------------------------------------------
+
+
+def is_fleet(path: Path) -> bool:
+    """Return whether a scenario file holds jobs; a file that cannot be read is none, and its reader says why."""
+    try:
+        return "job" in tomllib.loads(path.read_text("utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return False
+
+
+def load(path: Path, changes: Mapping[str, str] | None = None) -> FleetScenario:
+    """Read a fleet scenario from a TOML file; `changes`: dotted key -> value, job.NAME.key for a job's."""
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"scenario {path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"scenario {path}: not valid TOML: {error}") from None
+    for key, value in (changes or {}).items():
+        _set(data, key, value)
+    return parse_fleet(data, name=path.stem, folder=path.parent)
+
+
+def _set(data: dict[str, Any], key: str, value: str) -> None:
+    """Put one value of the command line into parsed TOML."""
+    section, _, name = key.rpartition(".")
+    if section.startswith("job."):
+        rows = {str(row.get("name")): row for row in data.get("job", []) if isinstance(row, dict)}
+        job = section.removeprefix("job.")
+        if job not in rows:
+            raise ScenarioError(f"no job is called {job!r}; {nearest(job, rows)}")
+        rows[job][name] = _read_literal(value)
+        return
+    if section not in ("site", "site.feed", "grid", "goal"):
+        raise ScenarioError(
+            f"--set {key}: a fleet takes site.KEY, site.feed.KEY, grid.KEY, goal.KEY and job.NAME.KEY; what belongs to "
+            "a job's own scenario goes into its set = { ... }"
+        )
+    body = data
+    for part in section.split("."):
+        body = body.setdefault(part, {})
+    if section == "goal" and name != "give_up":  # the new goal takes the place of the old
+        data["goal"] = body = {k: v for k, v in body.items() if k == "give_up"}
+    body[name] = _read_literal(value)
+
+
+def _read_literal(value: str) -> Any:
+    """Read true, false and plain numbers; everything else is text with its unit."""
+    if value in ("true", "false"):
+        return value == "true"
+    try:
+        return int(value)
+    except ValueError:
+        return value.strip().strip('"')
+
+
+def parse_fleet(data: Mapping[str, Any], *, name: str = "fleet", folder: Path = Path()) -> FleetScenario:
+    """Check parsed TOML and return the scenario."""
+    for section in data:
+        if section not in schema.SECTIONS:
+            raise ScenarioError(
+                f"unknown section [{section}] of a fleet scenario; {nearest(section, schema.SECTIONS)}; "
+                "models and chips belong in the scenario files of its jobs"
+            )
+    for section in ("site", "grid", "goal"):
+        if not isinstance(data.get(section, {}), Mapping):
+            raise ScenarioError(f"{section} must be a section like [{section}], got {data[section]!r}")
+    site = dict(data.get("site", {}))
+    feed = site.pop("feed", {})
+    if not isinstance(feed, Mapping):
+        raise ScenarioError(f"site.feed must be a section like [site.feed], got {feed!r}")
+    stated = _rows("job", data.get("job"), {"set": None, "option": None})
+    if not stated:
+        raise ScenarioError("a fleet scenario needs at least one [[job]]")
+    jobs = []
+    for row, raw in zip(stated, data["job"], strict=True):
+        options = _rows("job.option", raw.get("option", []), {"set": None})
+        jobs.append({**row, "option": options})
+    body = {k: v for k, v in feed.items() if k not in ("part", "group")}
+    grid = {k: v for k, v in data.get("grid", {}).items() if k != "event"}
+    return FleetScenario(
+        name,
+        tuple(jobs),
+        {
+            **_section("site", site),
+            **_section("site.feed", body),
+            "part": _rows("site.feed.part", feed.get("part", []), {}),
+            "group": _rows("site.feed.group", feed.get("group", []), {}),
+        },
+        {**_section("grid", grid), "event": _rows("grid.event", data.get("grid", {}).get("event", []), {})},
+        _section("goal", data.get("goal", {})),
+        folder,
+    )
+
+
+def _rows(section: str, rows: Any, also: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if rows is None:
+        return []
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise ScenarioError(f"{section} must be a list of tables like [[{section}]], got {rows!r}")
+    return [
+        {**_section(section, {k: v for k, v in row.items() if k not in also}), **{k: row[k] for k in also if k in row}}
+        for row in rows
+    ]
+
+
+def _section(section: str, body: Any) -> dict[str, Any]:
+    if not isinstance(body, Mapping):
+        raise ScenarioError(f"{section} must be a section like [{section}], got {body!r}")
+    return {name: _value(section, name, value) for name, value in body.items()}
+
+
+def _value(section: str, name: str, value: Any) -> Any:
+    """Return one value in SI, by the kind of its key."""
+    rule = schema.lookup(section, name)
+    if rule.kind == "list":
+        if not isinstance(value, list) or not value:
+            raise ScenarioError(f"{rule.path} must be a list, got {value!r}")
+        return [parse(v, "W" if name == "powers" else "", key=rule.path) for v in value]
+    if rule.kind == "names":
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list) or not names or not all(isinstance(v, str) and v for v in names):
+            raise ScenarioError(f"{rule.path} must be a name or a list of names, got {value!r}")
+        return names
+    if rule.kind == "pairs":
+        if not isinstance(value, list) or not all(isinstance(v, list) and len(v) == 2 for v in value):
+            raise ScenarioError(f'{rule.path} must be pairs like [["10 degC", "8 %"]], got {value!r}')
+        return [(temperature(t, rule.path), parse(share, "", key=rule.path)) for t, share in value]
+    if rule.kind == "temperature":
+        return temperature(value, rule.path)
+    if rule.kind == "instant":
+        try:
+            return instant(value)
+        except ValueError:
+            raise ScenarioError(f"{rule.path} must be an ISO 8601 time or seconds, got {value!r}") from None
+    if rule.kind.startswith("series "):
+        if isinstance(value, str) and value.endswith(".csv"):
+            return Path(value)
+        unit = rule.kind.partition(" ")[2]
+        return temperature(value, rule.path) if unit == "K" else parse(value, unit, key=rule.path)
+    return rule.read(value)
+
+
+# ---- the power tree --------------------------------------------------------------------------------
+
+
+def tree_of(scenario: FleetScenario) -> PowerTree:
+    """Return the power tree: the feed, its parts repeated as often as stated, and redundancy groups."""
+    feed = scenario.feed
+    root = feed.get("name", "feed")
+    rows: list[dict[str, Any]] = [{"name": root, "limit": feed.get("limit", math.inf), "loss": feed.get("loss", 0.0)}]
+    made: dict[str, list[str]] = {root: [root]}
+    waiting = list(feed["part"])
+    for part in waiting:
+        if "name" not in part:
+            raise ScenarioError("every [[site.feed.part]] needs a name")
+    while waiting:
+        ready = [part for part in waiting if part.get("on", root) in made]
+        if not ready:  # orphans and rings: the tree says which
+            rows += [{**part, "on": part.get("on", root)} for part in waiting]
+            break
+        for part in ready:
+            waiting.remove(part)
+            rows += _repeated(part, made[part.get("on", root)], made)
+    tree = PowerTree.read(rows, overhead=_overhead(feed), outdoor=_first_outdoor(scenario))
+    groups = [_group(tree, row) for row in feed["group"]]
+    if not groups:
+        return tree
+    return PowerTree.read(rows, overhead=tree.overhead, outdoor=tree.outdoor, groups=groups)
+
+
+def _group(tree: PowerTree, row: Mapping[str, Any]) -> Group:
+    members = tuple(matching(tree, row.get("members", [])))
+    return Group(row.get("name", "group"), members, row.get("spare", 1), row.get("sharing", "fixed"))
+
+
+def _repeated(part: Mapping[str, Any], above: Sequence[str], made: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Return one row for each copy of a part on each part above it."""
+    count, name, rows = part.get("count", 1), part["name"], []
+    made[name] = []
+    for on in above:
+        # What hangs on ups-2 is called row-2.1, row-2.2, ...
+        stem = on.rpartition("-")[2] + "." if len(above) > 1 else ""
+        for k in range(1, count + 1):
+            label = (
+                name if count == 1 and len(above) == 1 else f"{name}-{stem}{k}" if count > 1 else f"{name}-{stem[:-1]}"
+            )
+            rows.append({**part, "name": label, "on": on})
+            made[name].append(label)
+            made.setdefault(label, [label])
+    return rows
+
+
+def _overhead(feed: Mapping[str, Any]) -> Overhead:
+    pairs = feed.get("cooling")
+    if pairs is None:
+        return Overhead(feed.get("overhead", 0.0), (feed.get("pue", 1.0) - 1.0,))
+    if "pue" in feed:
+        raise ScenarioError("site.pue and site.feed.cooling both say what cooling takes; keep one")
+    return Overhead(feed.get("overhead", 0.0), tuple(s for _, s in pairs), tuple(t for t, _ in pairs))
+
+
+def _first_outdoor(scenario: FleetScenario) -> float | None:
+    stated = scenario.feed.get("outdoor", scenario.grid.get("outdoor"))
+    if isinstance(stated, Path):
+        return float(read(beside(scenario, stated), "K", scenario.grid.get("fill")).values[0])
+    return None if stated is None else float(stated)
+
+
+def matching(tree: PowerTree, patterns: Sequence[str]) -> list[str]:
+    """Return the parts that names or patterns mean, in the tree's order."""
+    out: list[str] = []
+    for pattern in patterns:
+        found = fnmatch.filter(tree.names, pattern)
+        if not found:
+            tree.index(pattern)  # raises, naming the nearest part
+        out += [name for name in found if name not in out]
+    return out
+
+
+def beside(scenario: FleetScenario, path: Path | str) -> Path:
+    """Return a path as the scenario file means it: relative to itself."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() else scenario.folder / path

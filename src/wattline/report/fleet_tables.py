@@ -1,0 +1,164 @@
+"""A fleet's plan as tables: jobs, limits, the way down and the hours, in the terminal and as CSV."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import InputError
+from ..plan.fleet_answer import FleetAnswer, parts, totals
+from ..units import show
+from . import words
+
+_ROWS = 16
+
+
+def headline(answer: FleetAnswer) -> str:
+    """Return the answer in one sentence."""
+    share = words.percent(answer.plan.value / answer.full_work if answer.full_work else 0.0)
+    return f"{share} of the fleet's full work at {show(answer.plan.feed, 'W')} of site power"
+
+
+def jobs(answer: FleetAnswer) -> tuple[list[str], list[list[str]]]:
+    """Return heads and one row per job."""
+    rows = [
+        [j.name, j.at, show(j.power_w, "W"), words.percent(j.speed), show(j.work, ""), _settings(j.settings)]
+        for j in answer.jobs
+    ]
+    return ["Job", "At", "Power", "Speed", "Work", "Settings"], rows
+
+
+def _settings(mixed: Any) -> str:
+    out = []
+    for share, setting in mixed:
+        what = "paused" if setting.get("paused") else f"speed {words.percent(setting['speed'])}"
+        if "clock_hz" in setting:
+            what += f" at {setting['clock_hz'] / 1e6:,.0f} MHz"
+        out.append(what if share > 1 - 1e-9 else f"{words.percent(share)} of the time {what}")
+    return ", ".join(out)
+
+
+def limits(answer: FleetAnswer, most: int | None = None) -> tuple[list[str], list[list[str]]]:
+    """Return heads and one row per limited part: those that bind first, then the fullest."""
+    rows = [row for row in parts(answer.plan) if row["limit_w"] is not None]
+    rows.sort(key=lambda row: (-row["price_per_w"], row["headroom_w"] / max(row["limit_w"], 1e-9)))
+    return ["Part", "Limit", "Inflow", "Headroom", "Work per MW more"], [
+        [
+            row["name"], show(row["limit_w"], "W"), show(row["inflow_w"], "W"), show(row["headroom_w"], "W"),
+            show(row["price_per_w"] * 1e6, "") if row["price_per_w"] > 0 else "",
+        ]
+        for row in rows[:most]
+    ]  # fmt: skip
+
+
+def way_down(answer: FleetAnswer) -> tuple[list[str], list[list[str]]]:
+    """Return heads and what each layer gives on the cheapest way to the power asked for, in order."""
+    return ["Layer", "Gives up", "Work lost", "Work lost per MW"], [
+        [row["layer"], show(row["power_w"], "W"), show(row["lost"], ""), show(row["lost"] / row["power_w"] * 1e6, "")]
+        for row in answer.by_layer()
+    ]
+
+
+def alone(answer: FleetAnswer) -> tuple[list[str], list[list[str]]]:
+    """Return heads and what each layer alone could give in all, and what its first and last watt cost."""
+    return ["Layer alone", "Could give up", "Work lost", "First MW", "Last MW"], [
+        [
+            name, show(float(c.power[-1]), "W"), show(float(c.lost[-1]), ""),
+            show(c.steps[0].price * 1e6, ""), show(c.steps[-1].price * 1e6, ""),
+        ]
+        for name, c in answer.alone.items()
+    ]  # fmt: skip
+
+
+def hours(answer: FleetAnswer) -> tuple[list[str], list[list[str]]]:
+    """Return heads and the totals of each way to spend the hours."""
+    named = {
+        "Planned ahead": answer.horizon,
+        "Following a forecast": answer.followed,
+        "As soon as possible": answer.soonest,
+    }
+    rows = []
+    for name, plan in named.items():
+        if plan is None:
+            continue
+        t = totals(plan)
+        undone = ", ".join(t["short"]) or "none"
+        rows.append(
+            [
+                name, show(t["energy_j"], "J"), "" if t["carbon_g"] is None else show(t["carbon_g"], "g"),
+                "" if t["cost_usd"] is None else show(t["cost_usd"], "USD", 4), show(t["peak_w"], "W"), undone,
+            ]
+        )  # fmt: skip
+    return ["", "Energy", "Carbon", "Cost", "Peak", "Undone"], rows
+
+
+def facts(answer: FleetAnswer) -> list[tuple[str, str]]:
+    """Return what stands at the head of a report."""
+    plan, tree = answer.plan, answer.tree
+    out = [
+        ("goal", answer.goal),
+        ("site", f"{len(tree)} parts in {tree.depth} levels, PUE {float(tree.pue(plan.load)):.3f}"),
+        ("full speed", f"{show(answer.full_power, 'W')} for {show(answer.full_work, '')} chips' work"),
+        ("whole settings", f"{show(answer.whole.feed, 'W')}, {words.percent(abs(answer.whole.gap))} from the bound"),
+    ]
+    rates = answer.rates.figures(plan.feed * 3600)
+    if rates:
+        out.append(("an hour of it", ", ".join(show(v, "USD" if k == "cost_usd" else "g") for k, v in rates.items())))
+    return out
+
+
+def show_fleet(answer: FleetAnswer, console: Console) -> None:
+    """Print the plan."""
+    console.print(Text(headline(answer), style="bold"))
+    head = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for name, text in facts(answer):
+        head.add_row(Text(name, style="dim"), Text(text))
+    console.print(Padding(head, (1, 0)))
+    give = min(answer.give_up, float(answer.ladder.power[-1]))
+    sections: list[tuple[str, tuple[list[str], list[list[str]]]]] = [
+        ("What every job gets", jobs(answer)),
+        ("Limits, the dearest first", limits(answer, _ROWS)),
+        (f"{show(give, 'W')} less: the cheapest way", way_down(answer)),
+        ("Each layer alone", alone(answer)),
+    ]
+    if answer.horizon is not None:
+        sections.append((f"Over {show(float(answer.horizon.edges[-1] - answer.horizon.edges[0]), 's')}", hours(answer)))
+    for title, (heads, rows) in sections:
+        if rows:
+            console.print(Text(title, style="bold"))
+            console.print(Padding(_grid(heads, rows), (0, 0, 1, 2)))
+    lines = [f"Source: {s}" for s in answer.sources] + [f"Assumed: {a}" for a in answer.assumptions]
+    console.print(Text("How sure", style="bold"))
+    console.print(Padding(Group(*map(Text, lines)), (0, 0, 1, 2)))
+
+
+def _grid(heads: list[str], rows: list[list[str]]) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    words_ = {"Job", "At", "Settings", "Part", "Layer", "Layer alone", "Undone", ""}
+    for head in heads:
+        table.add_column(head, justify="left" if head in words_ else "right", overflow="fold")
+    for row in rows[:_ROWS]:
+        table.add_row(*map(Text, row))
+    if len(rows) > _ROWS:
+        return Group(table, Text(f"{len(rows) - _ROWS:,} more; --json gives every one", style="dim"))
+    return table
+
+
+def write_jobs(answer: FleetAnswer, path: Path) -> None:
+    """Write one row per job and setting as CSV."""
+    names = ["job", "at", "share", "speed", "power_w", "clock_hz", "max_batch", "set", "paused"]
+    try:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            out = csv.DictWriter(stream, names, restval="", extrasaction="ignore", lineterminator="\n")
+            out.writeheader()
+            for job in answer.jobs:
+                for share, setting in job.settings:
+                    out.writerow({"job": job.name, "at": job.at, "share": share, **setting})
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None

@@ -1,0 +1,95 @@
+"""The keys of a fleet scenario: jobs, the power tree, the grid, and what is asked. One table, as in `schema`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .errors import ScenarioError, nearest
+from .plan.layers import LAYERS
+from .schema import Key
+
+
+def _table() -> tuple[Key, ...]:
+    def key(path: str, kind: str, default: Any, text: str, **more: Any) -> Key:
+        section, _, name = path.rpartition(".")
+        return Key(section, name, kind, default, text, **more)
+
+    tiny = 1e-12
+    return (
+        key("job.name", "text", None, "What the job is called"),
+        key("job.scenario", "text", None, "Scenario file of a training job or a serving replica, relative to this one"),
+        key("job.speeds", "list", None, "Instead of a scenario: shares of full speed, e.g. [1, 0.8, 0.6]"),
+        key("job.powers", "list", None, "Instead of a scenario: power at each speed, equipment only, e.g. [\"1 MW\", \"700 kW\", \"500 kW\"]"),
+        key("job.chips", "whole", None, "Instead of a scenario: chips used, for the value of the work", low=1),
+        key("job.idle", "W", None, "Power of the equipment with nothing to do; from the chip's and node's facts where left out"),
+        key("job.count", "whole", 1, "Copies: replicas, or equal jobs", low=1),
+        key("job.at", "names", None, "Parts of the tree it draws from: a name, a pattern such as row-*, or several"),
+        key("job.together", "flag", None, "One job over all its parts (training), or a job of its own in each (serving)"),
+        key("job.weight", "", 1.0, "Value of a chip at full speed beside those of other jobs"),
+        key("job.minimum", "", None, "Least share of full speed, or of the traffic; all of the traffic for serving, none for others", high=1),
+        key("job.pause", "flag", False, "May be paused"),
+        key("job.paused", "W", None, "Power of one copy while paused; its idle power where left out"),
+        key("job.resume", "s", 0.0, "Work lost at each start after a pause: checkpoint, restart, warm-up"),
+        key("job.due", "s", None, "Work due, as hours at full speed, e.g. 60 h"),
+        key("job.release", "s", None, "When work on what is due may begin, from the start of the plan"),
+        key("job.deadline", "s", None, "When it must be done, from the start of the plan"),
+        key("job.option.layer", "choice", None, "Layer this other way to do the job belongs to", choices=LAYERS),
+        key("job.option.name", "text", None, "What it is called"),
+        key("job.option.speeds", "list", None, "As job.speeds; full speed is that of the job itself"),
+        key("job.option.powers", "list", None, "As job.powers"),
+        key("job.option.speed", "", 1.0, "Full speed of this way over that of the job, where its scenario cannot say", low=tiny),
+        key("site.pue", "", 1.0, "Facility power over IT power, where [site.feed] gives no cooling", low=1, high=5),
+        key("site.feed.name", "text", "feed", "Name of the site's feed"),
+        key("site.feed.limit", "W", None, "Most power of the whole site", low=tiny),
+        key("site.feed.loss", "", 0.0, "Watts lost per watt passed on", high=1),
+        key("site.feed.overhead", "W", 0.0, "Power of the site whatever the load: pumps, lights, standing losses"),
+        key("site.feed.cooling", "pairs", None, "Watts per watt of equipment by outdoor temperature, e.g. [[\"10 degC\", \"8 %\"], [\"35 degC\", \"25 %\"]]"),
+        key("site.feed.outdoor", "temperature", None, "Outdoor temperature, e.g. 20 degC"),
+        key("site.feed.part.name", "text", None, "Name of a part: a UPS, row, rack, PDU or node"),
+        key("site.feed.part.on", "text", None, "What feeds it; the site's feed where left out"),
+        key("site.feed.part.count", "whole", 1, "How many hang on each of what feeds them; they are called name-1, name-1.2", low=1),
+        key("site.feed.part.limit", "W", None, "Most power that may flow in", low=tiny),
+        key("site.feed.part.standing", "W", 0.0, "Power of its own, whatever the jobs do"),
+        key("site.feed.part.loss", "", 0.0, "Watts lost per watt passed on", high=1),
+        key("site.feed.group.name", "text", None, "Name of a redundancy group"),
+        key("site.feed.group.members", "names", None, "Siblings that take over for one another: names or patterns"),
+        key("site.feed.group.spare", "whole", 1, "How many may be lost", low=1),
+        key("site.feed.group.sharing", "choice", "fixed", "How the load of a lost one moves: in fixed proportions, or at will", choices=("fixed", "free")),
+        key("grid.price", "series USD/J", None, "Price of electricity: a value, or a CSV file with a column USD/MWh"),
+        key("grid.carbon", "series g/J", None, "Carbon intensity: a value, or a CSV file with a column g/kWh"),
+        key("grid.limit", "series W", None, "Most power of the site over time: a value, or a CSV file with a column MW"),
+        key("grid.outdoor", "series K", None, "Outdoor temperature over time: a value, or a CSV file with a column degC"),
+        key("grid.start", "instant", None, "When the plan begins: an ISO 8601 time, or seconds; the first moment of the series where left out"),
+        key("grid.lasts", "s", None, "Length of the plan; with it the fleet is planned over time", low=tiny),
+        key("grid.step", "s", 3600.0, "Length of a period", low=tiny),
+        key("grid.fill", "choice", None, "What to do about gaps in series, which are refused otherwise", choices=("hold", "line")),
+        key("grid.forecast_error", "", None, "Relative error far ahead of a forecast; with it, planning again at every period is played too"),
+        key("grid.event.part", "text", None, "Part whose limit changes; the site's feed where left out"),
+        key("grid.event.start", "s", None, "When, from the start of the plan"),
+        key("grid.event.lasts", "s", None, "For how long", low=tiny),
+        key("grid.event.limit", "W", None, "Its limit then", low=tiny),
+        key("goal.most_work", "flag", None, "Most weighted work within all limits (the goal where none is stated)"),
+        key("goal.work", "", None, "Least power for this share of the work at full speed", low=tiny, high=1),
+        key("goal.least_energy", "flag", None, "Least energy with all that is due done"),
+        key("goal.least_carbon", "flag", None, "Least carbon with all that is due done"),
+        key("goal.least_cost", "flag", None, "Least cost with all that is due done"),
+        key("goal.give_up", "W", 1e6, "Power whose cheapest order of measures is shown", low=tiny),
+    )  # fmt: skip
+
+
+KEYS: Final[Mapping[str, Key]] = {key.path: key for key in _table()}
+SECTIONS: Final = ("job", "site", "grid", "goal")
+
+
+def inside(section: str) -> list[str]:
+    """Return the names a section may hold."""
+    return [key.name for key in KEYS.values() if key.section == section]
+
+
+def lookup(section: str, name: str) -> Key:
+    """Return a key, or raise naming the nearest of its section."""
+    found = KEYS.get(f"{section}.{name}")
+    if found is None:
+        raise ScenarioError(f"unknown key {section}.{name}; {nearest(name, inside(section))}")
+    return found
