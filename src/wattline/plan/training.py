@@ -140,14 +140,15 @@ def _operators(job: TrainingJob, stage: int, instruction: str) -> tuple[Operator
 
 @dataclass(frozen=True)
 class Costs:
-    """Time and energy of every distinct piece of work at every clock."""
+    """Time and energy of every distinct piece of work at every clock. `bare`: no knobs, for sketches."""
 
     points: tuple[Points, ...]
+    bare: bool = False
 
     @functools.cached_property
     def frontiers(self) -> tuple[Frontier, ...]:
         """The best choices of each."""
-        return tuple(p.frontier() for p in self.points)
+        return tuple(p.frontier(bare=self.bare) for p in self.points)
 
     @staticmethod
     def of(work: Work, device: Device, source: Source, clocks: Array | None = None) -> Costs:
@@ -162,7 +163,7 @@ class Costs:
     def stretched(self, factor: float) -> Costs:
         if factor == 1.0:
             return self
-        return Costs(tuple(p.stretched(factor) for p in self.points))
+        return replace(self, points=tuple(p.stretched(factor) for p in self.points))
 
     @property
     def waiting_power(self) -> float:
@@ -320,7 +321,8 @@ def sketch_training(
     stages = _stage_pairs(work)
     if stages is None:
         return None
-    costs = Costs.of(work, Device(cluster.chip, cluster.node), source, _clocks(cluster, _SKETCH_CLOCKS))
+    clocks = _clocks(cluster, _SKETCH_CLOCKS)
+    costs = Costs(Costs.points_of(work, Device(cluster.chip, cluster.node), source, clocks), bare=True)
     costs = costs.stretched(_stretch(job, cluster, _at_maximum(work, costs, stages, job)[0]))
     over, groups, scale = Overhead.of(cluster), cluster.devices // job.parallel.pipeline, job.iterations / job.goodput
     base_time, base_energy = _at_maximum(work, costs, stages, job)

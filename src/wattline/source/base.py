@@ -107,8 +107,15 @@ class Points:
         parts = {name: factor * joules if name in STANDING else joules for name, joules in self.parts.items()}
         return replace(self, time=factor * self.time, parts=parts)
 
-    def frontier(self, label: str = "") -> Frontier:
-        """Return the time-energy frontier over the settings, each point knowing its clock."""
+    def frontier(self, label: str = "", *, bare: bool = False) -> Frontier:
+        """Return the time-energy frontier over the settings, each point knowing its clock.
+
+        `bare`: times and energies alone, for searches that need no more.
+        """
+        if bare:
+            return Frontier.of(
+                self.time, self.energy - self.waiting_power * self.time, waiting_power=self.waiting_power
+            )
         knobs = [{"label": label, "clock_hz": float(c)} for c in self.clock]
         return Frontier.of(
             self.time,
