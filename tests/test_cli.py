@@ -391,6 +391,55 @@ def test_bad_targets_are_sentences(text, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_validate_says_intervals_groups_and_coverage(tmp_path, capsys):
+    """Each prediction has its interval; errors are given by operator and dtype too."""
+    path = tmp_path / "kernels.csv"
+    path.write_text(KERNELS.replace("k\n", "k,latency,power\n").replace("4096\n", "4096,0.3,500\n"), "utf-8")
+    assert run("validate", "operators", path, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    for row in told["predictions"]:
+        low, high = row["latency_interval"]
+        assert low < row["latency"] < high
+        assert row["measured"]["energy_j"] == pytest.approx(0.15)
+    assert told["coverage_90"].keys() == {"latency", "energy_j"}
+    assert sum(g["rows"] for g in told["groups"].values()) == 2
+
+
+def test_validate_draws_predicted_against_measured(tmp_path, capsys):
+    """--chart writes a picture; without measurements, or with an unknown ending, it says why not."""
+    path, chart = tmp_path / "kernels.csv", tmp_path / "chart.svg"
+    path.write_text(KERNELS.replace("k\n", "k,latency,power\n").replace("4096\n", "4096,0.3,500\n"), "utf-8")
+    assert run("validate", "operators", path, "--chart", chart) == 0
+    assert "<svg" in chart.read_text("utf-8")
+    path.write_text(KERNELS, "utf-8")
+    assert run("validate", "operators", path, "--chart", chart) == 2
+    assert "nothing measured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("gemm_dtype,", "dtype,"), "the table lacks column(s) gemm_dtype"),
+        ((",bfloat16,", ",bf17,"), "gemm_dtype 'bf17' is not known; "),
+        (("gemm,", "matmul,"), "op_name 'matmul' is not known; "),
+        (("H200", "H9000"), "H9000"),
+        ((",4096\n", ",-5\n"), "row 2: column k of gemm must hold a whole number of at least 1, got -5"),
+        ((",4096\n", ",\n"), "row 2: column k of gemm must hold a whole number of at least 1, got nan"),
+        ((",4096\n", ",1.5\n"), "row 2: column k of gemm must hold a whole number of at least 1, got 1.5"),
+    ],
+)
+def test_bad_kernels_are_sentences(change, message, tmp_path, capsys):
+    """A missing column, an unknown name or a dimension that cannot be is refused, naming what is known or the row."""
+    path = tmp_path / "kernels.csv"
+    changed = KERNELS.replace(*change)
+    assert changed != KERNELS
+    path.write_text(changed, "utf-8")
+    assert run("validate", "operators", path) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
 def test_calibrate_writes_a_chip_that_can_be_read(tmp_path, capsys):
     """The written sheet stands on the chip it was fitted from and can be used in its place."""
     rows, output = tmp_path / "rows.csv", tmp_path / "mine.toml"

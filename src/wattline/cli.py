@@ -51,6 +51,9 @@ Sets = Annotated[
     ),
 ]
 Targets = Annotated[Path | None, Parameter(help="Measured columns in a file of their own, by row_id or in order.")]
+Chart = Annotated[
+    Path | None, Parameter(help="Draw predicted against measured into this file: .html, .svg, .png or .json.")
+]
 Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print JSON on stdout and nothing else.")]
 
 # Most rows of a table that are printed.
@@ -456,6 +459,7 @@ def validate_operators(
         Path | None, Parameter(help="Measured latency (ms) and power (W), by row_id or in order.")
     ] = None,
     chip: Annotated[str | None, Parameter(help="Chip of all rows; the column device where left out.")] = None,
+    chart: Chart = None,
     json: Json = False,
 ) -> None:
     """Predict time and energy of measured kernels, and say how wrong the predictions are.
@@ -469,14 +473,12 @@ def validate_operators(
     """
     from .validate import operators
 
-    found = operators(inputs, targets, chip)
-    names = ["mape", "median_ape", "p90_ape", "bias"]
-    rows = [[target, *(_percent(m[n]).lstrip("+") for n in names)] for target, m in found["metrics"].items()]
-    _tell(found, [f"{found['rows']:,} rows", *names], rows or [["no measurements to compare with"]], json)
+    _writable(chart)
+    _told(operators(inputs, targets, chip), chart, json)
 
 
 @check.command(name="serving")
-def validate_serving(inputs: Path, *, targets: Targets = None, json: Json = False) -> None:
+def validate_serving(inputs: Path, *, targets: Targets = None, chart: Chart = None, json: Json = False) -> None:
     """Predict measured LLM serving: joules per token, throughput, power and time between tokens.
 
     Example: wattline validate serving runs.csv --targets measured.csv --json
@@ -486,11 +488,11 @@ def validate_serving(inputs: Path, *, targets: Targets = None, json: Json = Fals
     inputs
         Table of configurations (CSV, plain or .gz): model_id, gpu, task, attn_tp, avg_batch_size, avg_output_len, ...
     """
-    _validated("serving", inputs, targets, json)
+    _validated("serving", inputs, targets, chart, json)
 
 
 @check.command(name="diffusion")
-def validate_diffusion(inputs: Path, *, targets: Targets = None, json: Json = False) -> None:
+def validate_diffusion(inputs: Path, *, targets: Targets = None, chart: Chart = None, json: Json = False) -> None:
     """Predict measured image and video generation: joules and seconds per generation, power.
 
     Example: wattline validate diffusion runs.csv --json
@@ -500,11 +502,11 @@ def validate_diffusion(inputs: Path, *, targets: Targets = None, json: Json = Fa
     inputs
         Table of configurations (CSV, plain or .gz): model_id, gpu, batch_size, inference_steps, height, width, ...
     """
-    _validated("diffusion", inputs, targets, json)
+    _validated("diffusion", inputs, targets, chart, json)
 
 
 @check.command(name="training")
-def validate_training(inputs: Path, *, targets: Targets = None, json: Json = False) -> None:
+def validate_training(inputs: Path, *, targets: Targets = None, chart: Chart = None, json: Json = False) -> None:
     """Predict published training runs: iteration times, FLOP/s per device, days, GPU-hours.
 
     Example: wattline validate training runs.csv --json
@@ -514,13 +516,22 @@ def validate_training(inputs: Path, *, targets: Targets = None, json: Json = Fal
     inputs
         Table of runs (CSV, plain or .gz): model, hardware, num_devices, parallelism, batch, metric, value, unit.
     """
-    _validated("training", inputs, targets, json)
+    _validated("training", inputs, targets, chart, json)
 
 
-def _validated(kind: str, inputs: Path, targets: Path | None, json: bool) -> None:
+def _validated(kind: str, inputs: Path, targets: Path | None, chart: Path | None, json: bool) -> None:
     from .validate import configurations
 
-    found = configurations(kind, inputs, targets)
+    _writable(chart)
+    _told(configurations(kind, inputs, targets), chart, json)
+
+
+def _told(found: Mapping[str, Any], chart: Path | None, json: bool) -> None:
+    """Draw and print what a validation found."""
+    if chart:
+        from .report.scatter import write_scatter
+
+        write_scatter(found, chart)
     names = ["mape", "median_ape", "p90_ape", "bias"]
     rows = [[target, *(_percent(m[n]).lstrip("+") for n in names)] for target, m in found["metrics"].items()]
     _tell(found, [f"{found['rows']:,} rows", *names], rows or [["no measurements to compare with"]], json)

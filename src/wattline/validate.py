@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from .errors import InputError
 from .hardware import catalog
 from .hardware.facts import Sheet
 from .source import calibrate as calibration
+from .source.rows import COLUMNS, dtype_column
 
 Column = NDArray[Any]
 
@@ -65,15 +66,72 @@ def operators(inputs: Path, targets: Path | None = None, chip: str | None = None
     """
     table = read_table(inputs)
     ids = table.get("row_id", np.arange(_length(table))).tolist()
-    guess = _predict(table, chip)
-    found = _targets(read_table(targets), ids, targets) if targets else table
+    checked(table)
+    guess, ends = _predict(table, chip)
+    found = _measured(_targets(read_table(targets), ids, targets) if targets else table)
+    labels = _labels(table, chip)
+    predictions = [
+        {"row_id": i, "group": labels[n], **{name: values[n].item() for name, values in guess.items()},
+         **{f"{name}_interval": [low[n].item(), high[n].item()] for name, (low, high) in ends.items()}}
+        for n, i in enumerate(ids)
+    ]  # fmt: skip
     return {
         "rows": len(ids),
         "metrics": _metrics(guess, found),
-        "predictions": [
-            {"row_id": i, **{name: values[n].item() for name, values in guess.items()}} for n, i in enumerate(ids)
-        ],
+        "coverage_90": {
+            k: float(np.mean((a <= found[k]) & (found[k] <= b))) for k, (a, b) in ends.items() if k in found
+        },
+        "groups": _groups(labels, guess, found),
+        "predictions": _beside(predictions, found),
     }
+
+
+def checked(table: Mapping[str, Column]) -> None:
+    """Refuse a table of kernels with an empty, negative or fractional dimension, naming the first such row."""
+    ops = table.get("op_name")
+    for op, columns in COLUMNS.items():
+        mine = np.flatnonzero(np.asarray(ops).astype(str) == op) if ops is not None else np.zeros(0, int)
+        for name in columns:
+            if name not in table or not mine.size or name.endswith("dtype") or name == "distribution":
+                continue
+            least = 0 if name in ("window_size", "step") else 1
+            values = table[name][mine]
+            good = np.zeros(mine.size, dtype=bool)
+            if values.dtype.kind in "iuf":
+                good = np.isfinite(values) & (values >= least)
+                good &= np.where(good, values, 0) == np.where(good, np.round(values), 0)
+            if not good.all():
+                row = int(mine[np.argmin(good)])
+                value = table[name][row]
+                raise InputError(
+                    f"row {row + 2}: column {name} of {op} must hold a whole number of at least {least}, got {value!s}"
+                )
+
+
+def _labels(table: Mapping[str, Column], chip: str | None) -> list[str]:
+    """Return the group of each row: its operator and dtype, with the device where there are several."""
+    n = _length(table)
+    ops = table["op_name"].astype(str)
+    devices = np.full(n, "") if chip or np.unique(table["device"]).size == 1 else table["device"].astype(str)
+    columns = [dtype_column(op) for op in ops]
+    dtypes = [str(table[name][i]) if name else "" for i, name in enumerate(columns)]
+    return [" ".join(x for x in (devices[i], ops[i].replace("_", " "), dtypes[i]) if x) for i in range(n)]
+
+
+def _groups(labels: Sequence[str], guess: Mapping[str, Column], found: Mapping[str, Column]) -> dict[str, Any]:
+    """Return errors of each group."""
+    names = np.array(labels)
+    return {
+        label: {"rows": int((names == label).sum()), "metrics": _metrics(guess, found, names == label)}
+        for label in dict.fromkeys(labels)
+    }
+
+
+def _beside(predictions: list[dict[str, Any]], found: Mapping[str, Column]) -> list[dict[str, Any]]:
+    """Return predictions with the figures measured, where there are any."""
+    if not found:
+        return predictions
+    return [p | {"measured": {k: v[i].item() for k, v in found.items()}} for i, p in enumerate(predictions)]
 
 
 def configurations(kind: str, inputs: Path, targets: Path | None = None) -> dict[str, Any]:
@@ -97,19 +155,26 @@ def configurations(kind: str, inputs: Path, targets: Path | None = None) -> dict
         from .plan.diffusion_rows import validate as compare
     else:
         from .plan.serving_rows import validate as compare
-    return compare(table, default_source(), found or None)
+    told = compare(table, default_source(), found or None)
+    seen = {k: np.asarray((found or table)[k], dtype=np.float64) for k in told["metrics"]}
+    family = next((table[k] for k in ("family", "model_id") if k in table), None)
+    for i, row in enumerate(told["predictions"]):
+        row["group"] = "" if family is None else str(family[i])
+    return {**told, "predictions": _beside(told["predictions"], seen)}
 
 
 def _length(table: Mapping[str, Column]) -> int:
     return len(next(iter(table.values())))
 
 
-def _predict(table: dict[str, Column], chip: str | None) -> dict[str, Column]:
+def _predict(table: dict[str, Column], chip: str | None) -> tuple[dict[str, Column], dict[str, tuple[Column, Column]]]:
+    """Return predictions by column, and the ends of the 90 % interval of time and energy."""
     n = _length(table)
     out: dict[str, Column] = {
         k: np.zeros(n) for k in ("latency", "power", "energy_j", "latency_spread", "energy_spread")
     }
     out["extrapolated"] = np.zeros(n, dtype=bool)
+    ends = {k: (np.zeros(n), np.zeros(n)) for k in ("latency", "energy_j")}
     if chip is None and "device" not in table:
         raise InputError("the table has no column device, so the chip is not known; name it with --chip")
     devices = np.full(n, chip) if chip else table["device"].astype(str)
@@ -121,7 +186,10 @@ def _predict(table: dict[str, Column], chip: str | None) -> dict[str, Column]:
         out["energy_j"][pick] = guess.energy
         out["latency_spread"][pick], out["energy_spread"][pick] = guess.time_spread, guess.energy_spread
         out["extrapolated"][pick] = guess.extrapolated
-    return out
+        for name, what, unit in (("latency", "time", 1e3), ("energy_j", "energy", 1.0)):
+            low, high = guess.interval(what)
+            ends[name][0][pick], ends[name][1][pick] = unit * low, unit * high
+    return out, ends
 
 
 def find_chip(name: str) -> Sheet:
@@ -143,16 +211,27 @@ def _targets(table: dict[str, Column], ids: list[Any], path: Path) -> dict[str, 
     return {name: values[order] for name, values in table.items()}
 
 
-def _metrics(guess: Mapping[str, Column], found: Mapping[str, Column]) -> dict[str, Any]:
-    known = {name: found[name] for name in ("latency", "power") if name in found}
+def _measured(table: Mapping[str, Column]) -> dict[str, Column]:
+    """Return the measured columns of a table, energy among them where time and power are."""
+    known = {name: table[name] for name in ("latency", "power") if name in table}
     for name, values in known.items():
-        if values.dtype.kind not in "iuf" or not (np.isfinite(values).all() and (values > 0).all()):
-            raise InputError(f"column {name} must hold a positive number in every row")
+        good = np.zeros(values.size, dtype=bool)
+        if values.dtype.kind in "iuf":
+            good = np.isfinite(values) & (values > 0)
+        if not good.all():
+            row = int(np.argmin(good))
+            raise InputError(
+                f"column {name} must hold a positive number in every row, got {values[row]!s} in row {row + 2}"
+            )
     if len(known) == 2:
         known["energy_j"] = 1e-3 * known["latency"] * known["power"]
+    return known
+
+
+def _metrics(guess: Mapping[str, Column], found: Mapping[str, Column], pick: Any = slice(None)) -> dict[str, Any]:
     return {
-        name: {k: v for k, v in asdict(calibration.metrics(guess[name], values)).items() if k != "rows"}
-        for name, values in known.items()
+        name: {k: v for k, v in asdict(calibration.metrics(guess[name][pick], values[pick])).items() if k != "rows"}
+        for name, values in found.items()
     }
 
 

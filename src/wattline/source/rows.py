@@ -110,7 +110,7 @@ def _split(columns: Mapping[str, NDArray[Any]], op: str) -> Iterator[tuple[str, 
     bare = columns["framework"].astype(str) == BARE if "framework" in columns else np.zeros(mine.size, dtype=bool)
     for dtype in dict.fromkeys(values[mine]):
         if name and dtype not in DTYPES:
-            raise InputError(f"{name} {dtype!r} is not known; {nearest(str(dtype), DTYPES)}")
+            raise InputError(f"{name} {str(dtype)!r} is not known; {nearest(str(dtype), DTYPES)}")
         for kind in (False, True):
             index = np.flatnonzero(mine & (values == dtype) & (bare == kind))
             if index.size:
