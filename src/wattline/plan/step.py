@@ -317,9 +317,10 @@ def _jumps(replica: Replica) -> tuple[float, ...]:
 def _untuned(replica: Replica, tokens: float) -> bool:
     """Whether grouped products run with tiles of 64 rows that nobody tuned.
 
-    vLLM ships tuned tiles for common counts of experts of a whole model. Where expert parallelism leaves a
-    rank with a share of them it falls back to a rule: small tiles up to as many tokens as the rank has
-    experts, tiles of 64 rows above (vllm/model_executor/layers/fused_moe/fused_moe.py, get_default_config).
+    vLLM ships tuned tiles for the expert counts of whole models and some shares of them. Without, it follows a
+    rule: small tiles up to as many tokens as a rank has experts, tiles of 64 rows above
+    (vllm/model_executor/layers/fused_moe/fused_moe.py, get_default_config). Measured steps jump there
+    wherever experts are spread over ranks.
     """
     ranks = replica.parallel.expert
     return ranks > 1 and _wide(replica) and tokens > replica.model.experts / ranks
