@@ -1,5 +1,6 @@
 """Mapping search: what a product costs on a chip made of levels, fan-outs and arithmetic (see docs/dataflow.md)."""
 
+from .bound import certificates
 from .cross import cross, frontier, settings
 from .einsum import Einsum
 from .footprint import Footprint, footprint, footprints
@@ -13,6 +14,7 @@ __all__ = [
     "Einsum",
     "Footprint",
     "Space",
+    "certificates",
     "cross",
     "footprint",
     "footprints",

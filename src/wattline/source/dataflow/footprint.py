@@ -58,10 +58,13 @@ class Footprint:
         return cost(self.mappings, self.counts)
 
 
-def footprint(einsum: Einsum, architecture: Architecture, space: Space | None = None) -> Footprint:
-    """Return the footprint of a product, searched once per structure and shape."""
+def footprint(einsum: Einsum, architecture: Architecture, space: Space | None = None, chip: object = None) -> Footprint:
+    """Return the footprint of a product, searched once per structure and shape.
+
+    `chip`: `structure` of the architecture, where the caller has it at hand.
+    """
     space = space or Space()
-    key = (structure(architecture, space.wide), einsum, space)
+    key = (chip or structure(architecture, space.wide), einsum, space)
     found = _known.get(key)
     if found is None:
         found = _found(einsum, architecture, space)
@@ -78,7 +81,9 @@ _known: OrderedDict[object, Footprint] = OrderedDict()
 
 def footprints(einsums: Iterable[Einsum], architecture: Architecture, space: Space | None = None) -> list[Footprint]:
     """Return the footprint of each product."""
-    return [footprint(e, architecture, space) for e in einsums]
+    space = space or Space()
+    chip = structure(architecture, space.wide)
+    return [footprint(e, architecture, space, chip) for e in einsums]
 
 
 def _found(einsum: Einsum, architecture: Architecture, space: Space) -> Footprint:

@@ -24,7 +24,7 @@ from ..silicon import Silicon
 from ..table import layout
 from .cost import Costs
 from .cross import Settings, at, cross
-from .footprint import footprint
+from .footprint import footprint, structure
 from .operators import products
 from .plan import Floats
 from .sparse import with_zeros
@@ -57,7 +57,7 @@ class Dataflow:
 
     architecture: Architecture | str | None = None
     objective: str = "time"
-    space: Space = field(default_factory=lambda: Space(imperfect=False, step=2.0))
+    space: Space = field(default_factory=lambda: Space(imperfect=False, step=2.0, wide=True))
     fused: bool = True
     density: Density = field(default_factory=Density)
 
@@ -90,7 +90,8 @@ class Dataflow:
         run = np.clip(asked, core.clock[0], core.clock[-1])
         grid = np.unique(np.concatenate([run, np.linspace(core.clock[0], run.max(), _GRID)]))
         found = layout(tuple(tuple(piece) for piece in pieces), _kind)
-        rows = [_Row.of(self, chip, operator, device, grid) for group in found.groups for operator in group]
+        points, key = _points_at(chip, grid), structure(chip, self.space.wide)
+        rows = [_Row.of(self, chip, operator, device, points, key) for group in found.groups for operator in group]
         known = sorted({n for r in rows for n in r.parts})
         time = found.repeat @ np.stack([r.time for r in rows]) if rows else np.zeros((len(pieces), grid.size))
         parts = {n: found.repeat @ np.stack([r.parts.get(n, np.zeros(grid.size)) for r in rows]) for n in known}
@@ -132,10 +133,12 @@ class _Row:
     parts: dict[str, Floats]
 
     @classmethod
-    def of(cls, source: Dataflow, chip: Architecture, operator: Operator, device: Device, grid: Floats) -> _Row:
-        points = _points_at(chip, grid)
+    def of(
+        cls, source: Dataflow, chip: Architecture, operator: Operator, device: Device, points: Settings, key: object
+    ) -> _Row:
+        size = len(points.clock)
         if isinstance(operator, Collective):
-            return cls(*_collective(operator, device, grid))
+            return cls(*_collective(operator, device, size))
         if isinstance(operator, Elementwise):
             rows = [_priced(source, chip, _streamed(chip, operator.read, operator.write, operator.ops), points)]
         elif isinstance(operator, Gemm | GroupedGemm | Attention):
@@ -144,7 +147,8 @@ class _Row:
                 einsum, at_work = product.einsum, chip
                 if not isinstance(operator, Attention):
                     einsum, at_work = with_zeros(einsum, chip, source.density)
-                costs = footprint(einsum, at_work, source.space).costs(at_work)
+                found = footprint(einsum, at_work, source.space, key if at_work is chip else None)
+                costs = found.costs(at_work)
                 rows.append(_priced(source, chip, costs, points, product.share))
             if isinstance(operator, Attention):
                 rows.append(_priced(source, chip, _softmax(chip, operator), points))
@@ -159,7 +163,7 @@ class _Row:
         parts: dict[str, Floats] = {}
         for _, joules in rows:
             for name, v in joules.items():
-                parts[name] = parts.get(name, np.zeros(grid.size)) + v
+                parts[name] = parts.get(name, np.zeros(size)) + v
         launch = device.chip.get("overhead.launch", 0.0) * operator.launches
         return cls(time + launch, parts)
 
@@ -228,7 +232,7 @@ def _softmax(chip: Architecture, operator: Attention) -> Costs:
     return _streamed(chip, 0.0, 0.0, SOFTMAX_OPS * operator.batch * operator.heads * operator.pairs)
 
 
-def _collective(operator: Collective, device: Device, grid: Floats) -> tuple[Floats, dict[str, Floats]]:
+def _collective(operator: Collective, device: Device, size: int) -> tuple[Floats, dict[str, Floats]]:
     """Return a collective as the analytic source has it: links and main memory, whatever the clock."""
     chip = Silicon.of(device.chip)
     work = collective(
@@ -236,7 +240,7 @@ def _collective(operator: Collective, device: Device, grid: Floats) -> tuple[Flo
         overlap=operator.overlap,
     )  # fmt: skip
     seconds = float(max(np.max(work.link), np.max(work.dram)) + np.max(work.fixed))
-    one = np.ones(grid.size)
+    one = np.ones(size)
     parts = {
         f"link.{work.link_name}": float(np.max(work.e_link)) * one,
         "memory.hbm": float(np.max(work.e_dram)) * one,
