@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wattline.hardware.catalog import chip, node
 from wattline.hardware.chip import pinned
 from wattline.source import stack
-from wattline.source.base import Device, PointsTable
+from wattline.source.base import Device, PointsTable, tables
 from wattline.source.foreseen import Listener, foresee
 from wattline.source.roofline import Roofline
 from wattline.source.silicon import Silicon
@@ -146,6 +146,14 @@ def test_a_source_without_stacks_answers_by_itself() -> None:
         def points(self, operators, device, clocks=None):
             return Roofline().points(operators, device, clocks)
 
+    class Listed(Plain):
+        def tables(self, pieces, device, clocks=None):
+            return list(Roofline().tables(pieces, device, clocks))
+
+    same(tables(Listed(), PIECES, DEVICE, np.array([1.7e9])), Roofline().tables(PIECES, DEVICE, np.array([1.7e9])))
+    known = [replace(p, provenance=w, source=w) for p, w in zip(Roofline().tables(PIECES, DEVICE),
+             ("measured", "modelled", "measured"), strict=True)]  # fmt: skip
+    assert (PointsTable.of(known).provenance, PointsTable.of(known).source) == ("modelled", "measured; modelled")
     listener = Listener(Plain(), DEVICE)
     found = listener.tables(PIECES, DEVICE, np.array([1.7e9]))
     same(found, Roofline().tables(PIECES, DEVICE, np.array([1.7e9])))

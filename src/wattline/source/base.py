@@ -26,6 +26,10 @@ Array = NDArray[np.float64]
 STANDING: Final = ("leakage", "clock_tree", "waiting")
 
 
+# Where numbers may come from, the weakest first.
+PROVENANCE: Final = ("modelled", "calibrated", "measured")
+
+
 @dataclass(frozen=True)
 class Device:
     """One accelerator in its place: the chip, the node around it and how many share its links."""
@@ -151,7 +155,7 @@ class PointsTable(Sequence[Points]):
 
     @staticmethod
     def of(points: Sequence[Points]) -> PointsTable:
-        """Join points of one device at the same settings."""
+        """Join points of one device at the same settings; of their origins the weakest holds for all."""
         first, zero = points[0], np.zeros_like(points[0].time)
         names = list(dict.fromkeys(name for p in points for name in p.parts))
         return PointsTable(
@@ -159,8 +163,8 @@ class PointsTable(Sequence[Points]):
             np.array([p.time for p in points]),
             {name: np.array([p.parts.get(name, zero) for p in points]) for name in names},
             first.waiting_power,
-            first.provenance,
-            first.source,
+            min((p.provenance for p in points), key=PROVENANCE.index),
+            "; ".join(dict.fromkeys(p.source for p in points if p.source)),
             np.array([p.uncertainty for p in points]),
             np.array([p.time_uncertainty for p in points]),
             np.array([p.extrapolated for p in points]),
@@ -189,8 +193,9 @@ class PointsTable(Sequence[Points]):
 class Source(Protocol):
     """**Required to implement**: `points`. Planning and simulation see only this.
 
-    **Worth adding** where work recurs: ``tables(pieces, device, clocks) -> PointsTable``, see `tables`; and
-    where many devices are looked at: ``stacks(pieces, devices, clocks) -> list[PointsTable] | None``, see `stacks`.
+    **Worth adding** where work recurs: ``tables(pieces, device, clocks) -> Sequence[Points]``, best a
+    `PointsTable`, see `tables`; and where many devices are looked at:
+    ``stacks(pieces, devices, clocks) -> list[PointsTable] | None``, see `stacks`.
     """
 
     def points(self, operators: Sequence[Operator], device: Device, clocks: Array | None = None) -> Points:
@@ -207,9 +212,10 @@ def tables(
 ) -> PointsTable:
     """Return the points of many pieces of work: the source's own `tables` where it has one, else one by one."""
     many = getattr(source, "tables", None)
-    if many is not None:
-        return cast("PointsTable", many(pieces, device, clocks))
-    return PointsTable.of([source.points(piece, device, clocks) for piece in pieces])
+    if many is None:
+        return PointsTable.of([source.points(piece, device, clocks) for piece in pieces])
+    found: Sequence[Points] = many(pieces, device, clocks)
+    return found if isinstance(found, PointsTable) else PointsTable.of(found)
 
 
 def stacks(
