@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -73,6 +74,8 @@ class Daemon:
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve; `ready` is called when clients may connect."""
         raise_limit_of_files()
+        # A thread that asks a device gives way to the loop after half a millisecond, not after five.
+        sys.setswitchinterval(5e-4)
         asyncio.run(self.serve(ready))
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:

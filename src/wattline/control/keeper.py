@@ -293,6 +293,8 @@ class Keeper:
         self.dry_run, self.clock, self.standing = dry_run, clock, standing
         self.audit = Audit(self.folder / "audit.jsonl")
         self.leases: dict[str, Lease] = {}
+        # Told of every lease that ends, however it ends.
+        self.listener: Callable[[Lease], None] = lambda _lease: None
         self._lock = threading.RLock()
         self._process = os.getpid()
 
@@ -323,9 +325,14 @@ class Keeper:
             raise
         return lease
 
+    def late(self) -> list[Lease]:
+        """The leases that were not renewed in time; looking takes no time."""
+        now = self.clock()
+        return [lease for lease in list(self.leases.values()) if lease._due <= now]
+
     def expire(self) -> list[Lease]:
         """End the leases that were not renewed in time, and return them."""
-        late = [lease for lease in list(self.leases.values()) if lease.remaining <= 0]
+        late = self.late()
         for lease in late:
             lease.close(f"it was not renewed within {show(lease.ttl or 0.0, 's')}")
         return late
@@ -381,3 +388,4 @@ class Keeper:
         with self._lock:
             if self.leases.get(lease.device) is lease:
                 del self.leases[lease.device]
+        self.listener(lease)

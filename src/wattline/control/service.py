@@ -58,6 +58,8 @@ class Service:
         self.not_put_back = 0
         self._buckets: dict[str, Bucket] = {}
         self._lock = threading.Lock()
+        self._some_over = False
+        keeper.listener = self._over
         self.use(policy or Policy())
 
     def use(self, policy: Policy) -> None:
@@ -71,7 +73,7 @@ class Service:
 
     def open(self, peer: Peer) -> Session:
         """A session for a peer; refused where there are too many."""
-        mine = sum(s.peer.name == peer.name for s in self.sessions)
+        mine = sum(s.peer.name == peer.name for s in list(self.sessions))
         if len(self.sessions) >= self.policy.connections or mine >= self.policy.connections_per_user:
             raise ControlError("busy", "the daemon has as many connections as it may have", "try again later")
         session = Session(peer)
@@ -86,7 +88,8 @@ class Service:
             self._end(session, name, why)
 
     def expire(self) -> int:
-        """End leases that were not renewed in time; returns how many."""
+        """End leases that were not renewed in time, and forget those that ended by themselves; returns how many."""
+        self._some_over = False
         ended = 0
         for session in list(self.sessions):
             for name, lease in list(session.leases.items()):
@@ -96,8 +99,11 @@ class Service:
         return ended
 
     def late(self) -> bool:
-        """Whether `expire` has anything to do; takes no time."""
-        return any(lease.over or lease.remaining <= 0 for s in list(self.sessions) for lease in list(s.leases.values()))
+        """Whether `expire` has anything to do; looking takes no time."""
+        return self._some_over or bool(self.keeper.late())
+
+    def _over(self, _lease: Lease) -> None:
+        self._some_over = True
 
     # ---- messages ----
 
@@ -139,7 +145,7 @@ class Service:
         actuator = self._find(peer, message.device)
         setting = from_wire(message.settings)
         policy.check(peer, actuator.uuid, setting)
-        if sum(len(s.leases) for s in self.sessions if s.peer.name == peer.name) >= policy.leases(peer):
+        if sum(len(s.leases) for s in list(self.sessions) if s.peer.name == peer.name) >= policy.leases(peer):
             raise ControlError("busy", f"{peer.name} holds as many devices as it may ({policy.leases(peer)})")
         self._spend(peer)
         owner = f"{peer.name}, pid {peer.pid}" if peer.pid else peer.name
