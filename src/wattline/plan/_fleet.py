@@ -101,10 +101,16 @@ def fill(
 
 @compiled
 def settle(
-    given: Floats, gain: Floats, begin: Ints, count: Ints, vertex_power: Floats, vertex_work: Floats, least: Floats,
+    given: Floats, gain: Floats, weight: Floats, row: Ints, paid: Floats, begin: Ints, count: Ints,
+    vertex_power: Floats, vertex_work: Floats, least: Floats,
     power: Floats, work: Floats, low: Ints, high: Ints, share: Floats,
-) -> None:  # fmt: skip
-    """Write each job's average power, work, the two vertices it lies between and the share of time at the upper."""
+) -> float:  # fmt: skip
+    """Write each job's average power, work, the two vertices it lies between and the share of time at the upper.
+
+    Returns what the prices `paid` under each constraint prove beyond what constraints are worth: the most that
+    each job can earn by its work, less what its power costs, above its least power.
+    """
+    proved = 0.0
     for j in range(len(begin)):
         o, m = begin[j], count[j]
         p = min(least[j] + given[j] / gain[j], vertex_power[o + m - 1])
@@ -118,6 +124,19 @@ def settle(
             share[j] = (p - vertex_power[o + k]) / (vertex_power[o + k + 1] - vertex_power[o + k])
         power[j] = p
         work[j] = (1.0 - share[j]) * vertex_work[low[j]] + share[j] * vertex_work[high[j]]
+        cost = paid[row[j]] * gain[j]
+        first = 0
+        while first < m - 1 and vertex_power[o + first + 1] <= least[j]:
+            first += 1
+        start = vertex_work[o + first]
+        if first < m - 1 and least[j] > vertex_power[o + first]:
+            step = (vertex_work[o + first + 1] - start) / (vertex_power[o + first + 1] - vertex_power[o + first])
+            start += step * (least[j] - vertex_power[o + first])
+        best = 0.0
+        for i in range(first + 1, m):
+            best = max(best, weight[j] * (vertex_work[o + i] - start) - cost * (vertex_power[o + i] - least[j]))
+        proved += best
+    return proved
 
 
 @compiled
@@ -134,17 +153,6 @@ def pay(tight: Floats, above: Ints, price: Floats, paid: Floats) -> None:
             a = above[a]
         price[r] = max(0.0, tight[r] - most) if tight[r] == tight[r] else 0.0
         paid[r] = most + price[r]
-
-
-@compiled
-def profit(row: Ints, width: Floats, slope: Floats, paid: Floats, least: float) -> float:
-    """Return what pieces earn beyond the price of the power they take; nobody pays less than `least`."""
-    total = 0.0
-    for s in range(len(row)):
-        if slope[s] <= least:
-            break
-        total += width[s] * max(0.0, slope[s] - paid[row[s]])
-    return total
 
 
 @compiled

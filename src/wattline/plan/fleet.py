@@ -18,7 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from ..units import show
 from .curves import Array, Curves, Ints, Job, Points
 
 Reading = Literal["hull", "discrete"]
+
+# Most jobs moved up at once when settings are made whole; there is seldom room for more.
+_BEST: Final = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,19 +264,18 @@ class _Reading:
         above, left = fleet.tree.row_parent, room.copy()
         given, tight = np.zeros(n), np.full(len(room), np.nan)
         _fleet.fill(self.job, self.row, self.width, self.slope, above, left, given, target - self.base, tight)
-        power, work, share = np.empty(n), np.empty(n), np.empty(n)
-        low, high = np.empty(n, np.int64), np.empty(n, np.int64)
-        _fleet.settle(
-            given, self.gain, curves.begin, curves.count, curves.power, curves.work, curves.least,
-            power, work, low, high, share,
-        )  # fmt: skip
         price, paid = np.empty(len(room)), np.empty(len(room))
         _fleet.pay(tight, above, price, paid)
+        power, work, share = np.empty(n), np.empty(n), np.empty(n)
+        low, high = np.empty(n, np.int64), np.empty(n, np.int64)
+        proved = _fleet.settle(
+            given, self.gain, fleet.points.weight, fleet.place, paid, curves.begin, curves.count,
+            curves.power, curves.work, curves.least, power, work, low, high, share,
+        )  # fmt: skip
         plan = self._made(
             power, work, curves.point[low], curves.point[high], share, price * fleet.tree.row_ratio, target
         )
         dear = price > 0
-        proved = _fleet.profit(self.row, self.width, self.slope, paid, float(price[fleet.tree.root]))
         proved += float(self.base + room[dear] @ price[dear])
         bound = plan.feed if plan.goal == "least power" else proved
         return replace(plan, bound=bound), left, low
@@ -299,8 +301,10 @@ class _Reading:
             _fleet.may_move(order, *tables, *rows, power, work, worth)
             worth *= points.weight[order]
             # Only who can move now may move later: room only shrinks.
-            order = order[np.argsort(-worth, kind="stable")][: np.count_nonzero(worth > 0)]
-            missing -= _fleet.top_up(order, *tables, points.weight, *rows, power, work, point, missing)
+            order, worth = order[worth > 0], worth[worth > 0]
+            best = np.argpartition(-worth, _BEST)[:_BEST] if order.size > _BEST else np.arange(order.size)
+            best = best[np.argsort(-worth[best], kind="stable")]
+            missing -= _fleet.top_up(order[best], *tables, points.weight, *rows, power, work, point, missing)
         if math.isfinite(target):
             surplus = _fleet.dot(points.weight, work) - target
             if surplus < -TOLERANCE * target:
