@@ -1,9 +1,11 @@
 """Mapping search: what a product costs on a chip made of levels, fan-outs and arithmetic (see docs/dataflow.md)."""
 
 from .bound import certificates
+from .convolution import convolution
 from .cross import cross, frontier, settings
 from .einsum import Einsum
 from .footprint import Footprint, footprint, footprints
+from .fuse import chain
 from .search import search
 from .source import Dataflow
 from .sparse import with_zeros
@@ -15,6 +17,8 @@ __all__ = [
     "Footprint",
     "Space",
     "certificates",
+    "chain",
+    "convolution",
     "cross",
     "footprint",
     "footprints",

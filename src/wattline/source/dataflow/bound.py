@@ -18,6 +18,7 @@ from ...hardware.architecture import OPERANDS, Architecture, Fanout, Level
 from .cost import bits_of
 from .einsum import Einsum
 from .footprint import Footprint
+from .plan import array_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def least(einsum: Einsum, architecture: Architecture, level: Level) -> float:
     """Return the bytes that must cross between `level` and what lies inside it, all instances together."""
     path = architecture.path
     room = _room(path[path.index(level) + 1 :])
-    width = min(min(einsum.widths), einsum.partial)
+    width = min(einsum.width("a", outside=True), *einsum.widths, einsum.partial)
     if room <= 0 or math.isinf(room):
         return einsum.compulsory
     one = einsum.macs / einsum.batch
@@ -74,11 +75,11 @@ def certificates(found: Footprint) -> list[Certificate]:
 
 def _downwards(found: Footprint, p: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """(n,) bytes between level `p` and what lies inside: its own traffic, less what it exchanges with the outside."""
-    read, write = bits_of(found.einsum, found.counts, p)
+    read, write = bits_of(found.einsum, found.counts, p, array_of(found.mappings.architecture.path))
     total = (read + write) / 8.0
     if p == 0:
         return np.asarray(total)
     einsum, counts = found.einsum, found.counts
-    outside = counts.write[:, p, 0] * einsum.widths[0] + counts.write[:, p, 1] * einsum.widths[1]
+    outside = counts.write[:, p, 0] * einsum.width("a", outside=True) + counts.write[:, p, 1] * einsum.widths[1]
     drained = np.maximum(found.counts.final[:, p, 1], 0.0) * einsum.widths[2]
     return np.asarray(total - outside - drained)

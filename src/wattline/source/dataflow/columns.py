@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...hardware.architecture import Architecture, Compute, Fanout, Level
+from ...hardware.architecture import OPERANDS, Architecture, Compute, Fanout, Level
 from .einsum import Einsum
-from .plan import Floats
+from .plan import Floats, array_of
 
 
 class Columns:
@@ -28,6 +28,7 @@ class Columns:
                     if np.isfinite(rate):
                         self.place[port] = len(self.place)
                         domains.append(part.domain)
+        self.array = array_of(architecture.path)
         self.compute = self.place["compute"] = len(self.place)
         domains.append(architecture.compute.domain)
         known = [d.name for d in architecture.domains]
@@ -53,9 +54,14 @@ class Columns:
                 out[self.place[port]] = moved / rate
         return out
 
-    def width(self, x: int) -> float:
-        """Return the bytes of a moving word of operand `x`; sums move at the width of partial sums."""
-        return self.einsum.partial if x == 2 else self.einsum.widths[x]
+    def width(self, x: int, p: int | None = None, sends: bool = False) -> float:
+        """Return the bytes of a moving word of operand `x`, held at level `p` or sent inwards from there.
+
+        Sums move at the width of partial sums. What overlaps is held and moved once outside the array, but what the
+        last level outside sends into it is sent as often as it is used.
+        """
+        outside = p is not None and (p < self.array if sends else p <= self.array)
+        return self.einsum.partial if x == 2 else self.einsum.width(OPERANDS[x], outside)
 
     def decisive(self, values: Floats) -> Floats:
         """Return the columns that decide: as they are, or with the ports of each domain replaced by the busiest."""

@@ -14,7 +14,7 @@ import numpy as np
 from ...hardware.architecture import OPERANDS, Architecture, Fanout, Level
 from .count import Counts
 from .einsum import Einsum
-from .plan import Floats, Mappings
+from .plan import Floats, Mappings, array_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def issue_time(architecture: Architecture, precision: str) -> float:
 def cost(maps: Mappings, counts: Counts) -> Costs:
     """Return the costs of counted mappings."""
     architecture, einsum = maps.architecture, maps.einsum
-    compute = architecture.compute
+    compute, array = architecture.compute, array_of(architecture.path)
     parts, domains, energy = [f"compute.{einsum.precision}"], [compute.domain], []
     energy.append(np.full(len(maps), einsum.macs * mac_energy(architecture, einsum.precision)))
     clock = architecture.domain(compute.domain).reference_clock
@@ -71,7 +71,7 @@ def cost(maps: Mappings, counts: Counts) -> Costs:
             )
             joules, columns = bits * part.energy, []
         else:
-            read, write = bits_of(einsum, counts, p)
+            read, write = bits_of(einsum, counts, p, array)
             joules = read * part.read_energy + write * part.write_energy
             columns = port_times(part, read / counts.used[:, p], write / counts.used[:, p])
         if np.any(joules):
@@ -92,13 +92,14 @@ def cost(maps: Mappings, counts: Counts) -> Costs:
     )
 
 
-def bits_of(einsum: Einsum, counts: Counts, p: int) -> tuple[Floats, Floats]:
-    """Return (n,) bits read from and written to level `p`."""
+def bits_of(einsum: Einsum, counts: Counts, p: int, array: int) -> tuple[Floats, Floats]:
+    """Return (n,) bits read from and written to level `p`; `array` the last part outside the array."""
     totals = []
     for which, words in enumerate((counts.read[:, p], counts.write[:, p])):
         final = counts.final[:, p, 1 - which]
         here = [0.0 if p == 0 and x in einsum.resident else 1.0 for x in OPERANDS]
-        inputs = here[0] * words[:, 0] * einsum.widths[0] + here[1] * words[:, 1] * einsum.widths[1]
+        wide = einsum.width("a", outside=p <= array if which else p < array)
+        inputs = here[0] * words[:, 0] * wide + here[1] * words[:, 1] * einsum.widths[1]
         sums = (words[:, 2] - final) * einsum.partial + final * einsum.widths[2]
         totals.append(8.0 * (inputs + here[2] * sums))
     return totals[0], totals[1]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...hardware.architecture import OPERANDS, Compute, Fanout, Level
 from .einsum import RELEVANT, REUSED
-from .plan import ORDERS, Floats, Ints, Mappings
+from .plan import ORDERS, Floats, Ints, Mappings, array_of
 from .trees import Tree
 
 
@@ -230,19 +230,8 @@ def count(maps: Mappings) -> Counts:
         read[pick], write[pick], carried[pick] = one.read, one.write, one.carried
         final[pick], used[pick] = one.final, one.used()
         steps[pick] = one.turns(parts)
-        tiles[pick] = one.turns(_array(one))
+        tiles[pick] = one.turns(array_of(one.path) if any(not level for level in one.is_level) else 1)
     return Counts(read, write, final, carried, used, steps, tiles)
-
-
-def _array(one: _Counter) -> int:
-    """Return the part outside the innermost run of fan-outs: its tiles each fill and drain the arithmetic."""
-    fans = [p for p, level in enumerate(one.is_level) if not level]
-    if not fans:
-        return 1
-    p = fans[-1]
-    while p > 0 and not one.is_level[p - 1]:
-        p -= 1
-    return p - 1
 
 
 def _streams(one: _Counter) -> None:

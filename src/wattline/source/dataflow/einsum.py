@@ -28,6 +28,7 @@ class Einsum:
     widths : bytes of a stored word of a, b and of the finished c.
     partial : bytes of a partial sum of c.
     precision : of the arithmetic.
+    overlap : times that a word of a appears in it (windows of a convolution); levels outside the array keep it once.
     resident : operands that never see main memory: what one product of a fused pair hands to the next.
     """
 
@@ -39,6 +40,7 @@ class Einsum:
     partial: float = 4.0
     precision: str = "int8"
     resident: tuple[str, ...] = ()
+    overlap: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.m, self.n, self.k, self.batch) < 1:
@@ -61,11 +63,11 @@ class Einsum:
         one, two = RELEVANT[operand]
         return float(self.size[one]) * self.size[two] * self.batch
 
-    def width(self, operand: str) -> float:
-        """Return the bytes of a stored word of `operand`."""
-        return self.widths[OPERANDS.index(operand)]
+    def width(self, operand: str, outside: bool = False) -> float:
+        """Return the bytes of a stored word of `operand`; `outside` the array a word in several windows counts once."""
+        return self.widths[OPERANDS.index(operand)] / (self.overlap if outside and operand == "a" else 1.0)
 
     @property
     def compulsory(self) -> float:
         """Bytes that main memory must give and take: each input once, the result once."""
-        return sum(self.words(x) * self.width(x) for x in OPERANDS if x not in self.resident)
+        return sum(self.words(x) * self.width(x, outside=True) for x in OPERANDS if x not in self.resident)

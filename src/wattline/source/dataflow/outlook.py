@@ -66,7 +66,7 @@ class Outlook:
                 shares.append(1.0)
                 continue
             q = levels[-1]
-            size = columns.width(x)
+            size = columns.width(x, q, sends=True)
             level = self.path[q]
             assert isinstance(level, Level)
             away = q == 0 and operand in einsum.resident
@@ -76,13 +76,13 @@ class Outlook:
             for o in range(q + 1, p):
                 other = self.path[o]
                 if isinstance(other, Level) and operand in other.optional:
-                    kept = columns.access(other, size, size if operand == "c" else 0.0)
+                    kept = columns.access(other, columns.width(x, o, sends=True), size if operand == "c" else 0.0)
                     nearer = np.minimum(nearer, self._spread(kept, o))
             nearers.append(nearer)
             between = [part for part in self.path[q + 1 : p] if isinstance(part, Fanout)]
             shared = [f.size for f in between if (f.reduce if operand == "c" else operand in f.multicast)]
             shares.append(float(math.prod(shared)))
-            words, final = einsum.words(operand), einsum.width(operand)
+            words, final = einsum.words(operand), einsum.width(operand, outside=True)
             if operand == "c" and not away:
                 finish += words * columns.access(level, size, max(0.0, size - final))
             for q in levels[:-1]:

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hardware.architecture import Architecture, Fanout
+from ...hardware.architecture import Architecture, Fanout, Level
 from .einsum import DIMS, Einsum
 
 Floats = NDArray[np.float64]
@@ -93,6 +93,17 @@ class Mappings:
                 kept = "".join(x for x, k in zip("abc", self.keep[i, p], strict=True) if k)
                 out[part.name] = {"keeps": kept, "tile": [int(o) for o in outer], "loops": loops}
         return out
+
+
+def array_of(path: tuple[Level | Fanout, ...]) -> int:
+    """Return the part outside the innermost run of fan-outs: what lies further in is the array."""
+    fans = [p for p, part in enumerate(path) if isinstance(part, Fanout)]
+    if not fans:
+        return 0
+    p = fans[-1]
+    while p > 0 and isinstance(path[p - 1], Fanout):
+        p -= 1
+    return max(0, p - 1)
 
 
 def joined(parts: list[Mappings]) -> Mappings:

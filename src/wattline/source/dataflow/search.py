@@ -99,8 +99,7 @@ class _Search:
         self.outlook = Outlook(self.columns)
         self.beam: int | None = None
         self.bar: Floats | None = None
-        fans = [p for p, part in enumerate(self.path) if isinstance(part, Fanout)]
-        self.array = _outside_array(self.path, fans)
+        self.array = self.columns.array
 
     # -- the walk ------------------------------------------------------------------------------------
 
@@ -240,7 +239,7 @@ class _Search:
 
     def _level(self, state: _State, level: Level, p: int, keep: tuple[bool, bool, bool]) -> _State:
         held = np.array(keep)
-        outer = self._tiles(state, level, p, held)
+        outer = self._tiles(state, p, held)
         pairs = self._pairs(state, outer)
         found, made = [], np.zeros(len(outer))
         for at in range(0, max(1, len(pairs[0])), CHUNK):
@@ -254,23 +253,23 @@ class _Search:
         best = replace(best, ways=made[which] / np.bincount(which, minlength=len(outer))[which])
         return self._hold(best, level, p, held)
 
-    def _tiles(self, state: _State, level: Level, p: int, held: Bools) -> Ints:
+    def _tiles(self, state: _State, p: int, held: Bools) -> Ints:
         """Return the tile sizes a level may hold, (n, 3)."""
         if p == 0:
             return self.full[None]
-        perfect = self._fitting(level, state, held, [sizes(f, u, self.space, False) for f, u in self._axes(state)])
+        perfect = self._fitting(p, state, held, [sizes(f, u, self.space, False) for f, u in self._axes(state)])
         if not self.space.imperfect:
             return perfect
         lists = [
             sizes(-(-f // o), u, self.space, True) for (f, u), o in zip(self._axes(state), self._across(p), strict=True)
         ]
         if p <= self.array:
-            more = _largest(self._fitting(level, state, held, lists), lists, held)
+            more = _largest(self._fitting(p, state, held, lists), lists, held)
         else:
             # Inside the array a tile must match those outside it; loops that nothing held here depends on need not.
             loops = {d for x, operand in enumerate(OPERANDS) if held[x] for d in RELEVANT[operand]}
             plain = [sizes(f, u, self.space, False) for f, u in self._axes(state)]
-            more = self._fitting(level, state, held, [lists[d] if d in loops else plain[d] for d in range(3)])
+            more = self._fitting(p, state, held, [lists[d] if d in loops else plain[d] for d in range(3)])
         return np.unique(np.concatenate([perfect, more]), axis=0)
 
     def _across(self, p: int) -> list[int]:
@@ -284,7 +283,7 @@ class _Search:
     def _axes(self, state: _State) -> list[tuple[int, int]]:
         return [(int(f), int(u)) for f, u in zip(self.full, state.unit, strict=True)]
 
-    def _fitting(self, level: Level, state: _State, held: Bools, lists: list[Ints]) -> Ints:
+    def _fitting(self, p: int, state: _State, held: Bools, lists: list[Ints]) -> Ints:
         grid = np.stack(np.meshgrid(*lists, indexing="ij"), axis=-1).reshape(-1, 3)
         need = np.zeros(len(grid))
         for x, operand in enumerate(OPERANDS):
@@ -296,7 +295,9 @@ class _Search:
                     finished = bool(np.all(state.tile[:, 2] == self.full[2]))
                     need += size * (self.einsum.widths[2] if finished else self.einsum.partial)
                 else:
-                    need += size * self.einsum.widths[x]
+                    need += size * self.columns.width(x, p)
+        level = self.path[p]
+        assert isinstance(level, Level)
         room = level.capacity / (2.0 if level.double_buffered else 1.0)
         return np.asarray(grid[need * state.batch <= room])
 
@@ -360,7 +361,7 @@ class _Search:
             if not held[x]:
                 continue
             away = p == 0 and operand in self.einsum.resident
-            size, results = columns.width(x), operand == "c"
+            size, results = columns.width(x, p, sends=True), operand == "c"
             mine = columns.vector() if away else columns.access(level, size, size if results else 0.0)
             cost += words[:, x][:, None] * (price[x] + mine + (late if results else 0.0))
             one, two = RELEVANT[operand]
@@ -375,7 +376,7 @@ class _Search:
                 refund = columns.access(level, size - final, size)
                 drain = columns.access(level, size - final, 0.0)
             else:
-                price[x] = columns.access(level, 0.0, size)
+                price[x] = columns.access(level, 0.0, columns.width(x, p))
         if p == self.array:
             compute = self.architecture.compute
             clock = self.architecture.domain(compute.domain).reference_clock
@@ -451,16 +452,6 @@ def _promising(least: Floats, beam: int, energy: int) -> NDArray[np.intp]:
     fastest = seconds <= seconds.min() * 1.0001
     orders = [np.argsort(np.where(fastest, joules, np.inf)), np.argsort(joules), np.argsort(joules * seconds)]
     return np.unique(np.concatenate([o[: max(1, beam // 3)] for o in orders]))
-
-
-def _outside_array(path: tuple[Level | Fanout, ...], fans: list[int]) -> int:
-    """Return the level just outside the innermost run of fan-outs (as `count` does)."""
-    if not fans:
-        return 0
-    p = fans[-1]
-    while p > 0 and isinstance(path[p - 1], Fanout):
-        p -= 1
-    return p - 1
 
 
 def _largest(tiles: Ints, lists: list[Ints], held: Bools) -> Ints:
