@@ -197,6 +197,48 @@ def test_every_change_is_in_the_log(keeper, gpu):
     ]  # fmt: skip
 
 
+def test_the_record_is_flushed_before_the_change(keeper, gpu, monkeypatch):
+    """Before the device is touched, both the record and its name have been flushed to the disk."""
+    flushed = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        flushed.append((os.path.isdir(f"/proc/self/fd/{descriptor}"), gpu.writes))
+        real(descriptor)
+
+    with keeper.take("0") as lease, monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        lease.set(power_limit=300.0)
+        assert flushed == [(False, 0), (True, 0)]
+        lease.set(power_limit=310.0)
+        assert len(flushed) == 2
+        lease.set(clock=1.2e9)
+        assert flushed[2:] == [(False, 2)]
+
+
+def test_a_child_that_outlives_its_killed_parent_holds_nothing(fake_nvml, tmp_path):
+    """Workers forked by a program keep no lock: when the program is killed its record is free at once."""
+    fake_nvml(found=450, state=tmp_path / "knobs")
+    code = (
+        "import os, sys, time\nfrom pathlib import Path\nfrom wattline.control import nvidia\n"
+        "from wattline.control.keeper import Keeper\n"
+        "lease = Keeper(nvidia.find()[0], Path(sys.argv[1])).take('0', power_limit=300.0)\n"
+        "child = os.fork()\nif child == 0:\n    time.sleep(30)\n    os._exit(0)\nprint(child, flush=True)\ntime.sleep(30)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "state")], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    try:
+        device = nvidia.find()[0][0]
+        assert "was put back" in Keeper([device], tmp_path / "state").recover()[0]
+        assert device.read("power_limit") == 450.0
+    finally:
+        os.kill(child, signal.SIGKILL)
+        parent.stdout.close()
+
+
 @pytest.mark.parametrize("where", ["record", "fsync", "log"])
 def test_a_full_disk_refuses_the_change(keeper, gpu, monkeypatch, where):
     """Where what was found, or the log line, cannot be written, nothing is changed and the reason is said."""

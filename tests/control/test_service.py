@@ -133,6 +133,18 @@ def test_devices_lists_what_one_may_set(gpus, tmp_path):
     assert say(service, service.open(YOU), "devices") == {"devices": []}
 
 
+def test_the_first_setting_is_held_to_the_policy_too(gpus, tmp_path):
+    """A setting that comes with a lease is checked as any other, and no lease is given."""
+    policy = read('[[allow]]\nusers = ["me"]\ndevices = ["*"]\npower_limit = ["300 W", "400 W"]')
+    service = Service(Keeper(gpus, tmp_path), policy)
+    me = service.open(ME)
+    assert say(service, me, "take", device="SIM-0", settings={"power_limit_w": 250}) == "denied"
+    assert say(service, me, "take", device="SIM-0", settings={"clock_hz": 1.2e9}) == "denied"
+    assert gpus[0].writes == 0
+    assert not service.keeper.leases
+    assert say(service, me, "take", device="SIM-0", settings={"power_limit_w": 350})["lease"]
+
+
 def test_the_budget_is_shared(gpus, tmp_path):
     """A client that would exceed the budget is refused with what is left, and nothing is changed or held."""
     policy = read(ALL.replace("[limits]", '[limits]\nbudget = "1000 W"'))
