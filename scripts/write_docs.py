@@ -142,7 +142,8 @@ def _value(key: schema.Key) -> str:
         return ", ".join(f"`{c}`" for c in key.choices)
     kinds = {
         "text": "text", "whole": "whole number", "flag": "true or false", "": "number or %", "list": "list",
-        "names": "name or list of names", "pairs": "list of pairs", "temperature": "temperature", "instant": "time",
+        "names": "name or list of names", "pairs": "list of pairs",
+        "demand": "quantity in request/s or token/s", "temperature": "temperature", "instant": "time",
     }  # fmt: skip
     if key.kind.startswith("series "):
         return f"quantity in {key.kind.partition(' ')[2]}, or a CSV file"

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from wattline import cli_fleet, fleet, scenario
+from wattline import cli_fleet, fleet, fleet_place, scenario
 from wattline.plan.answer import Answer
 from wattline.plan.fleet_answer import FleetAnswer, expected
 
 ALL = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
-FLEETS = [path for path in ALL if cli_fleet.asked(path)]
-EXAMPLES = [path for path in ALL if path not in FLEETS]
+FLEETS = [path for path in ALL if cli_fleet.asked(path) and not fleet.load(path).pools]
+PLACED = [path for path in ALL if cli_fleet.asked(path) and path not in FLEETS]
+EXAMPLES = [path for path in ALL if path not in (*FLEETS, *PLACED)]
 DAY, GWH = 86400.0, 3.6e12
 
 
@@ -126,3 +127,18 @@ def test_the_week_that_follows_carbon_emits_less(sites: dict[str, FleetAnswer]) 
     a = sites["carbon-week"]
     assert not a.horizon.short
     assert a.horizon.carbon_g < 0.9 * a.soonest.carbon_g
+
+
+@pytest.mark.parametrize("path", PLACED, ids=lambda p: p.stem)
+def test_a_placement_answers_what_stands_beside_it(path: Path) -> None:
+    """Power within the solver's gap, demand met, every node accounted for, and simpler rules draw more."""
+    told = fleet_place.solve(fleet.load(path)).to_dict()
+    stated = json.loads(path.with_suffix(".expected.json").read_text("utf-8"))
+    assert told["feed_w"] == pytest.approx(stated["feed_w"], rel=1e-3)
+    for name, way in stated["ways"].items():
+        assert told["ways"][name]["feed_w"] == pytest.approx(way["feed_w"], rel=2e-3)
+    assert told["ways"]["best"]["feed_w"] < 0.97 * min(told["ways"][name]["feed_w"] for name in ("spread", "packed"))
+    assert {(w["job"], w["unit"]) for w in told["work"]} == {("chat", "request"), ("summaries", "request")}
+    for pool in told["pools"]:
+        running = sum(p["gangs"] for p in told["placed"] if p["pool"] == pool["name"])
+        assert running + pool["idle"] + pool["asleep"] == pool["nodes"]

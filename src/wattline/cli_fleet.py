@@ -28,13 +28,25 @@ def plan(
     """Plan a fleet, and write what was asked for."""
     from rich.console import Console
 
-    from . import fleet, report
+    from . import fleet, fleet_place, report
+    from .report import placement
 
-    answer = fleet.solve(fleet.load(scenario, changes))
+    words = ["wattline", "plan", str(scenario)]
+    words += [w for key, value in changes.items() for w in ("--set", f"{key}={value}")]
+    command = shlex.join([*words, "--html", str(html)])
+    stated = fleet.load(scenario, changes)
+    if stated.pools:
+        found = fleet_place.solve(stated)
+        if html or charts or csv:
+            text = scenario.read_text("utf-8")
+            placement.write_placement(found, html, charts, csv, scenario=text, command=command)
+        if print_json:
+            print_json(found.to_dict())
+        else:
+            placement.show_placement(found, Console(highlight=False, markup=False))
+        return
+    answer = fleet.solve(stated)
     if html:
-        words = ["wattline", "plan", str(scenario)]
-        words += [w for key, value in changes.items() for w in ("--set", f"{key}={value}")]
-        command = shlex.join([*words, "--html", str(html)])
         report.write_fleet_html(answer, html, scenario=scenario.read_text("utf-8"), command=command)
     if charts:
         report.write_fleet_charts(answer, charts)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import math
 import tomllib
@@ -18,7 +19,7 @@ from typing import Any
 
 from . import schema_fleet as schema
 from .carbon.series import instant
-from .errors import InputError, ScenarioError, nearest
+from .errors import InputError, ScenarioError, UnitError, nearest
 from .hardware.power_tree import Group, Overhead, PowerTree
 from .plan.timeline import read, temperature
 from .units import parse
@@ -34,6 +35,7 @@ class FleetScenario:
     grid: Mapping[str, Any]
     goal: Mapping[str, Any]
     folder: Path = Path()
+    pools: tuple[Mapping[str, Any], ...] = ()
 
 
 # ---- reading ---------------------------------------------------------------------------------------
@@ -129,6 +131,7 @@ def parse_fleet(data: Mapping[str, Any], *, name: str = "fleet", folder: Path = 
         {**_section("grid", grid), "event": _rows("grid.event", data.get("grid", {}).get("event", []), {})},
         _section("goal", data.get("goal", {})),
         folder,
+        tuple(_rows("pool", data.get("pool", []), {})),
     )
 
 
@@ -156,6 +159,11 @@ def _value(section: str, name: str, value: Any) -> Any:
         if not isinstance(value, list) or not value:
             raise ScenarioError(f"{rule.path} must be a list, got {value!r}")
         return [parse(v, "W" if name == "powers" else "", key=rule.path) for v in value]
+    if rule.kind == "demand":
+        for unit in ("request/s", "token/s"):
+            with contextlib.suppress(UnitError):
+                return parse(value, unit, key=rule.path), unit
+        raise ScenarioError(f'{rule.path} must be a rate such as "2000 req/s" or "5M tokens/s", got {value!r}')
     if rule.kind == "names":
         names = [value] if isinstance(value, str) else value
         if not isinstance(names, list) or not names or not all(isinstance(v, str) and v for v in names):

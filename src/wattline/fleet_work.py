@@ -88,7 +88,7 @@ def _training(name: str, row: Mapping[str, Any], stated: scenarios.Scenario) -> 
     free = stated.with_({"goal.max_slowdown": 0.0, "site.power_limit": "1000 GW"})
     answer = scenarios.solve(free, detail=False)
     cluster = scenarios.cluster_of(free)
-    base, idle = answer.baseline.time_s, _idle(row, cluster)
+    base, idle = answer.baseline.time_s, idle_power(row, cluster)
     frontier, _ = _frontier(base / answer.time_s, answer.power_w, idle)
     frontier = frontier.thin(_POINTS)
     settings = tuple(
@@ -113,7 +113,7 @@ def _serving(name: str, row: Mapping[str, Any], stated: scenarios.Scenario) -> W
         raise ScenarioError(f"job {name}: a replica of a fleet needs traffic; give serve.rate or serve.requests")
     rate = first.chosen.figures["requests_per_s"]
     cluster = scenarios.cluster_of(stated)
-    idle = _idle(row, cluster)
+    idle = idle_power(row, cluster)
     speed, power, settings = _served(stated, rate, _LOADS)
     frontier, kept = _frontier(speed, power, idle)
     measures = [Measure("load", power, speed, "fewer requests", along="load")]
@@ -149,7 +149,7 @@ def _served(
     return np.array(speed), np.array(power), settings
 
 
-def _idle(row: Mapping[str, Any], cluster: Cluster) -> float:
+def idle_power(row: Mapping[str, Any], cluster: Cluster) -> float:
     """Return the power of a job's nodes with nothing to do: chips and hosts idle."""
     if "idle" in row:
         return float(row["idle"])

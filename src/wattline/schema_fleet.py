@@ -34,6 +34,18 @@ def _table() -> tuple[Key, ...]:
         key("job.due", "s", None, "Work due, as hours at full speed, e.g. 60 h"),
         key("job.release", "s", None, "When work on what is due may begin, from the start of the plan"),
         key("job.deadline", "s", None, "When it must be done, from the start of the plan"),
+        key("job.pools", "names", None, "With [[pool]]: the pools it may run on, all of them where left out"),
+        key("job.demand", "demand", None, "With [[pool]]: work needed in all, e.g. 2000 req/s of a service or 5M tokens/s of training"),
+        key("job.burst", "", 0.0, "With [[pool]]: share by which the demand may jump", low=0),
+        key("job.within", "s", 0.0, "With [[pool]]: how soon the burst must be carried"),
+        key("pool.name", "text", None, "Name of a pool of equal nodes"),
+        key("pool.chip", "text", None, "Its chip, as hardware.chip"),
+        key("pool.node", "text", None, "Its node, as hardware.node; the chip's usual one where left out"),
+        key("pool.nodes", "whole", None, "How many nodes", low=0),
+        key("pool.at", "text", None, "Part of the power tree they hang on; the site's feed where left out"),
+        key("pool.idle", "W", None, "Power of a node that runs nothing; from the chip's and node's facts where left out"),
+        key("pool.asleep", "W", None, "Power of a sleeping node; without it nodes do not sleep"),
+        key("pool.wake", "s", 0.0, "Time a sleeping node takes to wake"),
         key("job.option.layer", "choice", None, "Layer this other way to do the job belongs to", choices=LAYERS),
         key("job.option.name", "text", None, "What it is called"),
         key("job.option.speeds", "list", None, "As job.speeds; full speed is that of the job itself"),
@@ -79,7 +91,7 @@ def _table() -> tuple[Key, ...]:
 
 
 KEYS: Final[Mapping[str, Key]] = {key.path: key for key in _table()}
-SECTIONS: Final = ("job", "site", "grid", "goal")
+SECTIONS: Final = ("job", "pool", "site", "grid", "goal")
 
 
 def inside(section: str) -> list[str]:

@@ -95,7 +95,7 @@ def test_sleepers_that_wake_too_late_do_not_count_for_a_burst() -> None:
     soon = place(TREE, [Pool("p", "b", 12, 200.0, 5.0, wake=5.0)], job)
     assert (late.idle["p"], late.asleep["p"]) == (2, 6)
     assert (soon.idle["p"], soon.asleep["p"]) == (0, 8)
-    with pytest.raises(GoalError, match=r"job w needs 6 Hz with its burst.* do 5 Hz"):
+    with pytest.raises(GoalError, match=r"job w needs 6 a second with its burst.* do 5;"):
         place(TREE, [Pool("p", "b", 5, 200.0, 5.0)], job)
 
 

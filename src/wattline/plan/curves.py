@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from ..errors import GoalError, InputError
 from ..frontier.algebra import Frontier
-from ..units import show
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -121,8 +120,8 @@ class Points:
         if short.size:
             j = int(short[0])
             raise GoalError(
-                f"the minimum service of job {jobs[j].name} is {show(float(out.minimum[j]), 'Hz')} and its fastest "
-                f"setting does {show(float(out.fastest[j]), 'Hz')}; lower the minimum or give it more devices"
+                f"the minimum service of job {jobs[j].name} is {out.minimum[j]:,.4g} a second and its fastest "
+                f"setting does {out.fastest[j]:,.4g}; lower the minimum or give it more devices"
             )
         return out
 

@@ -281,8 +281,8 @@ class _Built:
             ]))  # fmt: skip
             if most < (1 + job.burst) * job.need:
                 return (
-                    f"job {job.name} needs {show((1 + job.burst) * job.need, 'Hz')} with its burst, and all nodes it "
-                    f"may run on do {show(most, 'Hz')}; add nodes, or let it run on other pools"
+                    f"job {job.name} needs {(1 + job.burst) * job.need:,.4g} a second with its burst, and all nodes it "
+                    f"may run on do {most:,.4g}; add nodes, or let it run on other pools"
                 )
         return (
             "what the jobs need together does not fit: each would alone, so nodes or power limits are short; "

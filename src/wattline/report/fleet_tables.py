@@ -132,15 +132,16 @@ def show_fleet(answer: FleetAnswer, console: Console) -> None:
     for title, (heads, rows) in sections:
         if rows:
             console.print(Text(title, style="bold"))
-            console.print(Padding(_grid(heads, rows), (0, 0, 1, 2)))
+            console.print(Padding(grid(heads, rows), (0, 0, 1, 2)))
     lines = [f"Source: {s}" for s in answer.sources] + [f"Assumed: {a}" for a in answer.assumptions]
     console.print(Text("How sure", style="bold"))
     console.print(Padding(Group(*map(Text, lines)), (0, 0, 1, 2)))
 
 
-def _grid(heads: list[str], rows: list[list[str]]) -> RenderableType:
+def grid(heads: list[str], rows: list[list[str]]) -> RenderableType:
+    """Return a table for the terminal; numbers to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    words_ = {"Job", "At", "Settings", "Part", "Layer", "Layer alone", "Undone", ""}
+    words_ = {"Job", "At", "Settings", "Part", "Layer", "Layer alone", "Undone", "Pool", "Setting", "Rule", ""}
     for head in heads:
         table.add_column(head, justify="left" if head in words_ else "right", overflow="fold")
     for row in rows[:_ROWS]:
