@@ -35,7 +35,10 @@ from wattline.workload.traffic import Requests, read_requests
 
 # Measured on two cores by others' tools (see docs/benchmarks.md).
 PEERS = (
-    ("vidur, linear predictors", "2,000 requests in 20 s; a one-hour trace of 19,000 requests in about 45 s; no energy"),
+    (
+        "vidur, linear predictors",
+        "2,000 requests in 20 s; a one-hour trace of 19,000 requests in about 45 s; no energy",
+    ),
     ("aiconfigurator", "1.5 to 3 s a point; 10.5 s for an 8-GPU sweep; steady state, no trace"),
     ("GenZ", "0.1 s a point; steady state, no trace"),
 )
@@ -53,7 +56,12 @@ def made() -> StepTable:
 def chat(rate: float, count: int, arrivals: str = "poisson") -> Requests:
     """Chat-like requests: lengths as in the Azure conversation trace, about 1,150 in and 210 out."""
     return synthetic(
-        rate, count, prompt=Lengths(1150, 1.0, 8000), output=Lengths(210, 0.8, 1500), arrivals=arrivals, seed=1  # type: ignore[arg-type]
+        rate,
+        count,
+        prompt=Lengths(1150, 1.0, 8000),
+        output=Lengths(210, 0.8, 1500),
+        arrivals=arrivals,
+        seed=1,  # type: ignore[arg-type]
     )
 
 

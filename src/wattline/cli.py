@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from . import __version__, cli_control, cli_live, cli_web
+from . import __version__, cli_control, cli_live, cli_simulate, cli_web
 from .errors import InputError, WattlineError, nearest
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ app.command(check)
 cli_live.register(app)
 cli_control.register(app)
 cli_web.register(app)
+cli_simulate.register(app)
 
 Sets = Annotated[
     tuple[str, ...],

@@ -53,7 +53,8 @@ class Settings:
     page: int = 0
     tpot: float = math.inf
     ttft: float = math.inf
-    spend: float = 0.1
+    spend: float = 0.5
+    credit: float = 4.0
     mixed: float = math.inf  # levels
     alone: float = math.inf
     accepted: float = 0.0
@@ -193,7 +194,7 @@ class Replica:
         allowed = [math.inf]
         for job in self.running:
             if job.decodes and s.tpot < math.inf:
-                allowed.append(s.tpot + s.spend * (job.first + (job.generated - 1) * s.tpot - now))
+                allowed.append(s.tpot + s.spend * (job.first + (job.generated - 1 + s.credit) * s.tpot - now))
             elif job.take and not job.decodes:
                 allowed.append((job.arrival + s.ttft - now) * job.take / (job.goal - job.have))
         if self.queue and s.ttft < math.inf:
@@ -201,8 +202,8 @@ class Replica:
         best, least = asked, math.inf
         for level in range(int(asked) + 1):
             time, joules = unlimited(s.table, what, level)
-            if time <= min(allowed) and joules < least:
-                best, least = float(level), joules
+            if time <= min(allowed) and joules / time < least:
+                best, least = float(level), joules / time
         return best
 
     def finish(self) -> None:

@@ -255,11 +255,13 @@ def governed(
     p: Prices, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float, prompt: int, row: Ints,
     weight: Floats, late_row: Ints, late: Floats, n: int, host: float, pool: int,
 ) -> float:  # fmt: skip
-    """Return the level of least energy above waiting whose step the most urgent request can afford.
+    """Return the level of least power above waiting whose step the most urgent request can afford.
 
-    A token is due `tpot` after the one before; a request ahead of that has slack, and the step may take `tpot`
-    plus `spend` of the least slack. A prompt is due `ttft` after its arrival and shares what is left of that
-    among its remaining chunks; a queue behind it halves it.
+    Power, not energy: a longer step gathers more tokens, so at a given load steps come as seldom as they are long.
+
+    A token is due `tpot` after the one before; a request ahead of that has slack, `credit` tokens' worth at its
+    start, and the step may take `tpot` plus `spend` of the least slack. A prompt is due `ttft` after its arrival and
+    shares what is left of that among its remaining chunks; a queue behind it halves it.
     """
     top = p.cells.shape[1] - 1
     allowed = np.inf
@@ -267,7 +269,7 @@ def governed(
         i = live.slot[r, j]
         if live.turn[r, j] == 1:
             if knobs.tpot[r] < np.inf:
-                slack = out.first[i] + (out.generated[i] - 1) * knobs.tpot[r] - t
+                slack = out.first[i] + (out.generated[i] - 1 + knobs.credit[r]) * knobs.tpot[r] - t
                 allowed = min(allowed, knobs.tpot[r] + knobs.spend[r] * slack)
         elif live.take[r, j] > 0 and knobs.ttft[r] < np.inf:
             left = work.arrival[i] + knobs.ttft[r] - t
@@ -279,8 +281,8 @@ def governed(
     least = np.inf
     for level in range(min(int(asked), top) + 1):
         time, joules = at_level(p, row, weight, late_row, late, n, host, pool, level)
-        if time <= allowed and joules < least:
-            best, least = float(level), joules
+        if time <= allowed and joules / time < least:
+            best, least = float(level), joules / time
     return best
 
 

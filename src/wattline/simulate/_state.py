@@ -68,13 +68,15 @@ class Work(NamedTuple):
 
 class Knobs(NamedTuple):
     """What policies set, per replica (R,): clock levels with and without prompts in a step; latency targets of the
-    governor (infinite: none) and the share of slack it spends in one step; most running requests."""
+    governor (infinite: none) the share of slack it spends in one step and the tokens it
+    lends a request at its start; most running requests."""
 
     mixed: Floats
     alone: Floats
     tpot: Floats
     ttft: Floats
     spend: Floats
+    credit: Floats
     cap: Ints
 
 

@@ -31,7 +31,7 @@ class Limits:
     percentile: float = 99.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """One simulated run: arrays over n requests, sums, and series over time. Energies are of the chips.
 

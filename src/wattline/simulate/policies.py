@@ -29,7 +29,8 @@ class Knobs:
     Attributes
     ----------
     prefill_clock, decode_clock : Hz of steps with prompts and without; the governor's highest where it governs.
-    tpot, ttft : seconds that the governor of the core keeps, and `spend`: share of the slack one step may use.
+    tpot, ttft : seconds that the governor of the core keeps. spend : share of the slack one step may use. credit :
+        tokens' worth of slack that a request starts with; a short one may end late by as much.
     max_batch : most running requests of a replica. replicas : how many take requests.
     """
 
@@ -38,6 +39,7 @@ class Knobs:
     tpot: float | None = None
     ttft: float | None = None
     spend: float = 0.1
+    credit: float = 0.0
     max_batch: int | None = None
     replicas: int | None = None
 
@@ -123,13 +125,14 @@ class FixedClock:
 
 @dataclass(frozen=True)
 class Governor:
-    """Per step, the clock of least energy whose time the most urgent request can afford.
+    """Per step, the clock of least power whose time the most urgent request can afford.
 
-    `margin`: share of the promised latencies to aim at; `spend`: share of the slack one step may use.
+    `margin`: share of the promised latencies to aim at; `spend`, `credit`: as in `Knobs`.
     """
 
     margin: float = 0.9
-    spend: float = 0.1
+    spend: float = 0.5
+    credit: float = 4.0
     interval: float | None = None
     name: str = "governor"
 
@@ -142,6 +145,7 @@ class Governor:
             tpot=None if limits.tpot is None else self.margin * limits.tpot,
             ttft=None if limits.ttft is None else self.margin * limits.ttft,
             spend=self.spend,
+            credit=self.credit,
         )
 
     def look(self, _: View) -> Knobs | None:
@@ -194,7 +198,8 @@ class Parking:
     """Keeps as many replicas awake as the load needs, and lets another policy set their clocks.
 
     The load is the time that the awake replicas were busy, or the slots their requests take, whichever is more;
-    `target` of it is aimed at. One replica more is woken at once; one is let go only after `patience` looks.
+    `target` of it is aimed at. More replicas are woken at once; half of those too many are let go
+    after `patience` looks.
     """
 
     inner: Policy
@@ -225,7 +230,8 @@ class Parking:
         wanted = max(self.least, math.ceil(need))
         if wanted < seen.awake:
             self._calm += 1
-            wanted = seen.awake if self._calm < self.patience else max(wanted, seen.awake - 1)
+            half = seen.awake - math.ceil((seen.awake - wanted) / 2)
+            wanted = seen.awake if self._calm < self.patience else half
         if wanted != seen.awake:
             self._calm = 0
         return replace(knobs, replicas=wanted)

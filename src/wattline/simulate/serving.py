@@ -203,7 +203,13 @@ class _Stage:
     def _knobs(self) -> CoreKnobs:
         n = len(self.rules.pool)
         knobs = CoreKnobs(
-            np.zeros(n), np.zeros(n), np.full(n, np.inf), np.full(n, np.inf), np.zeros(n), np.zeros(n, np.int64)
+            np.zeros(n),
+            np.zeros(n),
+            np.full(n, np.inf),
+            np.full(n, np.inf),
+            np.zeros(n),
+            np.zeros(n),
+            np.zeros(n, np.int64),
         )
         for k, pool in enumerate(self.pools):
             self._set(knobs, k, self.policy.start(self._view(k, pool)))
@@ -223,7 +229,7 @@ class _Stage:
         knobs.alone[mine] = table.level(asked.decode_clock or top)
         knobs.tpot[mine] = np.inf if asked.tpot is None else asked.tpot
         knobs.ttft[mine] = np.inf if asked.ttft is None else asked.ttft
-        knobs.spend[mine] = asked.spend
+        knobs.spend[mine], knobs.credit[mine] = asked.spend, asked.credit
         knobs.cap[mine] = min(asked.max_batch or self.pools[k].max_batch, self.pools[k].max_batch)
 
     def _live(self) -> Live:

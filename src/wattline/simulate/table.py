@@ -124,12 +124,12 @@ class StepTable:
     ) -> Cost:  # fmt: skip
         """Return one step. `prompts`: new requests whose prompt ends in it. `level`: the highest clock where None."""
         top = len(self.clocks) - 1
-        pieces, late = self._pieces(batch, context, prompt, reach, prompts)
+        pieces, late = self.pieces(batch, context, prompt, reach, prompts)
         busy = np.sum([cells[:, BUSY] for cells in late], axis=0)
         joules = np.sum([cells[:, JOULES] for cells in pieces], axis=0)
-        host = self._host(batch, prompt, prompts)
+        host = self.host_time(batch, prompt, prompts)
         asked = float(top) if level is None else level
-        times = [self._overlap(float(b), host) for b in busy]
+        times = [self.overlap(float(b), host) for b in busy]
         powers = [float(j) / t + self.waiting for j, t in zip(joules, times, strict=True)]
         at = _within(powers, self.limit, asked)
         low = min(int(at), top - 1)
@@ -148,7 +148,7 @@ class StepTable:
             named,
         )
 
-    def _pieces(
+    def pieces(
         self, batch: float, context: float, prompt: float, reach: float, prompts: float
     ) -> tuple[list[Array], list[Array]]:
         """Return the cells of each piece, and those that set the time where data-parallel groups wait."""
@@ -171,12 +171,14 @@ class StepTable:
         i, part = tokens_at(tokens)
         return np.asarray(self.layers[i] + part * (self.layers[i + 1] - self.layers[i]))
 
-    def _host(self, batch: float, prompt: float, prompts: float) -> float:
+    def host_time(self, batch: float, prompt: float, prompts: float) -> float:
+        """Return the host's seconds of a step."""
         step, sequence, each, alone, mixed = self.host
         loose = batch / self.replica.parallel.data > self.replica.graph
         return step + sequence * batch + each * prompts + (mixed if prompt > 0 else alone if loose else 0.0)
 
-    def _overlap(self, busy: float, host: float) -> float:
+    def overlap(self, busy: float, host: float) -> float:
+        """Return the seconds of a step from those of the device and of the host."""
         if not self.replica.asynchronous:
             return busy + host
         top = max(busy, host)

@@ -1,0 +1,175 @@
+"""The command `wattline simulate`: a [serve] scenario played against its requests."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from .errors import InputError
+from .units import show
+
+if TYPE_CHECKING:
+    from .simulation import Simulation
+
+Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print JSON on stdout and nothing else.")]
+Sets = Annotated[
+    tuple[str, ...],
+    Parameter(name="--set", show_default=False, help="Replace a value at any layer, e.g. --set serve.replicas=4."),
+]
+
+
+def register(app: App) -> None:
+    """Add the command to the command line."""
+    app.command(simulate)
+
+
+def simulate(
+    scenario: Path,
+    *,
+    sets: Sets = (),
+    policies: Annotated[
+        bool, Parameter(show_default=False, help="Also run every fixed clock and every policy, beside their bound.")
+    ] = False,
+    html: Annotated[Path | None, Parameter(help="Write a self-contained HTML report.")] = None,
+    parquet: Annotated[Path | None, Parameter(help="Write one row per request (latencies, joules) as Parquet.")] = None,
+    json: Json = False,
+) -> int:
+    """Play a serving scenario against its requests, step by step: latencies, joules of each request, power over time.
+
+    The exit code is 1 where the promised latencies were not kept.
+
+    Example: wattline simulate examples/llama-8b-simulated.toml --set serve.policy=governor
+
+    Parameters
+    ----------
+    scenario
+        Scenario file (TOML) with a [serve] section.
+    """
+    from . import scenario as scenarios
+    from . import simulation
+    from .simulate.outcome import write_parquet
+
+    for path in (html, parquet):
+        _writable(path)
+    found = simulation.run(scenarios.load(scenario).with_(_pairs(sets)), policies=policies)
+    if parquet:
+        write_parquet(found.run, parquet)
+    if html:
+        from .report.simulated import write_html
+
+        words = ["wattline", "simulate", str(scenario), *(w for s in sets for w in ("--set", s))]
+        words += [*(["--policies"] if policies else []), "--html", str(html)]
+        write_html(_page(found), html, scenario=scenario.read_text("utf-8"), command=shlex.join(words))
+    if json:
+        _json(found.to_dict())
+    else:
+        _show(found)
+    return 0 if found.run.kept else 1
+
+
+def _page(found: Simulation) -> Any:
+    from .report.simulated import Page
+
+    return Page(
+        title=found.title, run=found.run, facility_j=found.facility_j, facts=found.facts, rows=summary(found),
+        policies=None if found.study is None else policy_table(found), assumptions=found.assumptions,
+        study=found.study,
+    )  # fmt: skip
+
+
+def summary(found: Simulation) -> list[tuple[str, str]]:
+    """Return what came of it, in words."""
+    told: Mapping[str, Any] = found.run.to_dict()
+    run = found.run
+
+    def four(key: str) -> str:
+        return ", ".join(f"{p} {show(told[key][p], 's')}" for p in ("p50", "p90", "p99") if p in told[key])
+
+    missed = told["violations"]
+    lines = [
+        ("policy", run.policy),
+        ("energy per output token", f"{show(run.energy_j / run.tokens, 'J')} of the chips, "
+         f"{show(found.facility_j / run.tokens, 'J')} of the facility"),
+        ("energy", f"{show(run.energy_j, 'J')} of the chips, {show(found.facility_j, 'J')} of the facility, "
+         f"in {show(run.duration, 's')}"),
+        ("by phase", ", ".join(f"{name} {100 * j / run.energy_j:.1f} %" for name, j in told["phases_j"].items() if j)),
+        ("prefill", f"{show(told['prefill_j_per_prompt_token'], 'J')} per prompt token"),
+        ("decode", f"{show(told['decode_j_per_output_token'], 'J')} per output token"),
+        ("time to first token", four("ttft_s")),
+        ("time per output token", four("tpot_s")),
+        ("end to end", four("latency_s")),
+        ("promise", ("kept" if run.kept else "not kept") + f": {missed['ttft']:,} requests late at the first token, "
+         f"{missed['tpot']:,} too slow after it, of {len(run.arrival):,}"),
+        ("replicas awake", f"{told['mean_replicas_awake']:.2f} of {run.replicas} on average, "
+         f"{100 * told['busy']:.0f} % of that in steps"),
+        ("engine steps", f"{run.steps:,}; {told['preemptions']:,} preemptions; "
+         f"{100 * told['cached_prompt_tokens'] / told['prompt_tokens']:.1f} % of prompt tokens found in the cache"),
+    ]  # fmt: skip
+    lines += [(k.replace("_", " "), f"{v:.4g}") for k, v in found.figures.items()]
+    return [line for line in lines if line[1]]
+
+
+def policy_table(found: Simulation) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of the policies beside the best fixed clock and the bound."""
+    assert found.study is not None
+    heads = ["policy", "promise", "J/token", "TTFT p99", "TPOT p99", "awake", "saves", "above bound"]
+    return heads, [
+        [
+            row["policy"], "kept" if row["promise_kept"] else "missed", f"{row['energy_per_token_j']:.4g}",
+            show(row["ttft_s"], "s"), show(row["tpot_s"], "s"), f"{row['mean_replicas_awake']:.2f}",
+            f"{100 * row['saving_vs_best_fixed']:+.1f} %", f"{100 * row['gap_to_bound']:.0f} %",
+        ]
+        for row in found.study.rows()
+    ]  # fmt: skip
+
+
+def _show(found: Simulation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    console.print(found.title)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    for name, text in (*found.facts.items(), *summary(found)):
+        table.add_row(name, text)
+    console.print(table)
+    if found.study is not None:
+        heads, rows = policy_table(found)
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        for number, head in enumerate(heads):
+            table.add_column(head, justify="left" if number == 0 else "right")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print(
+            f"saves: against {found.study.best.policy}, the best fixed clock that keeps the promise in hindsight"
+        )
+
+
+def _writable(path: Path | None) -> None:
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise InputError(f"{path}: cannot be written; name a file in a folder that exists")
+
+
+def _pairs(items: Sequence[str]) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise InputError(f"--set {item!r} must be key=value, e.g. --set serve.replicas=4")
+        if key.strip() in out:
+            raise InputError(f"--set gives {key.strip()} twice; keep one")
+        out[key.strip()] = value.strip()
+    return out
+
+
+def _json(data: Any) -> None:
+    import msgspec
+
+    text = msgspec.json.format(msgspec.json.encode(data, enc_hook=lambda value: value.item()), indent=2)
+    sys.stdout.write(text.decode() + "\n")

@@ -1,0 +1,209 @@
+"""A simulated run as one HTML page: power over time, latencies, where the joules went, policies beside their bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ..errors import InputError
+from ..simulate.outcome import PHASES, Run
+from ..simulate.study import Study
+from ..units import show
+from . import charts, page, words
+
+if TYPE_CHECKING:
+    import altair as alt
+
+# Colours of phases, holding on light and dark alike; most bins of a series that are drawn.
+_PHASE: Final = {"prefill": "#8a63c9", "decode": "#2f7fc1", "idle": "#7a828e", "cold": "#d2902d", "transfer": "#2c8f6b"}
+_BINS: Final = 200
+_ABOUT: Final = {
+    "power": "Power of the chips by phase; steps that carry prompts are shared between prefill and decode.",
+    "latency": "Share of requests that took no longer. Dashed: what was promised.",
+    "breakdown": "Joules of the chips by component; idle replicas wait for requests.",
+    "policies": "Each point is one run of the whole trace. The line is the least any policy could take.",
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page says of a run."""
+
+    title: str
+    run: Run
+    facility_j: float
+    facts: Mapping[str, str]
+    rows: Sequence[tuple[str, str]]
+    policies: tuple[list[str], list[list[str]]] | None
+    assumptions: Sequence[str]
+    study: Study | None
+
+
+def write_html(what: Page, path: Path, *, scenario: str = "", command: str = "") -> None:
+    """Write the page. `scenario`: the text of the scenario file; `command`: what was typed."""
+    try:
+        path.write_text(html(what, scenario=scenario, command=command), "utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def html(what: Page, *, scenario: str = "", command: str = "") -> str:
+    """Return the page as HTML."""
+    drawn = {name: page.fluid(charts.specification(chart)) for name, chart in draw(what).items()}
+    run = what.run
+    said = f"{show(run.energy_j / run.tokens, 'J')} per token"
+    kept = "promise kept" if run.kept else "promise not kept"
+    body = [
+        f'<p class="kind">simulated serving</p><h1>{escape(said)} <span class="gain">{kept}</span></h1>'
+        f'<p class="goal">{escape(what.title)}; {escape(run.policy)}.</p>{page.table((), what.facts.items())}',
+        page.section("What came of it", page.table((), what.rows)),
+        page.section("Power over time", _chart("power", drawn)),
+        page.section("Latency", _chart("latency", drawn)),
+        page.section("Where the joules go", _chart("breakdown", drawn)),
+    ]
+    if what.policies is not None:
+        table = page.table(*what.policies)
+        body.append(page.section("Policies beside the best fixed clock", _chart("policies", drawn), table))
+    notes = "".join(f"<li>{escape(line)}</li>" for line in (*what.assumptions, f"source: {run.source}"))
+    sure = f"Energies are {run.provenance}, ± {words.percent(run.uncertainty, 2)} (one standard deviation)."
+    body += [
+        page.section("How sure, and on what assumptions", f"<p>{escape(sure)}</p><ul>{notes}</ul>"),
+        page.reproduce(scenario, command),
+    ]
+    return page.document(f"{what.title}: simulated", "\n".join(body), drawn)
+
+
+def _chart(name: str, drawn: Mapping[str, Any]) -> str:
+    return page.chart_place(name, drawn, _ABOUT[name])
+
+
+def draw(what: Page) -> dict[str, alt.TopLevelMixin]:
+    """Return every chart by name: power, latency, breakdown, and policies where they were compared."""
+    out: dict[str, alt.TopLevelMixin] = {
+        "power": power(what.run), "latency": latency(what.run), "breakdown": breakdown(what.run)
+    }  # fmt: skip
+    return out if what.study is None else {**out, "policies": policies(what.study)}
+
+
+def power(run: Run) -> alt.Chart:
+    """Watts by phase over time, stacked."""
+    import altair as alt
+
+    every = -(-len(run.power) // _BINS)
+    watts = np.array([run.power[i : i + every].mean(axis=0) for i in range(0, len(run.power), every)])
+    t_unit, t = words.scale(run.duration, "s")
+    w_unit, w = words.scale(float(watts.sum(axis=1).max()), "W")
+    rows = [
+        {"t": charts._short((i + 0.5) * every * run.bin * t), "p": charts._short(x * w), "phase": name}
+        for i, row in enumerate(watts)
+        for name, x in zip(PHASES, row.tolist(), strict=True)
+        if run.power[:, PHASES.index(name)].any()
+    ]
+    used = [name for name in PHASES if any(row["phase"] == name for row in rows)]
+    colour = alt.Scale(domain=used, range=[_PHASE[name] for name in used])
+    return (
+        alt.Chart(charts._data(rows))
+        .mark_area(interpolate="step")
+        .encode(
+            x=alt.X("t:Q", title=f"Time, {t_unit}", scale=alt.Scale(nice=False)),
+            y=alt.Y("p:Q", stack="zero", title=f"Power of the chips, {w_unit}"),
+            color=alt.Color("phase:N", title=None, scale=colour),
+            tooltip=[alt.Tooltip("phase:N"), alt.Tooltip("t:Q", title=t_unit), alt.Tooltip("p:Q", title=w_unit)],
+        )
+        .properties(width=charts.WIDTH, height=260)
+    )
+
+
+def latency(run: Run) -> alt.VConcatChart:
+    """Cumulative distributions of time to the first token and per token after it, with the promises."""
+    import altair as alt
+
+    panels = []
+    more = run.output > 1
+    for values, limit, title in (
+        (run.ttft, run.limits.ttft, "Time to the first token"),
+        (run.tpot[more], run.limits.tpot, "Time per output token after it"),
+    ):
+        if not len(values):
+            continue
+        shares = np.linspace(0.0, 1.0, 101)
+        times = np.quantile(values, shares)
+        unit, factor = words.scale(float(times[50]), "s")
+        rows = [
+            {"x": charts._short(max(a, 1e-9) * factor), "y": 100 * b}
+            for a, b in zip(times.tolist(), shares, strict=True)
+        ]
+        base = alt.Chart(charts._data(rows)).encode(
+            x=alt.X("x:Q", title=f"{title}, {unit}", scale=alt.Scale(type="log", nice=False)),
+            y=alt.Y("y:Q", title="Requests, %"),
+            tooltip=[alt.Tooltip("x:Q", title=unit), alt.Tooltip("y:Q", title="%")],
+        )
+        layers: list[Any] = [base.mark_line(color=charts.LINE, strokeWidth=2.5)]
+        if limit is not None:
+            rule = alt.Chart(charts._data([{"x": charts._short(limit * factor)}]))
+            layers.append(rule.mark_rule(color=charts.CHOSEN, strokeDash=[5, 4]).encode(x="x:Q"))
+        panels.append(alt.layer(*layers).properties(width=charts.WIDTH, height=170))
+    return alt.vconcat(*panels)
+
+
+def breakdown(run: Run) -> alt.LayerChart:
+    """Joules by component, the largest first."""
+    import altair as alt
+
+    rows = words.share_out(run.breakdown_j)
+    unit, factor = words.scale(rows[0][1], "J")
+    data: list[dict[str, Any]] = [
+        {
+            "part": _named(name), "v": charts._short(joules * factor),
+            "label": f"{show(joules, 'J')}, {words.percent(share)}",
+        }
+        for name, joules, share in rows
+    ]  # fmt: skip
+    base = alt.Chart(charts._data(data)).encode(
+        x=alt.X("v:Q", title=f"Energy, {unit}", scale=alt.Scale(domain=[0, 1.3 * data[0]["v"]], nice=False)),
+        y=alt.Y("part:N", sort=[row["part"] for row in data], title=None),
+        tooltip=[alt.Tooltip("part:N"), alt.Tooltip("label:N", title="energy")],
+    )
+    text = base.mark_text(align="left", dx=6).encode(text="label:N")
+    bars = base.mark_bar(cornerRadiusEnd=2, color=charts.LINE)
+    return alt.layer(bars, text).properties(width=charts.WIDTH, height=alt.Step(26))
+
+
+def _named(name: str) -> str:
+    own = {"idle": "Replicas without work", "cold": "Starting and parked replicas", "transfer": "Caches over the link"}
+    return own.get(name) or words.component(name)
+
+
+def policies(study: Study) -> alt.LayerChart:
+    """Joules per token against time per token, one point per run, over the bound."""
+    import altair as alt
+
+    fixed = {run.policy for run in study.static}
+    rows = [
+        {
+            "x": charts._short(1e3 * row["tpot_s"]), "y": charts._short(row["energy_per_token_j"]),
+            "policy": row["policy"], "kind": "fixed clock" if row["policy"] in fixed else row["policy"],
+            "kept": "kept" if row["promise_kept"] else "missed",
+        }
+        for row in study.rows()
+    ]  # fmt: skip
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    points = alt.Chart(charts._data(rows)).encode(
+        x=alt.X("x:Q", title="Time per output token at the 99th percentile, ms", scale=alt.Scale(type="log")),
+        y=alt.Y("y:Q", title="Energy per output token, J", scale=alt.Scale(zero=False)),
+        color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds)),
+        shape=alt.Shape(
+            "kept:N", title="promise", scale=alt.Scale(domain=["kept", "missed"], range=["circle", "cross"])
+        ),
+        tooltip=[alt.Tooltip(f"{k}:N") for k in ("policy", "x", "y", "kept")],
+    )
+    least = [{"y": charts._short(study.bound.awake_j / study.best.tokens)}]
+    rule = alt.Chart(charts._data(least)).mark_rule(color=charts.CHOSEN, strokeDash=[5, 4]).encode(y="y:Q")
+    return alt.layer(points.mark_point(size=110, filled=True, opacity=1), rule).properties(
+        width=charts.WIDTH, height=320
+    )

@@ -1,0 +1,235 @@
+"""A [serve] scenario simulated: its requests, fleet and policy put together, run, and told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from . import scenario as scenarios
+from .errors import ScenarioError
+from .hardware.cluster import Cluster
+from .plan.overhead import Overhead
+from .plan.step import Replica
+from .scenario import Scenario
+from .simulate.fleet import Fleet, Link, Pool
+from .simulate.outcome import Limits, Run
+from .simulate.policies import BatchSteering, FixedClock, Governor, Parking, Policy
+from .simulate.serving import simulate
+from .simulate.study import Study, compare
+from .simulate.table import StepTable, step_table
+from .source.base import Device, Source
+from .units import show
+from .workload import catalog as models
+from .workload.arrivals import Lengths, synthetic
+from .workload.fits import check_serving
+from .workload.infer import Precision
+from .workload.traffic import Requests, read_requests
+
+# What keys of [serve] are where a scenario leaves them out.
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "arrivals": "poisson", "variation": 2.0, "swing": 0.6, "prompt_variation": 0.0, "output_variation": 0.0,
+    "prefix": 0, "prefixes": 1, "count": 10_000, "replicas": 1, "route": "least_loaded", "policy": "fixed",
+    "start_time": 60.0, "parked_power": 0.0, "draft_acceptance": 0.7, "seed": 0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What was simulated and what came of it; `facility_j`: with hosts, network, fans and cooling of awake replicas."""
+
+    title: str
+    run: Run
+    facility_j: float
+    figures: Mapping[str, float]
+    facts: Mapping[str, str]
+    assumptions: tuple[str, ...]
+    study: Study | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values under stable JSON keys."""
+        told = {
+            "kind": "simulated serving",
+            "title": self.title,
+            **self.run.to_dict(),
+            "facility_energy_j": self.facility_j,
+            "facility_energy_per_token_j": self.facility_j / self.run.tokens,
+            **self.figures,
+            "facts": dict(self.facts),
+            "assumptions": list(self.assumptions),
+        }
+        return told if self.study is None else {**told, "policies": self.study.to_dict()}
+
+
+def run(scenario: Scenario, *, source: Source | None = None, policies: bool = False) -> Simulation:
+    """Simulate a scenario; `policies` also runs every fixed clock and every policy beside the bound."""
+    if not scenario.has("serve"):
+        raise ScenarioError("a simulation needs a [serve] section; `wattline plan` answers [train]")
+    source = source or scenarios.source_of(scenario)
+    requests, cluster = requests_of(scenario), scenarios.cluster_of(scenario)
+    fleet, limits, policy = fleet_of(scenario, cluster, source), limits_of(scenario), policy_of(scenario)
+    seed = _get(scenario, "seed")
+    found = simulate(requests, fleet, policy, limits=limits, seed=seed)
+    over = Overhead.of(cluster)
+    facility = over.total(found.energy_j, found.awake_s)
+    model = scenarios.model_of(scenario)
+    return Simulation(
+        title=f"{model.name} on {found.replicas} x {cluster.devices} x {cluster.chip.title}",
+        run=found,
+        facility_j=facility,
+        figures=scenarios.rates_of(scenario).figures(facility),
+        facts=_facts(scenario, requests, fleet, cluster),
+        assumptions=_assumptions(scenario),
+        study=compare(requests, fleet, limits, seed=seed) if policies else None,
+    )
+
+
+def _get(scenario: Scenario, name: str) -> Any:
+    value = scenario.get(f"serve.{name}")
+    return DEFAULTS.get(name) if value is None else value
+
+
+# ---- the parts -----------------------------------------------------------------------------------
+
+
+def requests_of(scenario: Scenario) -> Requests:
+    """Return the trace that is named, cut and scaled as asked, or requests made up."""
+    trace, rate = scenario.get("serve.requests"), scenario.get("serve.rate")
+    if trace is not None:
+        requests = read_requests(scenarios._path(scenario, trace))
+        start, duration = scenario.get("serve.start") or 0.0, scenario.get("serve.duration")
+        if start or duration is not None:
+            requests = requests.between(start, float("inf") if duration is None else start + duration)
+        count = scenario.get("serve.count")
+        requests = requests if count is None else requests.head(count)
+        return requests if rate is None else requests.at_rate(rate)
+    if rate is None:
+        raise ScenarioError('a simulation needs requests; state serve.requests = "trace.csv" or serve.rate = "8 req/s"')
+    duration = scenario.get("serve.duration")
+    count = scenario.get("serve.count") or (max(1, round(rate * duration)) if duration else DEFAULTS["count"])
+    return synthetic(
+        rate, count, prompt=Lengths(scenario["serve.prompt"], _get(scenario, "prompt_variation")),
+        output=Lengths(scenario["serve.output"], _get(scenario, "output_variation")),
+        arrivals=_get(scenario, "arrivals"), variation=_get(scenario, "variation"), swing=_get(scenario, "swing"),
+        prefix=_get(scenario, "prefix"), prefixes=_get(scenario, "prefixes"), seed=_get(scenario, "seed"),
+    )  # fmt: skip
+
+
+def replica_of(scenario: Scenario, cluster: Cluster) -> Replica:
+    """Return the replica that the scenario's hardware makes."""
+    model = scenarios.model_of(scenario)
+    return Replica(
+        model=model,
+        parallel=scenarios.parallel_of(scenario, cluster).check(model, cluster.devices),
+        precision=Precision(weights=scenario.get("serve.precision"), kv=scenario.get("serve.kv_precision")),
+        chunk=scenario["serve.chunk"],
+        memory=scenario["serve.memory"],
+    )
+
+
+def fleet_of(scenario: Scenario, cluster: Cluster, source: Source) -> Fleet:
+    """Return the scenario's replicas as pools, with the link between them where serving is disaggregated."""
+    replica, device = replica_of(scenario, cluster), Device(cluster.chip, cluster.node)
+    check_serving(
+        replica.model, replica.parallel, cluster.chip["memory.hbm.capacity"], 1.0, precision=replica.precision.weights,
+        kv=replica.precision.kv, step_tokens=replica.chunk, usable=replica.memory,
+    )  # fmt: skip
+    tokens = scenario.get("serve.draft_tokens")
+    draft = None if tokens is None else _draft(scenario, replica)
+    table = step_table(
+        replica, device, source, max_batch=scenario["serve.max_batch"],
+        draft=None if draft is None else (draft, tokens),
+    )  # fmt: skip
+    start_power = scenario.get("serve.start_power")
+    pool = Pool(
+        table=table, replicas=_get(scenario, "replicas"), max_batch=scenario["serve.max_batch"],
+        longest=scenario.get("serve.context"), accepted=_get(scenario, "draft_acceptance") if tokens else 0.0,
+        start_time=_get(scenario, "start_time"), start_power=table.waiting if start_power is None else start_power,
+        off_power=_get(scenario, "parked_power"), draft=draft,
+    )  # fmt: skip
+    prompts = scenario.get("serve.prefill_replicas")
+    if prompts is None:
+        return Fleet((pool,), _get(scenario, "route"))
+    first = replace(pool, role="prefill", replicas=prompts, table=_plain(table, replica, device, source), draft=None)
+    return Fleet((first, replace(pool, role="decode")), _get(scenario, "route"), link_of(cluster, replica))
+
+
+def _plain(table: StepTable, replica: Replica, device: Device, source: Source) -> StepTable:
+    """Return the steps of a replica that only reads prompts: it verifies nothing."""
+    return table if table.verified == 1 else step_table(replica, device, source, max_batch=int(table.batch[-1]))
+
+
+def _draft(scenario: Scenario, replica: Replica) -> Replica:
+    name = scenario.get("serve.draft_model")
+    return replica if name is None else replace(replica, model=models.model(name))
+
+
+def link_of(cluster: Cluster, replica: Replica) -> Link:
+    """Return the scale-out network between replicas: each uses the adapters of its share of a node."""
+    node = cluster.node
+    share = min(replica.parallel.devices / node["chips"], 1.0)
+    return Link(
+        max(share * node["nic.count"], 1.0) * node["nic.bandwidth"], node["nic.latency"], node.get("nic.energy", 0.0)
+    )
+
+
+def limits_of(scenario: Scenario) -> Limits:
+    """Return the promise."""
+    return Limits(scenario.get("serve.ttft"), scenario.get("serve.tpot"), scenario["serve.percentile"])
+
+
+def policy_of(scenario: Scenario) -> Policy:
+    """Return the policy that is named."""
+    name, clock = _get(scenario, "policy"), scenario.get("serve.clock")
+    prefill = scenario.get("serve.prefill_clock")
+    if name in ("governor", "parking-governor") and (clock or prefill):
+        raise ScenarioError(
+            f"serve.policy = {name} chooses the clocks itself; leave out serve.clock, or take policy fixed"
+        )
+    made: dict[str, Policy] = {
+        "fixed": FixedClock(clock, prefill),
+        "governor": Governor(),
+        "batch": BatchSteering(clock=clock),
+        "parking": Parking(FixedClock(clock, prefill)),
+        "parking-governor": Parking(Governor()),
+    }
+    return made[name]
+
+
+# ---- telling -------------------------------------------------------------------------------------
+
+
+def _facts(scenario: Scenario, requests: Requests, fleet: Fleet, cluster: Cluster) -> dict[str, str]:
+    pools = ", ".join(f"{p.replicas} {'' if p.role == 'both' else p.role + ' '}".strip() for p in fleet.pools)
+    blocks, _, size = fleet.pools[-1].cache(float(requests.prompt.mean() + requests.output.mean() / 2))
+    span = float(requests.arrival[-1])
+    return {
+        "model": scenarios.model_of(scenario).name,
+        "replicas": f"{pools}, each {cluster.devices} x {cluster.chip.title}; {fleet.route.replace('_', ' ')}",
+        "requests": f"{len(requests):,} in {show(span, 's')}, {requests.prompt.mean():,.0f} tokens in and "
+        f"{requests.output.mean():,.0f} out on average",
+        "KV cache": f"{blocks * size:,} tokens a replica",
+    }
+
+
+def _assumptions(scenario: Scenario) -> tuple[str, ...]:
+    keys = {k: v for k, v in DEFAULTS.items() if scenario.get(f"serve.{k}") is None}
+    if scenario.get("serve.requests"):
+        made_up = (
+            "arrivals",
+            "variation",
+            "swing",
+            "prompt_variation",
+            "output_variation",
+            "prefix",
+            "prefixes",
+            "count",
+        )
+        keys = {k: v for k, v in keys.items() if k not in made_up}
+    if scenario.get("serve.draft_tokens") is None:
+        keys.pop("draft_acceptance", None)
+    return (
+        "joules of a step go to its requests: attention by the keys each reads, all else evenly over its tokens",
+        "hosts, network and fans draw their standing power while a replica is awake",
+        *(f"serve.{k} = {v} (default)" for k, v in keys.items()),
+    )

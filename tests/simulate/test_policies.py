@@ -1,0 +1,138 @@
+"""Tests for `wattline.simulate.policies`, `bound` and `study`: what policies win, and what none could beat."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wattline.errors import InputError
+from wattline.simulate.bound import clairvoyant
+from wattline.simulate.fleet import Fleet, Pool
+from wattline.simulate.outcome import Limits, Run
+from wattline.simulate.policies import BatchSteering, FixedClock, Governor, Knobs, Parking, PoolView, View
+from wattline.simulate.serving import simulate
+from wattline.simulate.study import compare
+from wattline.workload.arrivals import Lengths, synthetic
+
+from .fleets import table, tiny
+
+CHAT = synthetic(14.0, 700, prompt=Lengths(700, 1.0, 4000), output=Lengths(200, 0.8, 1200), seed=8)
+PROMISE = Limits(ttft=1.0, tpot=0.05)
+
+
+def fleet(replicas: int = 2, **more: object) -> Fleet:
+    return Fleet((Pool(table=table(), max_batch=256, replicas=replicas, **more),))  # type: ignore[arg-type]
+
+
+def served(policy: object, limits: Limits = PROMISE, replicas: int = 2) -> Run:
+    return simulate(CHAT, fleet(replicas), policy, limits=limits)  # type: ignore[arg-type]
+
+
+def test_the_governor_keeps_the_promise_for_fewer_joules() -> None:
+    """Slack is spent on lower clocks: the promise holds, and a third of the energy at the highest clock is saved."""
+    top, governed = served(FixedClock()), served(Governor())
+    assert governed.kept
+    assert governed.energy_j < 0.75 * top.energy_j
+    assert governed.tpot.max() > top.tpot.max()
+
+
+def test_a_tighter_promise_costs_more() -> None:
+    """Half the time per token, more joules: the governor has less slack."""
+    loose, tight = (served(Governor(), Limits(1.0, t)) for t in (0.05, 0.02))
+    assert tight.energy_j > loose.energy_j
+
+
+def test_a_clock_per_phase_is_kept_per_phase() -> None:
+    """Steps with prompts run at one clock and those without at another."""
+    run = served(FixedClock(0.94e9, prefill=1.23e9))
+    shares = dict(zip((run.clocks / 1e6).round(), run.clock_s / run.clock_s.sum(), strict=True))
+    assert sum(s > 0.01 for s in shares.values()) == 2
+
+
+def test_batch_steering_cuts_a_batch_that_is_too_slow() -> None:
+    """At a low clock and a heavy load the batch is held where steps keep the promise."""
+    slow = Limits(tpot=0.030)
+    free, steered = (served(p, slow, 1) for p in (FixedClock(0.94e9), BatchSteering(clock=0.94e9)))
+    assert steered.violations["tpot"] < 0.8 * free.violations["tpot"]
+
+
+def test_policies_that_need_a_promise_say_so() -> None:
+    """Without a limit there is no slack to govern by."""
+    for policy in (Governor(), BatchSteering()):
+        with pytest.raises(InputError, match=r"needs a promise to keep; state serve\.tpot"):
+            served(policy, Limits())
+
+
+def test_anyones_policy_is_two_methods() -> None:
+    """A policy of one's own is looked at every interval and may set every knob."""
+
+    class Alternating:
+        name, interval = "alternating", 5.0
+
+        def __init__(self) -> None:
+            self.seen: list[View] = []
+
+        def start(self, pool: PoolView) -> Knobs:
+            return Knobs(decode_clock=1.0e9)
+
+        def look(self, seen: View) -> Knobs | None:
+            self.seen.append(seen)
+            return Knobs(decode_clock=1.0e9 if len(self.seen) % 2 else 1.98e9, max_batch=64)
+
+    policy = Alternating()
+    run = served(policy)
+    assert sum(seen.tokens for seen in policy.seen) == pytest.approx(run.tokens, rel=0.2)
+    assert all(seen.running <= 2 * 256 for seen in policy.seen)
+    assert (run.clock_s > 0).sum() >= 2
+
+
+@given(replicas=st.integers(1, 4), clock=st.sampled_from([0.5e9, 1.1e9, 1.98e9]), rate=st.sampled_from([3.0, 30.0]))
+@settings(max_examples=12, deadline=None)
+def test_no_run_goes_below_the_bound(replicas: int, clock: float, rate: float) -> None:
+    """Whatever the clock, load and fleet, the clairvoyant bound is below; parked for free is lower still."""
+    requests = synthetic(rate, 200, prompt=Lengths(500, 0.5), output=Lengths(100, 0.5), seed=3)
+    run = simulate(requests, fleet(replicas), FixedClock(clock))
+    bound = clairvoyant(requests, fleet(replicas), Limits())
+    assert bound.awake_j <= run.energy_j
+    assert bound.parked_j <= run.energy_j
+
+
+def test_the_bound_is_met_where_nothing_varies() -> None:
+    """Full batches of equal requests at the cheapest clock come within a tenth of it."""
+    requests = synthetic(1e6, 2560, prompt=Lengths(200), output=Lengths(400), seed=0)
+    one = fleet(1)
+    runs = [simulate(requests, one, FixedClock(float(c))) for c in table().clocks]
+    bound = clairvoyant(requests, one, Limits())
+    assert bound.parked_j <= min(r.energy_j for r in runs) <= 1.1 * bound.parked_j
+
+
+def test_a_promise_raises_the_bound() -> None:
+    """Where tokens must come fast, steps cannot be long and full, and the price of a second is positive."""
+    loose, tight = (clairvoyant(CHAT, fleet(), Limits(tpot=t)) for t in (0.2, 0.008))
+    assert tight.parked_j > loose.parked_j
+    assert tight.hurry > 0
+
+
+def test_policies_are_compared_with_the_best_fixed_clock() -> None:
+    """The best fixed clock is the cheapest that keeps the promise; savings and gaps are against it and the bound."""
+    found = compare(CHAT, fleet(), PROMISE, [Governor(), Parking(FixedClock(), slots=32)])
+    rows = found.rows()
+    assert found.best.kept
+    kept = [row for row in rows if row["promise_kept"] and row["policy"].startswith("fixed")]
+    assert min(row["energy_per_token_j"] for row in kept) == pytest.approx(found.best.energy_j / found.best.tokens)
+    assert all(row["gap_to_bound"] > 0 for row in rows)
+    assert len(rows) == len(table().clocks) + 2
+
+
+def test_parking_lets_half_of_the_surplus_go() -> None:
+    """After a few calm looks, not at the first; and a queue wakes replicas at once."""
+    view = PoolView(0, tiny(), 8, 8, "both", PROMISE, 500.0, 400.0)
+    seen = View(10.0, 10.0, view, 8, 8, 2, 0, 5, 100, 10, 5.0)
+    policy = Parking(FixedClock(), patience=2)
+    asked = [policy.look(seen).replicas for _ in range(2)]  # type: ignore[union-attr]
+    assert asked == [8, 4]
+    busy = replace(seen, awake=2, queued=9)
+    assert policy.look(busy).replicas == 4  # type: ignore[union-attr]
