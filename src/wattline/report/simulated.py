@@ -99,7 +99,7 @@ def power(run: Run) -> alt.Chart:
     t_unit, t = words.scale(run.duration, "s")
     w_unit, w = words.scale(float(watts.sum(axis=1).max()), "W")
     rows = [
-        {"t": charts._short((i + 0.5) * every * run.bin * t), "p": charts._short(x * w), "phase": name}
+        {"t": charts.short((i + 0.5) * every * run.bin * t), "p": charts.short(x * w), "phase": name}
         for i, row in enumerate(watts)
         for name, x in zip(PHASES, row.tolist(), strict=True)
         if run.power[:, PHASES.index(name)].any()
@@ -107,7 +107,7 @@ def power(run: Run) -> alt.Chart:
     used = [name for name in PHASES if any(row["phase"] == name for row in rows)]
     colour = alt.Scale(domain=used, range=[_PHASE[name] for name in used])
     return (
-        alt.Chart(charts._data(rows))
+        alt.Chart(charts.inline(rows))
         .mark_area(interpolate="step")
         .encode(
             x=alt.X("t:Q", title=f"Time, {t_unit}", scale=alt.Scale(nice=False)),
@@ -135,17 +135,17 @@ def latency(run: Run) -> alt.VConcatChart:
         times = np.quantile(values, shares)
         unit, factor = words.scale(float(times[50]), "s")
         rows = [
-            {"x": charts._short(max(a, 1e-9) * factor), "y": 100 * b}
+            {"x": charts.short(max(a, 1e-9) * factor), "y": 100 * b}
             for a, b in zip(times.tolist(), shares, strict=True)
         ]
-        base = alt.Chart(charts._data(rows)).encode(
+        base = alt.Chart(charts.inline(rows)).encode(
             x=alt.X("x:Q", title=f"{title}, {unit}", scale=alt.Scale(type="log", nice=False)),
             y=alt.Y("y:Q", title="Requests, %"),
             tooltip=[alt.Tooltip("x:Q", title=unit), alt.Tooltip("y:Q", title="%")],
         )
         layers: list[Any] = [base.mark_line(color=charts.LINE, strokeWidth=2.5)]
         if limit is not None:
-            rule = alt.Chart(charts._data([{"x": charts._short(limit * factor)}]))
+            rule = alt.Chart(charts.inline([{"x": charts.short(limit * factor)}]))
             layers.append(rule.mark_rule(color=charts.CHOSEN, strokeDash=[5, 4]).encode(x="x:Q"))
         panels.append(alt.layer(*layers).properties(width=charts.WIDTH, height=170))
     return alt.vconcat(*panels)
@@ -159,12 +159,12 @@ def breakdown(run: Run) -> alt.LayerChart:
     unit, factor = words.scale(rows[0][1], "J")
     data: list[dict[str, Any]] = [
         {
-            "part": _named(name), "v": charts._short(joules * factor),
+            "part": _named(name), "v": charts.short(joules * factor),
             "label": f"{show(joules, 'J')}, {words.percent(share)}",
         }
         for name, joules, share in rows
     ]  # fmt: skip
-    base = alt.Chart(charts._data(data)).encode(
+    base = alt.Chart(charts.inline(data)).encode(
         x=alt.X("v:Q", title=f"Energy, {unit}", scale=alt.Scale(domain=[0, 1.3 * data[0]["v"]], nice=False)),
         y=alt.Y("part:N", sort=[row["part"] for row in data], title=None),
         tooltip=[alt.Tooltip("part:N"), alt.Tooltip("label:N", title="energy")],
@@ -186,14 +186,14 @@ def policies(study: Study) -> alt.LayerChart:
     fixed = {run.policy for run in study.static}
     rows = [
         {
-            "x": charts._short(1e3 * row["tpot_s"]), "y": charts._short(row["energy_per_token_j"]),
+            "x": charts.short(1e3 * row["tpot_s"]), "y": charts.short(row["energy_per_token_j"]),
             "policy": row["policy"], "kind": "fixed clock" if row["policy"] in fixed else row["policy"],
             "kept": "kept" if row["promise_kept"] else "missed",
         }
         for row in study.rows()
     ]  # fmt: skip
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    points = alt.Chart(charts._data(rows)).encode(
+    points = alt.Chart(charts.inline(rows)).encode(
         x=alt.X("x:Q", title="Time per output token at the 99th percentile, ms", scale=alt.Scale(type="log")),
         y=alt.Y("y:Q", title="Energy per output token, J", scale=alt.Scale(zero=False)),
         color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds)),
@@ -202,8 +202,8 @@ def policies(study: Study) -> alt.LayerChart:
         ),
         tooltip=[alt.Tooltip(f"{k}:N") for k in ("policy", "x", "y", "kept")],
     )
-    least = [{"y": charts._short(study.bound.awake_j / study.best.tokens)}]
-    rule = alt.Chart(charts._data(least)).mark_rule(color=charts.CHOSEN, strokeDash=[5, 4]).encode(y="y:Q")
+    least = [{"y": charts.short(study.bound.awake_j / study.best.tokens)}]
+    rule = alt.Chart(charts.inline(least)).mark_rule(color=charts.CHOSEN, strokeDash=[5, 4]).encode(y="y:Q")
     return alt.layer(points.mark_point(size=110, filled=True, opacity=1), rule).properties(
         width=charts.WIDTH, height=320
     )
