@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from wattline import cli_fleet, fleet, fleet_place, scenario
+from wattline import fleet, fleet_place, scenario
 from wattline.plan.fleet_answer import expected as expected_fleet
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +21,7 @@ KEYS = ("time_s", "energy_j", "average_power_w")
 
 def expected(path: Path) -> dict[str, object]:
     """Return the figures of an example that its file and the tests hold."""
-    if cli_fleet.asked(path):
+    if fleet.is_fleet(path):
         stated = fleet.load(path)
         if stated.pools:
             told = fleet_place.solve(stated).to_dict()

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from wattline import cli_fleet, fleet, fleet_place, scenario
+from wattline import fleet, fleet_place, scenario
 from wattline.plan.answer import Answer
 from wattline.plan.fleet_answer import FleetAnswer, expected
 
 ALL = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
-FLEETS = [path for path in ALL if cli_fleet.asked(path) and not fleet.load(path).pools]
-PLACED = [path for path in ALL if cli_fleet.asked(path) and path not in FLEETS]
+FLEETS = [path for path in ALL if fleet.is_fleet(path) and not fleet.load(path).pools]
+PLACED = [path for path in ALL if fleet.is_fleet(path) and path not in FLEETS]
 EXAMPLES = [path for path in ALL if path not in (*FLEETS, *PLACED)]
 DAY, GWH = 86400.0, 3.6e12
 

@@ -119,8 +119,7 @@ def plan(
 
     for path in (html, csv, charts):
         _writable(path, folder=path is charts)
-    if cli_fleet.asked(scenario):
-        cli_fleet.plan(scenario, _pairs(sets), html, charts, csv, _print_json if json else None)
+    if cli_fleet.plan(scenario, _pairs(sets), html, charts, csv, _print_json if json else None):
         return
     stated = scenarios.load(scenario).with_(_pairs(sets))
     answer = scenarios.solve(stated)

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-
-def asked(scenario: Path) -> bool:
-    """Return whether a scenario file holds jobs; of a file that cannot be read its reader says why."""
-    try:
-        return "job" in tomllib.loads(scenario.read_text("utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
-        return False
 
 
 def plan(
@@ -24,8 +15,12 @@ def plan(
     charts: Path | None,
     csv: Path | None,
     print_json: Callable[[Any], None] | None,
-) -> None:
-    """Plan a fleet, and write what was asked for."""
+) -> bool:
+    """Plan a fleet and write what was asked for; False, and nothing done, where the file holds no jobs."""
+    from .fleet_file import is_fleet
+
+    if not is_fleet(scenario):
+        return False
     from rich.console import Console
 
     from . import fleet, fleet_place, report
@@ -44,7 +39,7 @@ def plan(
             print_json(found.to_dict())
         else:
             placement.show_placement(found, Console(highlight=False, markup=False))
-        return
+        return True
     answer = fleet.solve(stated)
     if html:
         report.write_fleet_html(answer, html, scenario=scenario.read_text("utf-8"), command=command)
@@ -56,3 +51,4 @@ def plan(
         print_json(answer.to_dict())
     else:
         report.show_fleet(answer, Console(highlight=False, markup=False))
+    return True

@@ -21,6 +21,7 @@ from .plan.horizon import Conditions, Goal, Horizon, Task
 from .plan.layers import Measure, Standing, by_layer, price_curve
 from .plan.receding import Forecast, follow
 from .plan.timeline import Steps, constant, read
+from .units import show
 
 __all__ = ["FleetScenario", "conditions_of", "is_fleet", "load", "parse_fleet", "solve"]
 
@@ -53,7 +54,7 @@ def solve(scenario: FleetScenario) -> FleetAnswer:
         alone=by_layer(standing),
         give_up=scenario.goal.get("give_up", 1e6),
         sources=tuple(dict.fromkeys(p.work.source for p in jobs)),
-        assumptions=_assumptions(scenario, jobs),
+        assumptions=_assumptions(scenario, jobs, _event_length(scenario)),
     )
     return answer if "lasts" not in scenario.grid else _over_time(scenario, answer, tree, jobs, goal)
 
@@ -79,7 +80,7 @@ def _goal(scenario: FleetScenario, full_work: float) -> tuple[Goal, str, float |
 
 def _standing(scenario: FleetScenario, fleet: Fleet, jobs: Sequence[Placed], plan: FleetPlan) -> list[Standing]:
     """Return where every job stands and its ways down, all copies together."""
-    lasts = next((e["lasts"] for e in scenario.grid["event"] if "lasts" in e), 3600.0)
+    lasts = _event_length(scenario)
     out = []
     for j, p in enumerate(jobs):
         unit = Fleet(fleet.tree, [p.job])
@@ -94,6 +95,11 @@ def _standing(scenario: FleetScenario, fleet: Fleet, jobs: Sequence[Placed], pla
             Standing(p.job.name, float(plan.power[j]), float(plan.work[j]), tuple(measures), p.job.weight, gain)
         )  # fmt: skip
     return out
+
+
+def _event_length(scenario: FleetScenario) -> float:
+    """Return how long power is given up: as long as the first event, or an hour."""
+    return float(next((e["lasts"] for e in scenario.grid["event"] if "lasts" in e), 3600.0))
 
 
 def _served_only(m: Measure, least: float) -> Measure:
@@ -135,13 +141,16 @@ def _rates(scenario: FleetScenario) -> Rates:
     return Rates(None if isinstance(price, Path) else price, None if isinstance(carbon, Path) else carbon)
 
 
-def _assumptions(scenario: FleetScenario, jobs: Sequence[Placed]) -> tuple[str, ...]:
+def _assumptions(scenario: FleetScenario, jobs: Sequence[Placed], lasts: float) -> tuple[str, ...]:
     out = ["work counts chips at full speed times the job's weight"]
     out += [
         f"a paused or idle copy of {p.job.name.partition('@')[0]} draws {p.work.idle:,.0f} W (from chip and node facts)"
         for p in jobs
         if "idle" not in p.row and "scenario" in p.row
     ]
+    if any(p.job.paused is not None and "due" in p.row for p in jobs):
+        how = "as the first event" if scenario.grid["event"] else "no event is stated"
+        out.append(f"work put off on the way down waits for {show(lasts, 's')} ({how})")
     if "pue" not in scenario.feed and "cooling" not in scenario.feed:
         out.append("site.pue = 1.0 (default): nothing for cooling")
     return tuple(dict.fromkeys(out))

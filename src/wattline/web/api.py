@@ -18,6 +18,7 @@ from typing import Any, Final
 from .. import scenario as scenarios
 from .. import schema
 from ..errors import InputError, WattlineError, nearest
+from ..fleet_file import is_fleet
 from ..hardware.facts import keys
 from ..plan.answer import Answer
 from ..report import charts, words
@@ -328,7 +329,8 @@ def examples() -> dict[str, Path]:
     package = Path(str(resources.files("wattline")))
     for folder in (package / "examples", package.parent.parent / "examples"):
         if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+            # A fleet is answered by `wattline plan`; the studio plans one job.
+            return {path.stem: path for path in sorted(folder.glob("*.toml")) if not is_fleet(path)}
     return {}
 
 
