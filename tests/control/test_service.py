@@ -194,6 +194,18 @@ def test_rates_and_numbers_are_limited(gpus, clock, tmp_path):
         service.open(ME)
 
 
+def test_refusals_are_logged_but_not_without_end(gpus, clock, tmp_path):
+    """What a policy refuses is in the log, a line a second for each user; the log cannot be filled with refusals."""
+    service = Service(Keeper(gpus, tmp_path, clock=clock), read('[[allow]]\nusers=["you"]\ndevices=["*"]\nclock=true'))
+    me = service.open(ME)
+    for _ in range(20):
+        assert say(service, me, "take", device="SIM-0", settings={"clock_hz": 1.2e9}) == "denied"
+    clock.advance(1.0)
+    say(service, me, "take", device="SIM-0")
+    rows = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [(row["event"], row["owner"], row["code"]) for row in rows] == [("refused", "me", "denied")] * 2
+
+
 def test_a_new_policy_holds_from_now_on(service, gpus):
     """A policy read anew decides the next change; what is set stays until then."""
     me = service.open(ME)

@@ -70,6 +70,7 @@ class Daemon:
         self._stop: asyncio.Event | None = None
         self._servers: list[asyncio.Server] = []
         self._next = 0
+        self._said: set[str] = set()
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve; `ready` is called when clients may connect."""
@@ -181,7 +182,9 @@ class Daemon:
                 await loop.run_in_executor(self.pool, self._compare)
             if turn % 300 == 0:  # every half minute: devices that were away may be back
                 for note in await loop.run_in_executor(self.pool, service.keeper.recover):
-                    say(note)
+                    if note not in self._said:
+                        say(note)
+                        self._said.add(note)
             now = loop.time()
             for connection in list(self.connections):
                 connection.look(now)
@@ -364,6 +367,7 @@ def answer(service: Service, session: Session, message: Message) -> bytes:
         return done(message.id, result)
     except ControlError as error:
         service.counts[op, error.code] += 1
+        service.refused(session, message, error)
         return failed(message.id, error)
     except WattlineError as error:
         service.counts[op, "malformed"] += 1

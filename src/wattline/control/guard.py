@@ -2,7 +2,7 @@
 
 A program that was killed cannot clean up after itself, and without a daemon nobody else would until the next start.
 The guard holds the reading end of a pipe and nothing else: when the last writer is gone it does what `Keeper.recover`
-does, and if its program cleaned up itself there is nothing left to do. ``python -m wattline.control.guard FOLDER``.
+does, unless its program has said that it put everything back itself. ``python -m wattline.control.guard FOLDER``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
+
+
+DONE: Final = b"done"
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    """Start a guard over a folder of records; closing its standard input lets it go."""
+    """Start a guard over a folder of records; closing its standard input sets it to work, after `DONE` lets it go."""
     command = [sys.executable, "-m", __name__, str(folder)]
     quiet = subprocess.DEVNULL
     # A session of its own: a Ctrl-C or a hang-up of the terminal must not end the guard before its program.
@@ -22,7 +26,8 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 def main(folder: str) -> None:
     """Wait, then put back."""
-    sys.stdin.buffer.read()
+    if sys.stdin.buffer.read().endswith(DONE):
+        return
     from .find import find
     from .keeper import Keeper
 

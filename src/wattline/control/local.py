@@ -7,6 +7,7 @@ the process is killed. What an earlier process could not put back is put back be
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import subprocess
 import sys
@@ -77,11 +78,14 @@ def _watch_over(held: Keeper) -> None:
 
 def _close() -> None:
     global _guard
-    for held in list(_keepers.values()):
-        for note in held.close():
-            print(f"wattline: {note}", file=sys.stderr)
+    notes = [note for held in list(_keepers.values()) for note in held.close()]
+    for note in notes:
+        print(f"wattline: {note}", file=sys.stderr)
     if _guard is not None and _guard.stdin is not None:
-        _guard.stdin.close()
+        with contextlib.suppress(OSError):  # it may have been killed itself
+            if not notes:
+                _guard.stdin.write(guard.DONE)
+            _guard.stdin.close()
         _guard.wait()
         _guard = None
 

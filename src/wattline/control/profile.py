@@ -184,12 +184,16 @@ class Profiler:
         for held in self.held:
             held.beat()
         answer = self._measure()
+        # Set once more: had another tool changed the knob meanwhile, the trial would be of another setting.
+        self._set(value)
         joules, low, high, why = self._energy(answer)
         if joules is None:
             return None, why
+        held_down = {why for part in answer.parts if part.uuid in self._devices for why in part.throttle}
         return Trial(
-            value=value, seconds=answer.seconds, joules=joules, low=low, high=high, start=answer.start, temperature=heat
-        ), ""
+            value=value, seconds=answer.seconds, joules=joules, low=low, high=high, start=answer.start,
+            temperature=heat, notes=tuple(sorted(held_down)),
+        ), ""  # fmt: skip
 
     def _measure(self) -> Measurement:
         work = self.task.work

@@ -6,6 +6,7 @@ own: another session, of the same user too, cannot use them, and they end with i
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 from collections import Counter
@@ -57,6 +58,7 @@ class Service:
         self.set_seconds = 0.0
         self.not_put_back = 0
         self._buckets: dict[str, Bucket] = {}
+        self._lines: dict[str, Bucket] = {}
         self._lock = threading.Lock()
         self._some_over = False
         keeper.listener = self._over
@@ -139,6 +141,18 @@ class Service:
             "rate_per_s": self.policy.rate(session.peer),
             "dry_run": self.keeper.dry_run,
         }
+
+    def refused(self, session: Session, message: Message, error: ControlError) -> None:
+        """Log what the policy or the budget refused, one line a second for each user so that no one fills the disk."""
+        if error.code not in ("denied", "budget") or not isinstance(message, Take | Set):
+            return
+        bucket = self._lines.setdefault(session.peer.name, Bucket(1.0, self.keeper.clock))
+        with contextlib.suppress(ControlError):
+            bucket.take(session.peer.name)
+            asked = to_wire(from_wire(message.settings))
+            self.keeper.audit.tell(
+                "refused", owner=session.peer.name, code=error.code, reason=error.reason, asked=asked
+            )
 
     def _take(self, session: Session, message: Take) -> Mapping[str, Any]:
         peer, policy = session.peer, self.policy

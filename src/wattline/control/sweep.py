@@ -149,6 +149,7 @@ def told(found: Measured, store: Store) -> dict[str, Any]:
                 "repeats": counts[value],
                 "half_width": widths[value],
                 "frontier": time in on,
+                "throttled_by": sorted({why for t in found.trials if t.value == value for why in t.notes}),
             }
         )
     return {
