@@ -1,4 +1,4 @@
-"""Write what each shipped example answers beside it, and the pictures of the first one.
+"""Write what each shipped example answers beside it, and the pictures of the first one and of a curtailed site.
 
     python scripts/write_examples.py            writes examples/*.expected.json and docs/pictures/*.svg
 
@@ -8,8 +8,10 @@ The tests hold the examples against these files, so a change of a model's consta
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from wattline import fleet, fleet_place, scenario
@@ -46,6 +48,10 @@ def main() -> None:
     pictures = ROOT / "docs" / "pictures"
     command = [sys.executable, "-m", "wattline.cli", "plan", str(first), "--charts", str(pictures)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "wattline.cli", "plan", str(ROOT / "examples" / "curtailment.toml")]
+        subprocess.run([*command, "--charts", folder], check=True, stdout=subprocess.DEVNULL)
+        shutil.copy(Path(folder) / "prices.svg", pictures / "fleet-prices.svg")
     for left in pictures.glob("*.png"):
         left.unlink()
 

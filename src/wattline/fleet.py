@@ -54,6 +54,8 @@ def solve(scenario: FleetScenario) -> FleetAnswer:
         alone=by_layer(standing),
         give_up=scenario.goal.get("give_up", 1e6),
         sources=tuple(dict.fromkeys(p.work.source for p in jobs)),
+        # Jobs share their models' errors, so these add up.
+        uncertainty=float(plan.power @ [p.work.uncertainty for p in jobs] / max(plan.power.sum(), 1e-300)),
         assumptions=_assumptions(scenario, jobs, _event_length(scenario)),
     )
     return answer if "lasts" not in scenario.grid else _over_time(scenario, answer, tree, jobs, goal)

@@ -32,7 +32,10 @@ _PACKED: Final = (0.9, 0.8, 0.7, 0.6, 0.5)
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """One copy of a job: its frontier in seconds at full speed, the setting of every point, and its other ways."""
+    """One copy of a job: its frontier in seconds at full speed, the setting of every point, and its other ways.
+
+    `uncertainty`: relative standard deviation of its power; 0 where the power is given.
+    """
 
     frontier: Frontier
     settings: tuple[Mapping[str, Any], ...]
@@ -41,6 +44,7 @@ class Work:
     serving: bool
     measures: tuple[Measure, ...]
     source: str = ""
+    uncertainty: float = 0.0
 
 
 # ---- jobs ------------------------------------------------------------------------------------------
@@ -104,7 +108,10 @@ def _training(name: str, row: Mapping[str, Any], stated: scenarios.Scenario) -> 
         other = scenarios.solve(free.with_(option.get("set", {})), detail=False)
         speed = base / other.time_s * option.get("speed", 1.0)
         measures.append(Measure(_layer(name, option), other.power_w, speed, option.get("name", "")))
-    return Work(frontier, settings, idle, cluster.devices, False, tuple(measures), f"job {name}: {answer.sources[0]}")
+    return Work(
+        frontier, settings, idle, cluster.devices, False, tuple(measures), f"job {name}: {answer.sources[0]}",
+        answer.uncertainty,
+    )  # fmt: skip
 
 
 def _serving(name: str, row: Mapping[str, Any], stated: scenarios.Scenario) -> Work:
@@ -127,7 +134,7 @@ def _serving(name: str, row: Mapping[str, Any], stated: scenarios.Scenario) -> W
         measures.append(Measure(_layer(name, option), watts, faster, option.get("name", ""), along="load"))
     return Work(
         frontier, tuple(settings[i] for i in kept), idle, cluster.devices, True, tuple(measures),
-        f"job {name}: {first.sources[0]}",
+        f"job {name}: {first.sources[0]}", first.uncertainty,
     )  # fmt: skip
 
 

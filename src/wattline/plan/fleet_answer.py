@@ -40,6 +40,7 @@ class FleetAnswer:
     plan : at one instant, under the tree's own limits, time shared between settings; `whole`: one setting a job.
     full : work of all jobs at full speed, and the W at the feed that would draw.
     ladder, alone : the cheapest way down from `plan`, by all layers and by each alone. give_up : W shown of it.
+    uncertainty : relative standard deviation of the jobs' power.
     horizon : over time, None where the scenario has no [grid] lasts; `soonest` without looking ahead, `followed` with a
         forecast that errs, None where not asked for.
     """
@@ -59,6 +60,7 @@ class FleetAnswer:
     soonest: HorizonPlan | None = None
     followed: HorizonPlan | None = None
     series: Mapping[str, Any] = field(default_factory=dict)
+    uncertainty: float = 0.0
     sources: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
 
@@ -102,6 +104,7 @@ class FleetAnswer:
             },
             "horizon": None if self.horizon is None else self._horizon(),
             "provenance": {"sources": list(self.sources)},
+            "uncertainty": {"power": self.uncertainty},
             "assumptions": list(self.assumptions),
         }  # fmt: skip
         return out

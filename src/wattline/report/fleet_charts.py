@@ -47,7 +47,7 @@ def tree(answer: FleetAnswer) -> alt.LayerChart:
     rows = rows[:PARTS]
     shown: list[dict[str, Any]] = [
         {
-            "part": "  " * level.get(row["name"], 1) + row["name"],
+            "part": row["name"],
             "used": short(100 * row["inflow_w"] / row["limit_w"]),
             "state": "binds" if row["price_per_w"] > 0 else "has headroom",
             "inflow": show(row["inflow_w"], "W"),

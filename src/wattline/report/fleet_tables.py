@@ -107,6 +107,8 @@ def facts(answer: FleetAnswer) -> list[tuple[str, str]]:
         ("full speed", f"{show(answer.full_power, 'W')} for {show(answer.full_work, '')} chips' work"),
         ("whole settings", f"{show(answer.whole.feed, 'W')}, {words.percent(abs(answer.whole.gap))} from the bound"),
     ]
+    if answer.uncertainty > 0:
+        out.append(("uncertainty", f"± {words.percent(answer.uncertainty, 2)} of the jobs' power"))
     rates = answer.rates.figures(plan.feed * 3600)
     if rates:
         out.append(("an hour of it", ", ".join(show(v, "USD" if k == "cost_usd" else "g") for k, v in rates.items())))
