@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-
 DONE: Final = b"done"
 
 
