@@ -256,6 +256,31 @@ def test_a_client_that_does_not_read_holds_up_nobody(gpus, tmp_path, together):
         sock.close()
 
 
+def test_idle_connections_are_closed_and_leases_kept(gpus, tmp_path, monkeypatch):
+    """A connection that holds nothing and says nothing is closed after a while; one that holds a device is not."""
+    monkeypatch.setattr("wattline.control.daemon.IDLE_SECONDS", 0.2)
+    with serving(gpus, tmp_path), Client(tmp_path / "daemon.sock") as client:
+        held = client.take("SIM-0", power_limit=300.0)
+        idle = raw(tmp_path / "daemon.sock")
+        assert lines(idle) == []
+        idle.close()
+        assert held.set(power_limit=310.0) == {"power_limit": 310.0}
+
+
+def test_too_many_connections_are_turned_away(gpus, tmp_path):
+    """Beyond the policy's number a connection is told so and closed; when one leaves there is room again."""
+    with serving(gpus, tmp_path, "[limits]\nconnections = 1") as daemon:
+        first = raw(tmp_path / "daemon.sock")
+        assert until(lambda: daemon.service.sessions)
+        second = raw(tmp_path / "daemon.sock")
+        assert [a["error"]["code"] for a in lines(second)] == ["busy"]
+        first.close()
+        second.close()
+        assert until(lambda: not daemon.service.sessions)
+        with Client(tmp_path / "daemon.sock") as client:
+            assert client.hello()["version"] == 1
+
+
 def test_many_clients_at_once(tmp_path):
     """Hundreds of clients hold a device each and set it; when they hang up everything is as it was found."""
     many = [SimulatedGpu(f"SIM-{k:03}", found=600.0) for k in range(300)]

@@ -398,6 +398,8 @@ def test_the_command_refuses_what_it_cannot_do(tmp_path, capsys):
     store = ["--store", str(tmp_path / "runs.db")]
     for words, said in (
         (["--clocks", "3"], "needs a command"),
+        (["--simulate", *store, "--least", "30", "--", "true"], "got 30 and 10"),
+        ([*QUICK, *store, "--interval", "0 %", "--", "true"], "--interval lies between"),
         ([*QUICK, *store, "--clocks", "1.2", "--", "true"], "no unit"),
         ([*QUICK, *store, "--clocks", "100MHz,1.2GHz", "--", "true"], "device's range"),
         ([*QUICK, *store, "--clocks", "3", "--", "sh", "-c", "echo alas; exit 3"], "code 3, saying: ...alas"),

@@ -53,8 +53,10 @@ def sweep(asked: Asked) -> int:
     if not asked.command:
         raise InputError("profile needs a command, after --: wattline profile --clocks 8 -- python train.py")
     interval = parse(asked.interval, "", key="--interval")
-    if not 0 < interval < 1 or not 1 <= asked.least <= asked.most:
-        raise InputError(f"--interval lies between 0 and 100 %, and 1 <= --least <= --most, got {asked}")
+    if not 0 < interval < 1:
+        raise InputError(f"--interval lies between 0 and 100 %, got {asked.interval}")
+    if not 1 <= asked.least <= asked.most:
+        raise InputError(f"--least is at least 1 and at most --most, got {asked.least} and {asked.most}")
     clocks, limits = _values(asked.clocks, "clock"), _values(asked.limits, "power_limit")
     waiting = None if asked.waiting_power is None else parse(asked.waiting_power, "W", key="--waiting-power")
     longest = parse(asked.settle, "s", key="--settle")
