@@ -1,6 +1,6 @@
 """Fit the roofline's constants to measured kernels, print residuals, write the calibration files.
 
-    python scripts/calibrate_operators.py REFERENCE [--write] [--quick] [--keep | --meter]
+    python scripts/calibrate_operators.py REFERENCE [--write] [--quick] [--keep-kernels] [--keep-b200]
 
 REFERENCE holds ``operators/`` (kernels of H200 and B200 from ai-dynamo/aiconfigurator, Apache-2.0)
 and ``pipeline/`` (stage profiles of A100 and A40 over clocks, Perseus artifact of ml-energy/zeus,
@@ -15,8 +15,8 @@ Apache-2.0). Every fit starts at values stated here (START), so a second run wri
    pauses of its campaign; then how far the trees of the H200's hold there, one number per operator.
 5. Voltage and switched energy of the A100 and A40 from stage power over clocks.
 
-`--keep` leaves what ships of 1, 2 and 5 as it is and fits 3 and 4 alone, in a few minutes; `--meter` leaves the
-facts of the B200 too.
+`--keep-kernels` fits 1 and 2 for the errors it prints, then leaves what ships of them, and of 5, as it is: only 3 and
+4 are written, on the shipped kernels. `--keep-b200` leaves the facts of the B200 and fits the pauses of its campaign.
 
 Errors printed are on shapes (then on whole families of shapes) that steps 2 and 3 did not see; step 1
 has too few constants to remember any. What ships is fitted to all rows.
@@ -647,13 +647,12 @@ def _ninety(size: np.ndarray) -> float:
     return float(np.sort(size)[min(size.size - 1, int(np.ceil(0.9 * (size.size + 1))) - 1)])
 
 
-def widening(near: list[Miss], far: list[Miss]) -> float:
-    """Return how much wider the 90 % intervals of `far` are, a geometric mean over kinds and over time and energy."""
-    ratios = [
-        _ninety(np.abs(f.ratio[i])) / _ninety(np.abs(n.ratio[i]))
-        for n, f in zip(near, far, strict=True) for i in range(2) if f.ratio.shape[1] >= 30
-    ]  # fmt: skip
-    return max(1.0, float(np.exp(np.mean(np.log(ratios)))))
+def widening(near: list[Miss], far: list[Miss]) -> tuple[float, float]:
+    """Return how much wider the 90 % intervals of `far` are in time and in energy, geometric means over kinds."""
+    pairs = [(n, f) for n, f in zip(near, far, strict=True) if f.ratio.shape[1] >= 30]
+    ratios = np.array([[_ninety(np.abs(f.ratio[i])) / _ninety(np.abs(n.ratio[i])) for i in range(2)] for n, f in pairs])
+    time, energy = np.maximum(1.0, np.exp(np.log(ratios).mean(axis=0)))
+    return float(time), float(energy)
 
 
 def line(m: Metrics) -> str:
@@ -661,22 +660,27 @@ def line(m: Metrics) -> str:
     return " ".join(f"{100 * v:.1f}" for v in (m.median_ape, m.mape, m.p90_ape, m.bias))
 
 
-def rewrite(path: Path, chip: Silicon, moe: np.ndarray, spreads: dict[str, tuple[float, ...]], other: dict) -> None:
-    """Rewrite the fitted numbers of calibration.toml in place; everything else stands."""
+def rewrite(path: Path, chip: Silicon, moe: np.ndarray) -> None:
+    """Rewrite the fitted constants of kernels in calibration.toml in place; everything else stands."""
     text = path.read_text()
     common, rest = text.split("[shape.hopper]", 1)
     for name, (_, _, width, _) in MEANING.items():
         if width > 0:
             common = _put(common, name, f"[{chip.shape[name]:.5g},", r"\[[^,]*,")
     text = common + "[shape.hopper]" + rest
+    for dtype, v in zip(("bfloat16", "fp8", "fp8_block"), moe, strict=True):
+        text = _put(text, dtype, f"[{v:.4g}]", r"\[.*\]", "harness.moe")
+    path.write_text(text)
+
+
+def put_spreads(text: str, spreads: dict[str, tuple[float, ...]], other: dict) -> str:
+    """Return calibration.toml with these quantiles of errors, and other values by table and key."""
     for table, at in (("spread.kind", 0), ("spread.ninety", 2)):
         for kind, v in spreads.items():
             text = _put(text, kind, f"[{v[at]:.3f}, {v[at + 1]:.3f}]", r"\[.*\]", table)
-    for dtype, v in zip(("bfloat16", "fp8", "fp8_block"), moe, strict=True):
-        text = _put(text, dtype, f"[{v:.4g}]", r"\[.*\]", "harness.moe")
     for (table, name), value in other.items():
         text = _put(text, name, value, r".*", table)
-    path.write_text(text)
+    return text
 
 
 def pauses() -> dict[str, dict[str, object]]:
@@ -773,7 +777,7 @@ def _stated(key: str, value: float) -> str:
 
 def fit_b200(
     folder: Path, sheet: Sheet, near: list[Miss], spreads: dict[str, tuple[float, ...]], refit: bool = True
-) -> tuple[Sheet, dict[str, float], float, dict[str, tuple[float, float]]]:
+) -> tuple[Sheet, dict[str, float], tuple[float, float], dict[str, tuple[float, float]]]:
     """Calibrate the B200 on its rows, print five-fold errors; return it, how far the meter is trusted there,
     how much wider intervals are without those rows, and with them, by kind."""
     shipped, sheet = sheet, sheet.with_(START_B200, source="estimate from the datasheet")
@@ -969,9 +973,17 @@ def families(s: Set) -> np.ndarray:
     return np.isin(group.ravel(), order[: max(1, round(HELD_OUT * order.size))])
 
 
+# Where a dimension of each operator is cut to see how well the rest extrapolates to what lies beyond.
+BEYOND = {
+    "gemm": ("k", 16384), "context_attention": ("isl", 8192), "generation_attention": ("step", 32767),
+    "moe": ("num_tokens", 8192),
+}  # fmt: skip
+
+
 def edges(s: Set) -> np.ndarray:
-    """Return which rows take the longest: the last tenth, to be extrapolated to."""
-    return s.log_time > np.quantile(s.log_time, 0.9)
+    """Return which rows lie beyond the cut of their operator."""
+    column, cut = BEYOND[s.op]
+    return s.rows[column] >= cut
 
 
 def fitted_on(sets: list[Set], chip: Silicon, steps: int, train: list[np.ndarray]) -> tuple[dict, dict]:
@@ -982,34 +994,18 @@ def fitted_on(sets: list[Set], chip: Silicon, steps: int, train: list[np.ndarray
     return nets, forests
 
 
-def keep(folder: Path, write: bool, refit: bool) -> None:
-    """Fit the meter, and the facts of the B200 where `refit`, with the kernels that ship."""
-    sheet, shipped = load("chip", CHIPS / "h200-sxm.toml"), residual_module.nets()
-    chip, known = Silicon.of(sheet), silicon_module.calibration()
-    install(chip, np.array([known["harness"]["moe"][d][0] for d in ("bfloat16", "fp8", "fp8_block")]))
-    sets = [open_set(folder / f"h200_sxm_{op}.csv.gz", op) for op in OPS]
-    held = [s.held for s in sets]
-    use(dict(shipped), fit_forests(sets, chip, dict(shipped), [~h for h in held]))
-    near = misses(sets, sheet, held)
-    show("H200, a fifth of the shapes held out of the meter (kernels fitted to all)", near)
-    forests = fit_forests(sets, chip, dict(shipped), [np.ones_like(h) for h in held])
-    use(dict(shipped), forests)
-    spreads = {
-        k: (*known["spread"]["kind"][k], *known["spread"]["ninety"][k]) for k in ("gemm", "prefill", "decode", "moe")
-    }
-    b200, trusts, _, wide = fit_b200(folder, load("chip", CHIPS / "b200-sxm.toml"), near, spreads, refit)
-    if write:
-        put_b200(b200, trusts, wide)
-        save_forests(forests, DATA / "meter.npz")
-        print("written")
+def shipped_kernels(sheet: Sheet) -> tuple[Silicon, np.ndarray, dict[str, Net]]:
+    """Return the H200, sorting times and corrections that ship."""
+    sorting = silicon_module.calibration()["harness"]["moe"]
+    moe = np.array([sorting[dtype][0] for dtype in ("bfloat16", "fp8", "fp8_block")])
+    return Silicon.of(sheet), moe, dict(residual_module.nets())
 
 
-def put_b200(b200: Sheet, trusts: dict[str, float], wide: dict[str, tuple[float, float]]) -> None:
-    """Write the B200's facts, how far the trees hold there, its intervals, and the pauses of both campaigns."""
-    text = (DATA / "calibration.toml").read_text()
-    for (table, name), value in other_constants(trusts, wide).items():
-        text = _put(text, name, value, r".*", table)
-    (DATA / "calibration.toml").write_text(text)
+def put_meter(spreads: dict[str, tuple[float, ...]], other: dict, forests: dict[str, Forest], b200: Sheet) -> None:
+    """Write what steps 3 and 4 found: intervals, pauses, trees, and the facts of the B200 that were fitted."""
+    path = DATA / "calibration.toml"
+    path.write_text(put_spreads(path.read_text(), spreads, other))
+    save_forests(forests, DATA / "meter.npz")
     moving = [k for k, f in b200.facts.items() if f.source.startswith("fitted to B200 kernel") and k != "fit.prefill"]
     if moving:
         patch("b200-sxm", {k: b200[k] for k in moving}, SOURCE.format("B200"), "20 %")
@@ -1033,18 +1029,15 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the calibration files and chip facts")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, to try the script")
     parser.add_argument(
-        "--keep", action="store_true", help="keep the shipped kernels; fit the meter and the B200 alone"
+        "--keep-kernels", action="store_true", help="ship the kernels as they are; write meter and B200"
     )
-    parser.add_argument("--meter", action="store_true", help="keep the facts of the B200 as well")
+    parser.add_argument("--keep-b200", action="store_true", help="keep the shipped facts of the B200")
     args = parser.parse_args()
     begun = clock.perf_counter()
-    if args.keep or args.meter:
-        keep(args.reference / "operators", args.write, refit=not args.meter)
-        print(f"{clock.perf_counter() - begun:.0f} s")
-        return
     steps, folder = 200 if args.quick else 2400, args.reference / "operators"
     sets = [open_set(folder / f"h200_sxm_{op}.csv.gz", op) for op in OPS]
     sheet = load("chip", CHIPS / "h200-sxm.toml")
+    shipped = shipped_kernels(sheet)
     # The awake floor: kernels too small to light anything draw it.
     floor = float(np.exp(np.quantile(np.concatenate([s.log_power for s in sets]), 0.005)))
     print(f"waiting power (0.5 % quantile of all rows): {floor:.1f} W")
@@ -1070,13 +1063,26 @@ def main() -> None:
     for m in beyond:
         m.dtypes, m.ratio, m.good = m.dtypes[m.outside], m.ratio[:, m.outside], m.good[m.outside]
     beyond = [m for m in beyond if m.ratio.size]
-    show("H200, beyond the fitted range (of the slowest tenth, held out)", beyond, dtypes=False)
+    show("H200, beyond the fitted range (of rows past a cut, held out)", beyond, dtypes=False)
     outside = widening([n for n in near if n.name in {b.name for b in beyond}], beyond)
     print(f"{clock.perf_counter() - begun:.0f} s")
 
-    nets, forests = fitted_on(sets, chip, steps, [np.ones_like(h) for h in held])
-    b200, trusts, unmeasured, wide = fit_b200(folder, load("chip", CHIPS / "b200-sxm.toml"), near, spreads)
-    print(f"\nintervals widen by {outside:.2f} outside the fitted range, by {unmeasured:.2f} on a chip not measured")
+    everything = [np.ones_like(h) for h in held]
+    if args.keep_kernels:
+        chip, moe, nets = shipped
+        install(chip, moe)
+        forests = fit_forests(sets, chip, nets, everything)
+        use(nets, forests)
+    else:
+        nets, forests = fitted_on(sets, chip, steps, everything)
+    b200, trusts, unmeasured, wide = fit_b200(
+        folder, load("chip", CHIPS / "b200-sxm.toml"), near, spreads, not args.keep_b200
+    )
+    print(
+        "\nintervals of time and energy widen by "
+        f"{outside[0]:.2f}, {outside[1]:.2f} outside the fitted range, "
+        f"{unmeasured[0]:.2f}, {unmeasured[1]:.2f} on a chip not measured"
+    )
     print("\nvoltage and energy over clock:")
     fit_voltage(args.reference / "pipeline")
     ampere = {
@@ -1085,15 +1091,15 @@ def main() -> None:
     }
     if args.write:
         other = {
-            ("spread", "outside"): f"{outside:.2f}",
-            ("spread", "unmeasured"): f"{unmeasured:.2f}",
+            ("spread", "outside"): f"[{outside[0]:.2f}, {outside[1]:.2f}]",
+            ("spread", "unmeasured"): f"[{unmeasured[0]:.2f}, {unmeasured[1]:.2f}]",
             **other_constants(trusts, wide),
         }
-        rewrite(DATA / "calibration.toml", chip, moe, spreads, other)
+        put_meter(spreads, other, forests, b200)
+    if args.write and not args.keep_kernels:
+        rewrite(DATA / "calibration.toml", chip, moe)
         save(nets, DATA / "residual.npz")
-        save_forests(forests, DATA / "meter.npz")
         patch("h200-sxm", {k: fitted[k] for k in ("power.waiting", *SHEET_KEY.values())}, SOURCE.format("H200"), "15 %")
-        put_b200(b200, trusts, wide)
         # The A100's energy per operation is left to calibrate_training.py, which sees its whole step.
         del ampere["a100-sxm-80gb"]["compute.energy.bf16"]
         for name, facts in ampere.items():

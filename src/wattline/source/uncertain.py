@@ -56,7 +56,7 @@ def _widen(table: dict[str, Any], which: str, net: str, outside: bool, chip: str
     time, energy = kinds.get(net, kinds["other"])
     few: dict[str, list[float]] = table["chip"].get(chip, {})
     if chip not in table["measured"]:
-        few = {"other": [table["unmeasured"]] * 2}
+        few = {"other": table["unmeasured"]}
     on_time, on_energy = few.get(net, few.get("other", [1.0, 1.0]))
-    factor = table["outside"] if outside else 1.0
-    return time * factor * on_time, energy * factor * on_energy
+    far_time, far_energy = table["outside"] if outside else (1.0, 1.0)
+    return time * far_time * on_time, energy * far_energy * on_energy
