@@ -60,6 +60,7 @@ def test_least_power_for_required_work_is_the_linear_programs(fleet: Fleet, shar
     assert plan.value >= target * (1 - 1e-9)
     least, _ = linear_program(fleet, target)
     assert plan.feed == pytest.approx(least, rel=1e-6, abs=1e-6)
+    assert plan.bound == pytest.approx(plan.feed, rel=1e-6, abs=1e-6)
 
 
 @given(fleets(jobs=4))
@@ -131,6 +132,16 @@ def test_a_price_is_what_one_watt_less_costs() -> None:
         limit = float(fleet.tree.limit[fleet.tree.index(name)])
         less = fleet.with_limit(name, limit - 1e-3).most_work().value
         assert (plan.value - less) / 1e-3 == pytest.approx(price, rel=1e-6)
+
+
+def test_a_price_of_least_power_is_in_watts_at_the_feed() -> None:
+    """Where work is required, a tighter rack costs what doing its work elsewhere takes more."""
+    jobs = [Job("a", FAST, "rack"), Job("b", FAST, "rack", 2.0), Job("c", FAST, "feed", 0.5)]
+    fleet = Fleet(TWO.with_limit("rack", 300.0), jobs)
+    plan = fleet.least_power(0.97 * fleet.most_work().value)
+    assert [name for name, _ in plan.binding()] == ["rack"]
+    tighter = fleet.with_limit("rack", 300.0 - 1e-3).least_power(0.97 * fleet.most_work().value)
+    assert (tighter.feed - plan.feed) / 1e-3 == pytest.approx(plan.price[1], rel=1e-4)
 
 
 @given(fleets(), st.floats(0.3, 1.2))

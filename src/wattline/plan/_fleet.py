@@ -65,9 +65,9 @@ def fill(
 
     Greedy is exact here: nested limits make a polymatroid, and the pieces of a concave curve come in order. `row` is
     the constraint each piece hangs on; `given` receives watts per job; `tight` (NaN at first), per constraint, the
-    slope at which it became tight. Returns what was earned.
+    slope at which it became tight. Returns the slope of the last piece that was given power, 0 where none was.
     """
-    earned = 0.0
+    earned, last = 0.0, 0.0
     for s in range(len(row)):
         if earned >= target:
             break
@@ -89,14 +89,15 @@ def fill(
         else:
             earned += x * slope[s]
         given[job[s]] += x
+        last = float(slope[s])
         while r >= 0:
             room[r] -= x
             if room[r] <= 0.0 and tight[r] != tight[r]:
                 tight[r] = slope[s]
                 if above[r] < 0:
-                    return earned  # the feed is full
+                    return last  # the feed is full
             r = above[r]
-    return earned
+    return last
 
 
 @compiled

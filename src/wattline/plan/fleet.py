@@ -43,8 +43,8 @@ class FleetPlan:
     low, high : (jobs,) points of its frontier between which its time is divided, -1 for the pause; equal in the
         discrete reading. share : (jobs,) of its time spent at `high`.
     load : (parts,) W the jobs draw at each part of the tree.
-    flows, headroom, price : (rows,) W through each constraint of the tree (`tree.row_names`), W left, and the value a
-        second that one watt less would cost there; 0 where it does not bind.
+    flows, headroom, price : (rows,) W through each constraint of the tree (`tree.row_names`), W left, and what one watt
+        less would cost there: value a second, or watts at the feed where least power is asked for; 0 where none.
     value : sum of weight * work. bound : what no plan exceeds (most work), or goes below (least power, W at the feed).
     """
 
@@ -183,7 +183,7 @@ class Fleet:
         room = self._room(held.least)
         filled, left, low = held.fill(room, target)
         if math.isfinite(target) and filled.value < target * (1 - TOLERANCE):
-            raise GoalError(self._too_little(filled, target))
+            raise GoalError(self._too_little(self._plan(reading, math.inf), target))
         return held.whole(filled, left, low, target) if reading == "discrete" else filled
 
     def read(self, reading: Reading) -> _Reading:
@@ -263,9 +263,14 @@ class _Reading:
         fleet, curves, n = self.fleet, self.curves, len(self.fleet.jobs)
         above, left = fleet.tree.row_parent, room.copy()
         given, tight = np.zeros(n), np.full(len(room), np.nan)
-        _fleet.fill(self.job, self.row, self.width, self.slope, above, left, given, target - self.base, tight)
+        last = _fleet.fill(self.job, self.row, self.width, self.slope, above, left, given, target - self.base, tight)
         price, paid = np.empty(len(room)), np.empty(len(room))
+        least = math.isfinite(target)
+        if least:  # in watts at the feed: what a limit keeps from being done here is done at the margin, `last`
+            tight = tight / last - 1.0 if last > 0 else tight * 0.0
         _fleet.pay(tight, above, price, paid)
+        if least:
+            paid = last * (1.0 + paid)
         power, work, share = np.empty(n), np.empty(n), np.empty(n)
         low, high = np.empty(n, np.int64), np.empty(n, np.int64)
         proved = _fleet.settle(
@@ -276,8 +281,11 @@ class _Reading:
             power, work, curves.point[low], curves.point[high], share, price * fleet.tree.row_ratio, target
         )
         dear = price > 0
-        proved += float(self.base + room[dear] @ price[dear])
-        bound = plan.feed if plan.goal == "least power" else proved
+        worth = float(room[dear] @ price[dear])
+        bound = self.base + worth + proved
+        if least:
+            owed = (target - self.base - proved) / last if last > 0 else 0.0
+            bound = float(self.least[fleet.tree.root]) + owed - worth
         return replace(plan, bound=bound), left, low
 
     def whole(self, relaxed: FleetPlan, room: Array, low: Ints, target: float) -> FleetPlan:

@@ -48,10 +48,12 @@ def limits(answer: FleetAnswer, most: int | None = None) -> tuple[list[str], lis
     """Return heads and one row per limited part: those that bind first, then the fullest."""
     rows = [row for row in parts(answer.plan) if row["limit_w"] is not None]
     rows.sort(key=lambda row: (-row["price_per_w"], row["headroom_w"] / max(row["limit_w"], 1e-9)))
-    return ["Part", "Limit", "Inflow", "Headroom", "Work per MW more"], [
+    gain = "Work per MW more" if answer.plan.goal == "most work" else "Site MW less per MW more"
+    per = 1e6 if answer.plan.goal == "most work" else 1.0
+    return ["Part", "Limit", "Inflow", "Headroom", gain], [
         [
             row["name"], show(row["limit_w"], "W"), show(row["inflow_w"], "W"), show(row["headroom_w"], "W"),
-            show(row["price_per_w"] * 1e6, "") if row["price_per_w"] > 0 else "",
+            show(row["price_per_w"] * per, "") if row["price_per_w"] > 0 else "",
         ]
         for row in rows[:most]
     ]  # fmt: skip
