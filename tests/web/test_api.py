@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -66,6 +67,24 @@ def test_a_sweep_tells_how_far_it_is_and_keeps_order():
     assert told[-1] == (5, 5)
     with pytest.raises(InputError, match="sweeps at most"):
         api.whatif(Request(SERVING), nothing, grid={"site.pue": [str(1 + i / 1e4) for i in range(2001)]})
+
+
+def test_a_fleet_is_the_command_lines_answer_and_takes_its_scenarios_along():
+    """The files a fleet names, and those they name, travel with it; the answer is `wattline plan`'s."""
+    from wattline import fleet
+    from wattline.web.inbox import packed
+
+    path = EXAMPLES / "curtailment.toml"
+    request = packed(path)
+    assert all(name in request.files for name in re.findall(r'scenario = "([^"]+)"', request.scenario))
+    found = api.plan(request, nothing)
+    for key, value in fleet.solve(fleet.load(path)).to_dict().items():
+        assert key == "title" or found[key] == value, key
+    assert api.preview(request, nothing)["row"] is None
+    assert any(knob["key"] == "site.feed.limit" for knob in found["layers"])
+    with pytest.raises(InputError, match="a fleet is not swept"):
+        api.whatif(request, nothing, grid={"site.pue": ["1.0"]})
+    assert bytes(api.export(request, nothing, kind="csv")["content"]).startswith(b"job,")
 
 
 @pytest.mark.parametrize(

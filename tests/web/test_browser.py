@@ -224,6 +224,51 @@ def test_files_are_exported(page: playwright.Page):
         assert waiting.value.suggested_filename == name
 
 
+FLEET = """[site.feed]
+limit = "2 MW"
+
+[[site.feed.part]]
+name = "row"
+count = 2
+limit = "1.5 MW"
+
+[[job]]
+name = "batch"
+speeds = [1, 0.8, 0.5]
+powers = ["1.4 MW", "1 MW", "600 kW"]
+chips = 1000
+at = "row-1"
+
+[[job]]
+name = "chat"
+speeds = [1, 0.9]
+powers = ["1 MW", "800 kW"]
+chips = 1000
+at = "row-2"
+minimum = "90 %"
+"""
+
+
+def test_a_fleet_shows_its_tree_its_prices_and_its_jobs(page: playwright.Page):
+    """A scenario with [[job]] has views of its own; a knob of a job or of the feed moves them."""
+    page.click("#tab-text")
+    page.fill("#scenario", FLEET)
+    page.wait_for_selector("#view-tree:not([hidden])")
+    page.wait_for_function("() => document.getElementById('state').textContent.startsWith('Exact')")
+    assert page.locator("#tree rect.dot").count() == 3
+    assert page.locator("#tree line.binds").count() == 1
+    assert page.locator("#prices path.curve").count() >= 2
+    assert "batch" in page.inner_text("#tables")
+    assert page.locator("#view-joules").is_hidden()
+    before = shown(page)
+    page.click("#tab-layers")
+    turn(page, "site.feed.limit", "1.8 MW")
+    page.wait_for_function("before => document.getElementById('tiles').innerText !== before", arg=before)
+    assert "1.8 MW" in shown(page)
+    if PICTURES:
+        page.screenshot(path=f"{PICTURES}/studio-fleet.png", full_page=True)
+
+
 def test_a_sweep_fills_a_table(page: playwright.Page):
     """Values become rows beside the unchanged scenario."""
     page.fill("#sweep-key", "site.pue")

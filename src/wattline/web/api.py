@@ -24,6 +24,7 @@ from ..plan.answer import Answer
 from ..report import charts, words
 from ..scenario import Scenario, cluster_of
 from ..units import show
+from . import site
 from .inbox import Inbox, Request
 
 Json = dict[str, Any]
@@ -47,6 +48,8 @@ _SLOWDOWNS: Final = (0.0, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2)
 def plan(request: Request, _tell: Tell) -> Json:
     """Return the answer of `wattline plan`, with names, layers and the timeline for pictures."""
     started = time.perf_counter()
+    if site.is_fleet(request):
+        return {**site.plan(request, _inbox.folder(request)), "elapsed_s": time.perf_counter() - started}
     scenario = _inbox.scenario(request)
     answer = scenarios.solve(scenario)
     found = answer.to_dict()
@@ -63,6 +66,9 @@ def preview(request: Request, _tell: Tell) -> Json:
     from ..whatif import sketches
 
     started = time.perf_counter()
+    if site.is_fleet(request):  # all of a fleet hangs together: there is no answer short of the whole
+        _inbox.folder(request)
+        return {"row": None, "frontier": [], "layers": site.knobs(request), "elapsed_s": time.perf_counter() - started}
     base, scenario = _inbox.base(request), _inbox.scenario(request)
     goal = {k: v for k, v in scenario.text.items() if k.startswith("goal.")}
     plain = {k: v for k, v in request.set.items() if not k.startswith("goal.")}
@@ -92,6 +98,10 @@ def whatif(request: Request, tell: Tell, *, grid: Mapping[str, list[str]]) -> Js
         raise InputError(
             f"the page sweeps at most {_POINTS:,} points, got {len(points):,}; use wattline whatif for more"
         )
+    if site.is_fleet(request):
+        raise InputError(
+            "a fleet is not swept in the page; change a knob and pin the answer, or script wattline plan --set"
+        )
     base = _inbox.base(request)
     rows: list[Json] = []
     for start in range(0, len(points), _CHUNK):
@@ -109,6 +119,8 @@ def export(request: Request, _tell: Tell, *, kind: str, chart: str = "frontier")
     """Return a file: its name, its media type, and its content as text or bytes."""
     if kind not in EXPORTS:
         raise InputError(f"export {kind!r} is not known; {nearest(kind, EXPORTS)}")
+    if site.is_fleet(request) and kind != "toml":
+        return _export_site(request, kind, chart)
     scenario = _inbox.scenario(request)
     if kind == "toml":
         return _file("scenario.toml", stated(request))
@@ -124,12 +136,32 @@ def export(request: Request, _tell: Tell, *, kind: str, chart: str = "frontier")
     drawn = charts.charts(answer)
     if chart not in drawn:
         raise InputError(f"chart {chart!r} is not one of this answer's; {nearest(chart, drawn)}")
-    picture = charts.svg(drawn[chart])
+    return _picture(chart, charts.svg(drawn[chart]), kind)
+
+
+def _export_site(request: Request, kind: str, chart: str) -> Json:
+    from ..report import fleet_charts, write_jobs
+    from ..report.fleet_page import page
+
+    answer = site.solved(request, _inbox.folder(request))
+    if kind == "html":
+        return _file("report.html", page(answer, scenario=request.scenario))
+    if kind in ("svg", "png"):
+        drawn = fleet_charts.charts(answer)
+        name = chart if chart in drawn else next(iter(drawn))
+        return _picture(name, charts.svg(drawn[name]), kind)
+    with tempfile.TemporaryDirectory(prefix="wattline-") as folder:
+        path = Path(folder) / "jobs.csv"
+        write_jobs(answer, path)
+        return _file("jobs.csv", path.read_text("utf-8"))
+
+
+def _picture(name: str, drawn: str, kind: str) -> Json:
     if kind == "svg":
-        return _file(f"{chart}.svg", picture)
+        return _file(f"{name}.svg", drawn)
     import vl_convert
 
-    return {"name": f"{chart}.png", "type": "image/png", "content": bytes(vl_convert.svg_to_png(picture, scale=2))}
+    return {"name": f"{name}.png", "type": "image/png", "content": bytes(vl_convert.svg_to_png(drawn, scale=2))}
 
 
 EXPORTS: Final[Mapping[str, str]] = {

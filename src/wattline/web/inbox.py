@@ -65,23 +65,35 @@ class Inbox:
 
     def __init__(self, most: int = 6, folder: Path | None = None) -> None:
         self.most = most
-        self._kept: dict[str, Scenario] = {}
+        self._kept: dict[str, Path] = {}
+        self._read: dict[Path, Scenario] = {}
         self._root = folder or Path(tempfile.mkdtemp(prefix="wattline-"))
         weakref.finalize(self, shutil.rmtree, self._root, True)
 
     def base(self, request: Request) -> Scenario:
         """Return the checked scenario of the text and files alone, without the changed values."""
+        data, folder = self._folder(request)
+        if folder not in self._read:
+            self._read[folder] = scenarios.parse(data, folder=folder)
+        return self._read[folder]
+
+    def folder(self, request: Request) -> Path:
+        """Return where the files of a request lie, everything in it checked."""
+        return self._folder(request)[1]
+
+    def _folder(self, request: Request) -> tuple[dict[str, Any], Path]:
         data = _parsed(request)
         name = hashlib.sha256(msgspec.json.encode([request.scenario, request.files])).hexdigest()
         found = self._kept.pop(name, None)
         if found is None:
-            folder = Path(tempfile.mkdtemp(dir=self._root))
-            _unpack(request.files, folder)
-            found = scenarios.parse(data, folder=folder)
+            found = Path(tempfile.mkdtemp(dir=self._root))
+            _unpack(request.files, found)
         self._kept[name] = found  # the latest last
         while len(self._kept) > self.most:
-            shutil.rmtree(self._kept.pop(next(iter(self._kept))).folder, ignore_errors=True)
-        return found
+            old = self._kept.pop(next(iter(self._kept)))
+            self._read.pop(old, None)
+            shutil.rmtree(old, ignore_errors=True)
+        return data, found
 
     def scenario(self, request: Request) -> Scenario:
         """Return the checked scenario with the changed values in place."""
@@ -150,14 +162,36 @@ def _check_toml(name: str, raw: bytes, files: Mapping[str, str]) -> None:
         data = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"file {name}: not valid TOML: {error}") from None
-    # Sources of facts are prose and may hold links; only what names another file is of interest.
-    for key, value in _texts({k: v for k, v in data.items() if isinstance(v, str)}):
-        if key == "base":
-            check(f"file {name}: {key}", value, files)
+    for key, value in _named(data):
+        check(f"file {name}: {key}", value, files)
+
+
+# Entries of a chip's sheet that are prose; so are the sources of its facts, which stand in lists.
+_PROSE: Final = ("title", "note", "aliases", "name", "architecture")
+
+
+def _named(data: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every (dotted key, text) of a file that may name another file."""
+    for key, value in data.items():
+        where = f"{path}.{key}" if path else key
+        if isinstance(value, str) and key not in _PROSE:
+            yield where, value
+        elif isinstance(value, Mapping):
+            yield from _named(value, where)
+        elif isinstance(value, list):
+            for item in value:
+                if isinstance(item, Mapping):
+                    yield from _named(item, where)
 
 
 def packed(path: Path) -> Request:
     """Return a scenario file of this machine, with the files it names, as a client would send it."""
+    files: dict[str, str] = {}
+    return Request(_pack(path, files), files=files)
+
+
+def _pack(path: Path, files: dict[str, str]) -> str:
+    """Return the text of a TOML file, the files it names added to `files` under names a client may use."""
     try:
         text = path.read_text("utf-8")
         data = tomllib.loads(text)
@@ -165,14 +199,17 @@ def packed(path: Path) -> Request:
         raise InputError(f"scenario {path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"scenario {path}: not valid TOML: {error}") from None
-    files: dict[str, str] = {}
-    for _, value in _texts(data):
+    for value in dict.fromkeys(value for _, value in _named(data)):
         there = path.parent / value
-        if _FILE.search(value) and there.is_file():
-            name = value if _NAME.fullmatch(value) else re.sub(r"[^A-Za-z0-9_.-]", "_", there.name).lstrip(".")
-            text = text.replace(f'"{value}"', f'"{name}"')
-            files[name] = base64.b64encode(there.read_bytes()).decode()
-    return Request(text, files=files)
+        if not (_FILE.search(value) and there.is_file()):
+            continue
+        name = value if _NAME.fullmatch(value) else re.sub(r"[^A-Za-z0-9_.-]", "_", there.name).lstrip(".")
+        text = text.replace(f'"{value}"', f'"{name}"')
+        if name not in files:
+            files[name] = ""  # a file that names itself ends here
+            raw = _pack(there, files).encode() if there.suffix == ".toml" else there.read_bytes()
+            files[name] = base64.b64encode(raw).decode()
+    return text
 
 
 def line_of(text: str, message: str) -> int | None:

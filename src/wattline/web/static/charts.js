@@ -14,7 +14,7 @@ function ticks(low, high, count = 6) {
   return out;
 }
 
-function frame(width, height, xs, ys, xTitle, yTitle, margin = { left: 66, right: 16, top: 14, bottom: 46 }) {
+export function frame(width, height, xs, ys, xTitle, yTitle, margin = { left: 66, right: 16, top: 14, bottom: 46 }) {
   const pad = (values) => {
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const room = (high - low || Math.abs(high) || 1) * 0.06;

@@ -64,7 +64,7 @@ export function scale(value, unit) {
 }
 
 export function table(head, rows, left = 1) {
-  const cells = (row, tag) => row.map((cell, i) => el(i === 0 && tag === "td" ? "th" : tag, i > 0 && i < left ? { class: "left", scope: null } : i === 0 && tag === "td" ? { scope: "row" } : tag === "th" ? { scope: "col" } : {}, cell));
+  const cells = (row, tag) => row.map((cell, i) => el(i === 0 && tag === "td" ? "th" : tag, tag === "td" && i > 0 && (i < left || String(cell).length > 28) ? { class: "left" } : i === 0 && tag === "td" ? { scope: "row" } : tag === "th" ? { scope: "col" } : {}, cell));
   return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...cells(head, "th"))), el("tbody", {}, ...rows.map((row) => el("tr", {}, ...cells(row, "td"))))));
 }
 

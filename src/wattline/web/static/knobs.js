@@ -3,8 +3,8 @@
 import { byId, el, percent, tooltip } from "./dom.js";
 import { spark } from "./charts.js";
 
-const NAMES = { model: "Model", hardware: "Hardware", train: "Training", serve: "Serving", site: "Site", goal: "Goal", chip: "Chip", node: "Server" };
-const ORDER = ["goal", "model", "hardware", "chip", "node", "train", "serve", "site"];
+const NAMES = { model: "Model", hardware: "Hardware", train: "Training", serve: "Serving", site: "Site", goal: "Goal", chip: "Chip", node: "Server", job: "Jobs", grid: "Grid" };
+const ORDER = ["goal", "job", "grid", "model", "hardware", "chip", "node", "train", "serve", "site"];
 const OPEN = new Set(["goal", "hardware"]);
 let drawn = "";
 

@@ -5,6 +5,7 @@ import * as charts from "./charts.js";
 import { byId, el, percent, round, scale, show, signed, table, tooltip } from "./dom.js";
 import * as knobs from "./knobs.js";
 import * as server from "./server.js";
+import * as site from "./site.js";
 import { State, fromLink, toLink } from "./state.js";
 
 const state = new State();
@@ -128,8 +129,9 @@ const perUnit = (answer) => (answer.kind === "serving" ? " a token" : "");
 
 // What a preview knows: the chosen point and a rough frontier. The rest of the page waits, faded.
 function sketch({ row, frontier }) {
+  if (!row) { for (const part of document.querySelectorAll(".view:not(#view-runs), #tiles, #headline")) part.classList.add("stale"); return; }
   for (const id of ["headline", "tiles", "view-frontier"]) byId(id).classList.remove("stale");
-  if (!page.answer) return;
+  if (!page.answer || page.answer.kind === "fleet") return;
   for (const part of document.querySelectorAll(".view:not(#view-frontier):not(#view-sweep):not(#view-runs)")) part.classList.add("stale");
   const { answer } = page;
   headline(answer.title, row.saving_energy, -row.saving_time, `${show(row.energy_j, "J")}${perUnit(answer)} and ${show(row.time_s, "s")}`);
@@ -145,6 +147,11 @@ function draw() {
   for (const part of document.querySelectorAll(".stale")) part.classList.remove("stale");
   byId("answer").classList.remove("waiting");
   good();
+  const fleet = answer.kind === "fleet";
+  for (const id of ["tree", "prices", "hours", "tables"]) byId(`view-${id}`).hidden = !fleet;
+  for (const id of ["frontier", "joules", "help", "plan", "figures", "sweep"]) byId(`view-${id}`).hidden = fleet;
+  byId("pin").disabled = fleet;
+  if (fleet) { drawFleet(answer); return; }
   const { chosen, savings, uncertainty } = answer;
   headline(answer.title, savings.energy, -savings.time, `${show(chosen.energy_j, "J")}${perUnit(answer)} and ${show(chosen.time_s, "s")}`);
   byId("goal").textContent = `Goal: ${answer.goal}.`;
@@ -169,6 +176,15 @@ function draw() {
   sure();
   knobs.draw(page.layers, state.now, changed);
   byId("sweep-keys").replaceChildren(...page.layers.map((k) => el("option", { value: k.key }, k.title)));
+}
+
+function drawFleet(answer) {
+  byId("headline").replaceChildren(`${state.now.name || "This fleet"} does ${answer.headline}.`);
+  byId("goal").textContent = `Goal: ${answer.goal}. ${answer.words.filter(([name]) => name !== "goal").map(([, text]) => text).join("; ")}.`;
+  tiles(site.tiles(answer));
+  site.draw(answer);
+  sure();
+  knobs.draw(page.layers, state.now, changed);
 }
 
 function choose(point) {
@@ -208,7 +224,7 @@ function plan() {
 function sure() {
   const { answer } = page, list = (items) => el("ul", {}, ...items.map((item) => el("li", {}, item)));
   byId("sure").replaceChildren(
-    el("p", {}, `${answer.provenance.kind}; energy ± ${percent(answer.uncertainty.energy, 2)}, time ± ${percent(answer.uncertainty.time, 2)} (one standard deviation).`),
+    answer.kind === "fleet" ? "" : el("p", {}, `${answer.provenance.kind}; energy ± ${percent(answer.uncertainty.energy, 2)}, time ± ${percent(answer.uncertainty.time, 2)} (one standard deviation).`),
     list(answer.provenance.sources),
     el("details", {}, el("summary", {}, `${answer.assumptions.length} assumptions`), list(answer.assumptions)),
   );
