@@ -302,15 +302,14 @@ class _Search:
         return np.asarray(grid[need * state.batch <= room])
 
     def _pairs(self, state: _State, outer: Ints) -> tuple[Ints, Ints]:
-        """Return (row inside, tile outside) pairs in which the inner tile fits, and divides where it must."""
+        """Return (row inside, tile outside) pairs: the inner tile divides the outer, or that is a whole loop."""
         match = np.ones((len(state.tile), len(outer)), dtype=bool)
         for d in range(3):
             mine, theirs = np.unique(state.tile[:, d]), np.unique(outer[:, d])
             ok = mine[:, None] <= theirs[None, :]
-            if not self.space.imperfect:
-                whole = theirs[None, :] % mine[:, None] == 0
-                # A tile that reaches the end of the loop need not divide.
-                ok &= whole | (theirs[None, :] == self.full[d])
+            whole = theirs[None, :] % mine[:, None] == 0
+            # A tile that reaches the end of the loop need not divide.
+            ok &= whole | (theirs[None, :] == self.full[d])
             match &= ok[np.searchsorted(mine, state.tile[:, d])][:, np.searchsorted(theirs, outer[:, d])]
         row, column = np.nonzero(match)
         return row, column
