@@ -118,12 +118,20 @@ def llama(tokens: int, context: int, apart: bool) -> list[Einsum]:
 
 
 def passes(tokens: int, context: int, chip) -> tuple[float, float]:
-    """J and s of the layer's elementwise work through main memory: input, softmax, gate times up, one op a value."""
-    hbm = chip.levels[0]
-    joules = seconds = 0.0
-    for read, write in ((tokens * 4096,) * 2, (32 * tokens * context,) * 2, (2 * tokens * 14336, tokens * 14336)):
-        joules += 16.0 * (read * hbm.read_energy + write * hbm.write_energy)
-        seconds += max(2.0 * (read + write) / hbm.read_bandwidth, write / chip.vector.ops_per_second)
+    """J and s of the layer's elementwise work through main memory: input, softmax, gate times up.
+
+    As AccelForge has it: softmax is one operation a score on the vector units; gate times up has three operands, so it
+    goes to the arrays, where nothing is shared and one unit of each works.
+    """
+    hbm, compute = chip.levels[0], chip.compute
+    arrays = next(f.size for f in chip.fanouts if f.name == "arrays") * chip.domain(compute.domain).reference_clock
+    work = (
+        (tokens * 4096, tokens * 4096, np.inf),
+        (32 * tokens * context, 32 * tokens * context, chip.vector.ops_per_second),
+        (2 * tokens * 14336, tokens * 14336, arrays),
+    )
+    joules = sum(16.0 * (read * hbm.read_energy + write * hbm.write_energy) for read, write, _ in work)
+    seconds = sum(max(2.0 * (read + write) / hbm.read_bandwidth, write / rate) for read, write, rate in work)
     return joules, seconds
 
 
