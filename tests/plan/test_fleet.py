@@ -57,7 +57,7 @@ def test_least_power_for_required_work_is_the_linear_programs(fleet: Fleet, shar
     target = share * fleet.most_work().value
     plan = fleet.least_power(target)
     keeps(plan, fleet)
-    assert plan.value >= target * (1 - 1e-9)
+    assert plan.value >= target - 2 * fleet.points.slip
     least, _ = linear_program(fleet, target)
     assert plan.feed == pytest.approx(least, rel=1e-6, abs=1e-6)
     assert plan.bound == pytest.approx(plan.feed, rel=1e-6, abs=1e-6)
@@ -83,7 +83,7 @@ def test_whole_settings_for_required_work(fleet: Fleet, share: float) -> None:
     target = share * fleet.most_work("discrete").value
     plan = fleet.least_power(target, "discrete")
     keeps(plan, fleet)
-    assert plan.value >= target * (1 - 1e-9)
+    assert plan.value >= target - 2 * fleet.points.slip
     best = brute(fleet, target)
     assert plan.feed >= best * (1 - 1e-9)
     assert plan.bound <= best * (1 + 1e-9)

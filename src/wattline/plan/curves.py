@@ -130,6 +130,11 @@ class Points:
         """(jobs,) most units of work a second."""
         return np.minimum(self.rate[self.first[:-1]][self.kind], self.maximum)
 
+    @cached_property
+    def slip(self) -> float:
+        """Value a second by which a plan may miss what is required: rounding of watts, of all there could be."""
+        return 1e-9 * float(self.weight @ self.fastest)
+
     @property
     def idle(self) -> Array:
         """(jobs,) W drawn with nothing done."""

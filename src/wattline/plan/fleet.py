@@ -182,7 +182,7 @@ class Fleet:
         held = self.read(reading)
         room = self._room(held.least)
         filled, left, low = held.fill(room, target)
-        if math.isfinite(target) and filled.value < target * (1 - TOLERANCE):
+        if math.isfinite(target) and filled.value < target - self.points.slip:
             raise GoalError(self._too_little(self._plan(reading, math.inf), target))
         return held.whole(filled, left, low, target) if reading == "discrete" else filled
 
@@ -315,7 +315,7 @@ class _Reading:
             missing -= _fleet.top_up(order[best], *tables, points.weight, *rows, power, work, point, missing)
         if math.isfinite(target):
             surplus = _fleet.dot(points.weight, work) - target
-            if surplus < -TOLERANCE * target:
+            if surplus < -points.slip:
                 raise GoalError(self._no_whole(target + surplus, target))
             _fleet.step_back(
                 self.job, curves.begin, *vertices, points.weight, self.gain, *rows, taken, power, work, point, surplus

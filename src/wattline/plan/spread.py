@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ..errors import GoalError
-from ..hardware.power_tree import TOLERANCE
 from .curves import Array, Curves, Ints
 from .program import Program
 
@@ -145,7 +144,7 @@ def _whole(fleet: Fleet, reach: Reach, curves: Curves, plan: FleetPlan, low: Int
         left[rows] -= watts * (drawn_ - power[j])
         power[j], work[j], point[j] = drawn_, rate_, i
     value = float(weight @ work)
-    if math.isfinite(target) and value < target * (1 - TOLERANCE):
+    if math.isfinite(target) and value < target - fleet.points.slip:
         raise GoalError(
             f"the required work of {target:.6g} a second is only reached by dividing a job's time between settings; "
             f"whole settings reach {value:.6g}; ask for that, or for the hull reading"
