@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from ...hardware.architecture import OPERANDS, Architecture, Compute, Fanout, Level
@@ -32,7 +34,7 @@ class Columns:
         self.compute = self.place["compute"] = len(self.place)
         domains.append(architecture.compute.domain)
         known = [d.name for d in architecture.domains]
-        self._domain_of_port = np.array([known.index(d) for d in domains])
+        self._domain_of_port = [known.index(d) for d in domains]
 
     def vector(self) -> Floats:
         """Return zero in every column."""
@@ -67,8 +69,10 @@ class Columns:
         """Return the columns that decide: as they are, or with the ports of each domain replaced by the busiest."""
         if self.wide or np.isfinite(self.architecture.overlap):  # every port counts
             return values
-        busy = values[:, self.energy :]
-        worst = [busy[:, self._domain_of_port == d].max(axis=1) for d in np.unique(self._domain_of_port)]
+        worst = []
+        for domain in sorted(set(self._domain_of_port)):
+            mine = [values[:, self.energy + i] for i, d in enumerate(self._domain_of_port) if d == domain]
+            worst.append(functools.reduce(np.maximum, mine))
         return np.column_stack([values[:, : self.energy], *worst])
 
 

@@ -255,7 +255,7 @@ class _Search:
 
     def _tiles(self, state: _State, p: int, held: Bools) -> Ints:
         """Return the tile sizes a level may hold, (n, 3)."""
-        if p == 0:
+        if p == 0 or not held.any():  # loops over nothing that is kept belong to the level outside
             return self.full[None]
         perfect = self._fitting(p, state, held, [sizes(f, u, self.space, False) for f, u in self._axes(state)])
         if not self.space.imperfect:
@@ -320,9 +320,9 @@ class _Search:
         Returns the rows made, and which tile each is.
         """
         inner, tile = state.tile[row], outer[which]
-        turns = -(-tile // inner)
+        turns = np.ceil(tile / inner)
         many: Bools = np.greater(turns, 1)
-        none: Bools = np.logical_not(np.any(many, axis=1))
+        none: Bools = np.logical_not(many[:, 0] | many[:, 1] | many[:, 2])
         many[:, 0] = many[:, 0] | none  # one tile, no loop: any order
         picks = [np.flatnonzero(many[:, d]) for d in INNERMOST]
         index = np.concatenate(picks)
@@ -330,10 +330,10 @@ class _Search:
         row, tile, inner, turns, which = row[index], tile[index], inner[index], turns[index], which[index]
         self.evaluated += len(index)
         ratio = tile / inner
-        grown = ratio.prod(axis=1)
+        grown = _volume(ratio)
         cost = state.cost[row] * grown[:, None]
-        unit = np.array(state.unit)
-        issues = (-(-tile // unit)).prod(axis=1) / (-(-inner // unit)).prod(axis=1)
+        unit = np.array(state.unit, dtype=np.float64)
+        issues = _volume(np.ceil(tile / unit)) / _volume(np.ceil(inner / unit))
         cost[:, self.columns.compute] *= issues / grown
         words, still = state.words[row].copy(), state.still[row].copy()
         moving = ~none[index]
@@ -405,12 +405,15 @@ class _Search:
         if self.beam is not None:
             return _promising(least, self.beam, self.energy)
         assert self.bar is not None
-        hopeful = np.ones(len(least), dtype=bool)
+        hopeful = np.arange(len(least))
         for known in self.bar:
-            hopeful[hopeful] = np.any(least[hopeful] < known * (1 - 1e-9), axis=1) | np.all(
-                least[hopeful] <= known * (1 + 1e-9), axis=1
-            )
-        return np.flatnonzero(hopeful)
+            better, equal = np.zeros(len(hopeful), dtype=bool), np.ones(len(hopeful), dtype=bool)
+            for column, value in enumerate(known):
+                here = least[hopeful, column]
+                better |= here < value * (1 - 1e-9)
+                equal &= here <= value * (1 + 1e-9)
+            hopeful = hopeful[better | equal]
+        return hopeful
 
     def totals(self, state: _State) -> Floats:
         """(n, columns) cost of the whole work for complete mappings."""
@@ -419,6 +422,11 @@ class _Search:
         out = state.cost * rounds
         out[:, self.columns.compute] *= 1.0 if dealt else math.ceil(rounds) / rounds
         return out - state.credit
+
+
+def _volume(sizes: Floats) -> Floats:
+    """Return the product of (n, 3) sizes; written out, which is several times faster than a reduction."""
+    return np.asarray(sizes[:, 0] * sizes[:, 1] * sizes[:, 2])
 
 
 def _numbered(tiles: Ints) -> Ints:
