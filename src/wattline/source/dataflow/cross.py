@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -22,6 +23,11 @@ from ...hardware.architecture import Architecture, Domain
 from .cost import Costs
 from .footprint import Footprint
 from .plan import Floats
+
+# One standard deviation of a product's time and energy. Time: as measured products of an A100 scatter about the
+# search (bench/chip.py: 2.6 % on average with three constants fitted, the worst 6 %); energy: the stated
+# uncertainty of the constants of the shipped descriptions.
+SPREAD: Final = (0.08, 0.2)
 
 
 @dataclass(frozen=True)
@@ -143,22 +149,31 @@ def _overlapped(costs: Costs, points: Settings, of_busy: list[int], longest: Flo
 
 
 def frontier(found: Footprint, architecture: Architecture, clocks: Mapping[str, Floats] | None = None) -> Frontier:
-    """Return the frontier of one product over its mappings and the clocks and voltages of every domain."""
+    """Return the frontier of one product over its mappings and the clocks and voltages of every domain.
+
+    Every point knows its mapping, its clocks and what limits it, and where its joules go.
+    """
     crossed = cross(found.costs(architecture), settings(architecture, clocks))
+    costs, points = crossed.costs, crossed.settings
     n, s = crossed.time.shape
     waiting = architecture.constant_power
+    of_energy = [points.names.index(d) for d in costs.energy_domain]
+    parts = {
+        name: np.ravel(costs.energy[:, c, None] * points.swing[None, :, of_energy[c]])
+        for c, name in enumerate(costs.parts)
+    }
+    parts |= {"leakage": crossed.leakage.ravel(), "clock_tree": crossed.clock_tree.ravel()}
+    parts["waiting"] = waiting * crossed.time.ravel()
     knobs = [
         {
             "mapping": i,
-            **{
-                f"{d}_clock_hz": float(f)
-                for d, f in zip(crossed.settings.names, crossed.settings.clock[j], strict=True)
-            },
+            "limit": crossed.limit(i, j),
+            **{f"{d}_clock_hz": float(f) for d, f in zip(points.names, points.clock[j], strict=True)},
         }
         for i in range(n)
         for j in range(s)
     ]
     return Frontier.of(
-        crossed.time.ravel(), crossed.energy().ravel(), knobs=knobs, waiting_power=waiting,
-        provenance="modelled", source=f"mapping search on {architecture.name}",
+        crossed.time.ravel(), crossed.energy().ravel(), knobs=knobs, waiting_power=waiting, parts=parts,
+        provenance="modelled", source=f"mapping search on {architecture.name}", uncertainty=SPREAD[1],
     )  # fmt: skip

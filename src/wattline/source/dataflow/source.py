@@ -23,7 +23,7 @@ from ..collective import collective
 from ..silicon import Silicon
 from ..table import layout
 from .cost import Costs
-from .cross import Settings, at, cross
+from .cross import SPREAD, Settings, at, cross
 from .footprint import footprint, structure
 from .operators import products
 from .plan import Floats
@@ -34,9 +34,6 @@ OBJECTIVES = ("time", "energy", "edp")
 # Operations on the vector unit per score of attention: scale, maximum, exponential, sum, rescale
 # (Dao, FlashAttention-2, section 3.1).
 SOFTMAX_OPS = 5.0
-# One standard deviation of a product's time and energy. Time: against the measured A100 products of
-# bench/chip.py; energy: the spread of constants of the shipped descriptions.
-SPREAD = (0.08, 0.2)
 # Clocks at which work is tabulated between those asked for, to find where a power limit binds.
 _GRID = 33
 
