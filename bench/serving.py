@@ -102,7 +102,7 @@ def main() -> int:
         ("one replica, busy, governor", chat(12.0, 20_000), 1, Governor()),
         ("one hour, 2 replicas", hour, 2, FixedClock()),
         ("one day, 100 replicas", day, 100, FixedClock()),
-        ("one day, 100 replicas, parking", day, 100, Parking(FixedClock(), slots=32, interval=60.0)),
+        ("one day, 100 replicas, parking", day, 100, Parking(FixedClock(), interval=30.0)),
     ]
     rows = []
     for name, requests, replicas, policy in todo:

@@ -167,20 +167,12 @@ class BatchSteering:
 
     def start(self, pool: PoolView) -> Knobs:
         """Take the largest batch whose decode step keeps the promise."""
-        return Knobs(self.clock, self.clock, max_batch=self._fitting(pool, pool.max_batch))
+        return Knobs(self.clock, self.clock, max_batch=self._fitting(pool))
 
-    def _fitting(self, pool: PoolView, most: int) -> int:
+    def _fitting(self, pool: PoolView) -> int:
         if pool.limits.tpot is None:
             raise InputError("batch steering needs a promise to keep; state serve.tpot")
-        level = None if self.clock is None else pool.table.level(self.clock)
-        low, high = 1, most
-        while low < high:
-            middle = (low + high + 1) // 2
-            if pool.table.step(middle, pool.context, level=level).time <= self.margin * pool.limits.tpot:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        return fitting(pool, self.margin * pool.limits.tpot, self.clock)
 
     def look(self, seen: View) -> Knobs | None:
         """Cut the batch where steps with their prompts came out longer than promised, let it grow where not."""
@@ -188,18 +180,39 @@ class BatchSteering:
             return None
         long = (seen.busy / seen.steps) / (self.margin * seen.pool.limits.tpot)
         now = seen.running / max(seen.awake, 1)
-        fitting = self._fitting(seen.pool, seen.pool.max_batch)
+        fitting = self._fitting(seen.pool)
         cap = fitting if long <= 1.0 else max(1, min(fitting, int(now / long)))
         return Knobs(self.clock, self.clock, max_batch=cap)
+
+
+def fitting(pool: PoolView, seconds: float, clock: float | None = None) -> int:
+    """Return the most running requests whose mean step, prompts that enter included, takes no longer than `seconds`."""
+    level = None if clock is None else pool.table.level(clock)
+    output = max(2.0 * (pool.context - pool.prompt), 1.0)
+
+    def step(batch: int) -> float:
+        # As many requests enter as end: batch / output of them in a step.
+        entering = 0.0 if pool.role == "decode" else batch / output
+        tokens = min(entering * pool.prompt, max(pool.table.replica.chunk - batch, 0.0))
+        return pool.table.step(batch, pool.context, tokens, pool.prompt / 2.0, entering, level).time
+
+    low, high = 1, pool.max_batch
+    while low < high:
+        middle = (low + high + 1) // 2
+        if step(middle) <= seconds:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 @dataclass
 class Parking:
     """Keeps as many replicas awake as the load needs, and lets another policy set their clocks.
 
-    The load is the time that the awake replicas were busy, or the slots their requests take, whichever is more;
-    `target` of it is aimed at. More replicas are woken at once; half of those too many are let go
-    after `patience` looks.
+    The load is the slots that requests take, of `slots` a replica: where None, as many as keep two thirds of the
+    promised time per token at the highest clock. `target` of them is aimed at. More replicas are woken at once; half
+    of those too many are let go after `patience` looks.
     """
 
     inner: Policy
@@ -217,13 +230,20 @@ class Parking:
     def start(self, pool: PoolView) -> Knobs:
         """Start with what the other policy says, and with every replica that is on."""
         self._calm = 0
-        return self.inner.start(pool)
+        return self._capped(self.inner.start(pool), pool)
+
+    def _slots(self, pool: PoolView) -> int:
+        if self.slots is not None or pool.limits.tpot is None:
+            return min(self.slots or pool.max_batch, pool.max_batch)
+        return fitting(pool, pool.limits.tpot / 1.5)
+
+    def _capped(self, knobs: Knobs, pool: PoolView) -> Knobs:
+        return replace(knobs, max_batch=min(knobs.max_batch or pool.max_batch, self._slots(pool)))
 
     def look(self, seen: View) -> Knobs | None:
         """Compare the load with what is awake."""
-        knobs = self.inner.look(seen) or self.inner.start(seen.pool)
-        # Busy time saturates where the batch could still grow, so what counts is slots, of which a pool has plenty.
-        slots = self.slots or seen.pool.max_batch
+        knobs = self._capped(self.inner.look(seen) or self.inner.start(seen.pool), seen.pool)
+        slots = self._slots(seen.pool)
         need = (seen.running + seen.queued) / (self.target * slots)
         if seen.queued > 0:
             need = max(need, seen.awake + math.ceil(seen.queued / slots))
