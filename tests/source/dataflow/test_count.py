@@ -74,3 +74,21 @@ def test_counts_equal_those_of_running_the_loops(maps):
     np.testing.assert_array_equal(counts.read[0], read)
     np.testing.assert_array_equal(counts.carried[0], carried)
     assert counts.steps[0] == steps
+
+
+def test_dealt_tiles_take_whole_rounds_and_share_nothing():
+    """Nine tiles on four copies take three rounds; every tile reads its own rows and columns."""
+    path = (
+        Level("dram", "core"),
+        Fanout("units", 4, "core", multicast=(), reduce=False, dealt=True),
+        Level("local", "core"),
+    )
+    maps = Mappings(
+        Einsum(6, 6, 5), chip(path), np.array([[[2, 2, 5], [2, 2, 5], [1, 1, 1]]]), np.zeros((1, 3), int),
+        np.array([[[True] * 3, [False] * 3, [True] * 3]]), np.ones((1, 3), int),
+    )  # fmt: skip
+    counts = count(maps)
+    assert counts.steps[0] == 3 * 2 * 2 * 5
+    assert counts.read[0, 0].tolist() == [3 * 6 * 5, 3 * 6 * 5, 0]
+    assert counts.write[0, 0].tolist() == [0, 0, 36]
+    assert counts.used[0].tolist() == [1, 4, 4]

@@ -240,7 +240,7 @@ class _Search:
     def _level(self, state: _State, level: Level, p: int, keep: tuple[bool, bool, bool]) -> _State:
         held = np.array(keep)
         outer = self._tiles(state, p, held)
-        pairs = self._pairs(state, outer)
+        pairs = self._pairs(state, outer, self._fits(p, state.batch, held, outer, False))
         found, made = [], np.zeros(len(outer))
         for at in range(0, max(1, len(pairs[0])), CHUNK):
             rows, which = self._loops(state, pairs[0][at : at + CHUNK], outer, pairs[1][at : at + CHUNK])
@@ -264,7 +264,9 @@ class _Search:
             sizes(-(-f // o), u, self.space, True) for (f, u), o in zip(self._axes(state), self._across(p), strict=True)
         ]
         if p <= self.array:
-            more = _largest(self._fitting(p, state, held, lists), lists, held)
+            # The largest that hold partial sums, and the largest that hold finished results.
+            each = [self._fitting(p, state, held, lists, finished) for finished in (False, True)]
+            more = np.concatenate([_largest(tiles, lists, held) for tiles in each])
         else:
             # Inside the array a tile must match those outside it; loops that nothing held here depends on need not.
             loops = {d for x, operand in enumerate(OPERANDS) if held[x] for d in RELEVANT[operand]}
@@ -283,26 +285,33 @@ class _Search:
     def _axes(self, state: _State) -> list[tuple[int, int]]:
         return [(int(f), int(u)) for f, u in zip(self.full, state.unit, strict=True)]
 
-    def _fitting(self, p: int, state: _State, held: Bools, lists: list[Ints]) -> Ints:
+    def _fitting(self, p: int, state: _State, held: Bools, lists: list[Ints], finished: bool = True) -> Ints:
         grid = np.stack(np.meshgrid(*lists, indexing="ij"), axis=-1).reshape(-1, 3)
-        need = np.zeros(len(grid))
+        finished = finished and bool(np.any(state.tile[:, 2] == self.full[2]))
+        return np.asarray(grid[self._fits(p, state.batch, held, grid, finished)])
+
+    def _fits(self, p: int, batch: int, held: Bools, tiles: Ints, finished: bool) -> Bools:
+        """(n,) whether a level can hold tiles, its results `finished` when they arrive or as partial sums."""
+        need = np.zeros(len(tiles))
         for x, operand in enumerate(OPERANDS):
             if held[x]:
                 one, two = RELEVANT[operand]
-                size = grid[:, one].astype(np.float64) * grid[:, two]
+                size = tiles[:, one].astype(np.float64) * tiles[:, two]
                 if operand == "c":
                     # Sums that are finished when they arrive are stored at the width of results.
-                    finished = bool(np.all(state.tile[:, 2] == self.full[2]))
                     need += size * (self.einsum.widths[2] if finished else self.einsum.partial)
                 else:
                     need += size * self.columns.width(x, p)
         level = self.path[p]
         assert isinstance(level, Level)
         room = level.capacity / (2.0 if level.double_buffered else 1.0)
-        return np.asarray(grid[need * state.batch <= room])
+        return np.asarray(need * batch <= room)
 
-    def _pairs(self, state: _State, outer: Ints) -> tuple[Ints, Ints]:
-        """Return (row inside, tile outside) pairs: the inner tile divides the outer, or that is a whole loop."""
+    def _pairs(self, state: _State, outer: Ints, roomy: Bools) -> tuple[Ints, Ints]:
+        """Return (row inside, tile outside) pairs: the inner tile divides the outer, or that is a whole loop.
+
+        Outer tiles that are not `roomy` take finished results only, which come from inner tiles that span all of k.
+        """
         match = np.ones((len(state.tile), len(outer)), dtype=bool)
         for d in range(3):
             mine, theirs = np.unique(state.tile[:, d]), np.unique(outer[:, d])
@@ -311,6 +320,7 @@ class _Search:
             # A tile that reaches the end of the loop need not divide.
             ok &= whole | (theirs[None, :] == self.full[d])
             match &= ok[np.searchsorted(mine, state.tile[:, d])][:, np.searchsorted(theirs, outer[:, d])]
+        match &= roomy[None, :] | (state.tile[:, 2] == self.full[2])[:, None]
         row, column = np.nonzero(match)
         return row, column
 
