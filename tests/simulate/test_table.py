@@ -48,12 +48,13 @@ def test_other_layouts_too(shape: tuple[str, dict[str, int]]) -> None:
 
 
 @pytest.mark.parametrize("batch", [16, 100, 240])
-def test_mean_steps_are_those_of_the_planner(batch: int) -> None:
-    """Steps with prompts and without, in the planner's shares, make its mean step to 3 %."""
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "nemotron-nano-9b-v2"])
+def test_mean_steps_are_those_of_the_planner(model: str, batch: int) -> None:
+    """Steps with prompts and without, in the planner's shares, make its mean step to 3 %, recurrent layers too."""
     from wattline.plan.step import rhythm
 
     load = Load(prompt=700, output=250)
-    made = table()
+    made = table(model)
     beat = rhythm(load, batch, made.replica.chunk)
     found = step(made.replica, load, batch, made.device, SOURCE, made.clocks[6:7])
     plain = made.step(batch, load.seen, level=6)

@@ -398,14 +398,19 @@ def _entries(prompt: float, reach: float) -> tuple[tuple[float, float, float], .
 _HEAD: Final = ("head", "logits_all_gather", "sampling")
 
 
+# What a recurrent layer does to read prompts (`pieces.scan`) and, request by request, to its state.
+_SCAN: Final = ("convolution", "scan", "scan_weights", "scan_values", "scan_state", "recurrent_gate")
+_STATE: Final = "state_update"
+
+
 def _reading(operator: Operator) -> bool:
-    """Whether an operator grows with the keys that a prompt attends to; latent ones are expanded anew each chunk."""
-    return kind_of(operator) == "attention_prefill" or operator.name == "up_kv"
+    """Whether an operator is for prompts alone: attention, latents expanded anew each chunk, scans and their state."""
+    return kind_of(operator) == "attention_prefill" or operator.name in ("up_kv", _STATE, *_SCAN)
 
 
 def _decoding(operator: Operator) -> bool:
     """Whether an operator is for decoding requests alone."""
-    return kind_of(operator) == "attention_decode" or operator.name.startswith("absorb_")
+    return kind_of(operator) == "attention_decode" or operator.name.startswith(("absorb_", _STATE))
 
 
 def _headed(operator: Operator) -> bool:
