@@ -190,6 +190,11 @@ class Frontier:
     def __len__(self) -> int:
         return int(self.time.size)
 
+    def _repr_html_(self) -> str:
+        from . import display
+
+        return display.frontier(self.time, self.energy, self.waiting_power)
+
     def __repr__(self) -> str:
         if not len(self):
             return "Frontier(never)"

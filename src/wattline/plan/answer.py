@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..units import show
 
 Array = NDArray[np.float64]
 
@@ -80,6 +83,30 @@ class Answer:
             "energy": 1.0 - self.chosen.energy_j / self.baseline.energy_j,
             "time": 1.0 - self.chosen.time_s / self.baseline.time_s,
         }
+
+    def _repr_html_(self) -> str:
+        """Show the frontier, the chosen point and what it saves in a notebook."""
+        from ..frontier import display
+
+        base, chosen = self.baseline, self.chosen
+        marks = [("maximum clocks", base.time_s, base.energy_j), ("chosen", chosen.time_s, chosen.energy_j)]
+        rows = [
+            [name, show(o.time_s, "s"), show(o.energy_j, "J"), show(o.average_power_w, "W")]
+            for name, o in (("Maximum clocks", base), ("Chosen", chosen))
+        ]
+        rows.append(["Saved", f"{100 * self.savings['time']:.3g} %", f"{100 * self.savings['energy']:.3g} %", ""])
+        parts = sorted(chosen.breakdown_j.items(), key=lambda part: -part[1])[:8]
+        shares = [
+            [name, show(joules, "J"), f"{100 * joules / chosen.energy_j:.3g} %"] for name, joules in parts if joules > 0
+        ]
+        return (
+            f"<p><b>{escape(self.title)}</b>: {escape(self.goal)}</p>"
+            + display.chart(self.time_s, self.energy_j, marks, of=f" for {self.work}")
+            + display.table(
+                ["", "Time", "Energy", "Power"], rows, f"energy ± {100 * self.uncertainty:.2g} %, {self.provenance}"
+            )
+            + display.table(["Component", "Energy", "Share"], shares)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values under the stable JSON keys."""

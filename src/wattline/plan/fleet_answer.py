@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
 
 from ..hardware.power_tree import PowerTree
+from ..units import show
 from .answer import Rates
 from .fleet import FleetPlan
 from .horizon import HorizonPlan
@@ -70,6 +72,15 @@ class FleetAnswer:
     def tree(self) -> PowerTree:
         """The power tree."""
         return self.plan.tree
+
+    def _repr_html_(self) -> str:
+        """Show what every job gets in a notebook."""
+        from ..frontier import display
+
+        share = self.plan.value / self.full_work if self.full_work else 0.0
+        rows = [[j.name, j.at, show(j.power_w, "W"), f"{100 * j.speed:.3g} %", show(j.work, "")] for j in self.jobs]
+        title = f"{self.title}: {100 * share:.3g} % of full work at {show(self.plan.feed, 'W')} of site power"
+        return f"<p><b>{escape(title)}</b></p>" + display.table(["Job", "At", "Power", "Speed", "Work"], rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values under the stable JSON keys."""
