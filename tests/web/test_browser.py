@@ -34,7 +34,7 @@ def page(browser: playwright.Browser, studio: str) -> Iterator[playwright.Page]:
     said: list[str] = []
     found.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
     found.on("pageerror", lambda e: said.append(str(e)))
-    found.set_default_timeout(30_000)
+    found.set_default_timeout(120_000)
     found.goto(studio)
     answered(found)
     found.select_option("#example", "llama-8b-serving")

@@ -10,6 +10,7 @@ import csv
 import io
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -18,7 +19,6 @@ from typing import Any, Final
 from .. import scenario as scenarios
 from .. import schema
 from ..errors import InputError, WattlineError, nearest
-from ..fleet_file import is_fleet
 from ..hardware.facts import keys
 from ..plan.answer import Answer
 from ..report import charts, words
@@ -361,9 +361,14 @@ def examples() -> dict[str, Path]:
     package = Path(str(resources.files("wattline")))
     for folder in (package / "examples", package.parent.parent / "examples"):
         if folder.is_dir():
-            # A fleet is answered by `wattline plan`; the studio plans one job.
-            return {path.stem: path for path in sorted(folder.glob("*.toml")) if not is_fleet(path)}
+            return {path.stem: path for path in sorted(folder.glob("*.toml")) if _shows(path)}
     return {}
+
+
+def _shows(path: Path) -> bool:
+    """Return whether the page has views for what a scenario asks; `wattline plan` answers the others."""
+    data = tomllib.loads(path.read_text("utf-8"))
+    return not {"pool", "design"} & set(data) and "search" not in data.get("serve", {})
 
 
 def runs(limit: int) -> list[Json]:
