@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from wattline import schema, schema_fleet
+from wattline import schema, schema_design, schema_fleet
 from wattline.hardware import architectures, catalog
 from wattline.hardware.chip import balance
 from wattline.hardware.facts import KINDS, Sheet, keys
@@ -137,6 +137,15 @@ def fleet() -> str:
     return table(["Key", "Value", "Default", "Meaning"], rows)
 
 
+def design() -> str:
+    """Return every key a study of designs may have."""
+    rows = [
+        [f"`{'design.' if k.section == 'work' else ''}{k.path}`", _value(k), _default(k), k.text]
+        for k in schema_design.KEYS.values()
+    ]
+    return table(["Key", "Value", "Default", "Meaning"], rows)
+
+
 def _value(key: schema.Key) -> str:
     if key.choices:
         return ", ".join(f"`{c}`" for c in key.choices)
@@ -176,6 +185,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scenario": scenario,
     "models": known_models,
     "fleet": fleet,
+    "design": design,
 }
 
 

@@ -1,6 +1,6 @@
-"""Write what each shipped example answers beside it, and the pictures of the first one and of a curtailed site.
+"""Write what each shipped example answers beside it, and the pictures of some.
 
-    python scripts/write_examples.py            writes examples/*.expected.json and docs/pictures/*.svg
+    python scripts/write_examples.py            writes examples/*.expected.json and docs/pictures/**/*.svg
 
 The tests hold the examples against these files, so a change of a model's constants shows as a change here.
 """
@@ -14,10 +14,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from wattline import fleet, fleet_place, scenario
+from wattline import cli_design, design, design_file, fleet, fleet_place, scenario
 from wattline.plan.fleet_answer import expected as expected_fleet
 
 ROOT = Path(__file__).parent.parent
+# Examples whose charts stand in the docs: chart -> file of docs/pictures.
+PICTURES = {
+    "llama-70b-training": {n: f"{n}.svg" for n in ("frontier", "breakdown", "elasticities", "plan")},
+    "curtailment": {"prices": "fleet-prices.svg"},
+    "design-chip": {n: f"design/{n}.svg" for n in ("designs", "steps", "joules")},
+}
 KEYS = ("time_s", "energy_j", "average_power_w")
 
 
@@ -29,6 +35,8 @@ def expected(path: Path) -> dict[str, object]:
             told = fleet_place.solve(stated).to_dict()
             return {key: told[key] for key in ("feed_w", "placed", "pools", "ways")}
         return expected_fleet(fleet.solve(stated))
+    if cli_design.asked(path):
+        return design.answer(design_file.load(path)).expected()
     answer = scenario.solve(scenario.load(path)).to_dict()
     return {
         "goal": answer["goal"],
@@ -44,16 +52,14 @@ def main() -> None:
     for path in sorted((ROOT / "examples").glob("*.toml")):
         text = json.dumps(expected(path), indent=1) + "\n"
         path.with_suffix(".expected.json").write_text(text, "utf-8")
-    first = ROOT / "examples" / "llama-70b-training.toml"
     pictures = ROOT / "docs" / "pictures"
-    command = [sys.executable, "-m", "wattline.cli", "plan", str(first), "--charts", str(pictures)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "wattline.cli", "plan", str(ROOT / "examples" / "curtailment.toml")]
-        subprocess.run([*command, "--charts", folder], check=True, stdout=subprocess.DEVNULL)
-        shutil.copy(Path(folder) / "prices.svg", pictures / "fleet-prices.svg")
-    for left in pictures.glob("*.png"):
-        left.unlink()
+    for name, to in PICTURES.items():
+        command = [sys.executable, "-m", "wattline.cli", "plan", str(ROOT / "examples" / f"{name}.toml")]
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run([*command, "--charts", folder], check=True, stdout=subprocess.DEVNULL)
+            for chart, file in to.items():
+                (pictures / file).parent.mkdir(exist_ok=True)
+                shutil.copy(Path(folder) / f"{chart}.svg", pictures / file)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from wattline import fleet, fleet_place, scenario
+from wattline import cli_design, design, design_file, fleet, fleet_place, scenario
 from wattline.plan.answer import Answer
 from wattline.plan.fleet_answer import FleetAnswer, expected
 
 ALL = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
 FLEETS = [path for path in ALL if fleet.is_fleet(path) and not fleet.load(path).pools]
 PLACED = [path for path in ALL if fleet.is_fleet(path) and path not in FLEETS]
-EXAMPLES = [path for path in ALL if path not in (*FLEETS, *PLACED)]
+DESIGNS = [path for path in ALL if cli_design.asked(path)]
+EXAMPLES = [path for path in ALL if path not in (*FLEETS, *PLACED, *DESIGNS)]
 DAY, GWH = 86400.0, 3.6e12
 
 
@@ -142,3 +143,14 @@ def test_a_placement_answers_what_stands_beside_it(path: Path) -> None:
     for pool in told["pools"]:
         running = sum(p["gangs"] for p in told["placed"] if p["pool"] == pool["name"])
         assert running + pool["idle"] + pool["asleep"] == pool["nodes"]
+
+
+# ---- studies of designs ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", DESIGNS, ids=lambda p: p.stem)
+def test_a_study_answers_what_stands_beside_it(path: Path) -> None:
+    """Counts, the frontier, the chosen design and every work's energy are those of the expected file."""
+    found = design.answer(design_file.load(path), jobs=1).expected()
+    close(json.loads(json.dumps(found)), json.loads(path.with_suffix(".expected.json").read_text("utf-8")))
+    assert found["exact"]["energy"] < 1

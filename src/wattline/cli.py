@@ -102,10 +102,16 @@ def plan(
     sets: Sets = (),
     html: Annotated[Path | None, Parameter(help="Write a self-contained HTML report.")] = None,
     charts: Annotated[Path | None, Parameter(help="Write every chart as SVG and PNG into this folder.")] = None,
-    csv: Annotated[Path | None, Parameter(help="Write the plan's knobs as CSV.")] = None,
+    csv: Annotated[Path | None, Parameter(help="Write the plan's knobs as CSV; of a study every design.")] = None,
+    engine: Annotated[
+        Literal["local", "ray"] | None, Parameter(help="Where a study of designs runs: this machine, or a Ray cluster.")
+    ] = None,
+    jobs: Annotated[int | None, Parameter(help="Workers of a study of designs; all cores where left out.")] = None,
     json: Json = False,
 ) -> None:
     """Plan the work of a scenario: its frontier, the chosen point, its knobs, and where the joules go.
+
+    A scenario with [[job]] is a fleet, one with [design] a study of designs.
 
     Example: wattline plan examples/llama-70b-training.toml --set hardware.chip=h200-sxm --html report.html
 
@@ -114,11 +120,17 @@ def plan(
     scenario
         Scenario file (TOML).
     """
-    from . import cli_fleet
+    from . import cli_design, cli_fleet
     from . import scenario as scenarios
 
     for path in (html, csv, charts):
         _writable(path, folder=path is charts)
+    if cli_design.asked(scenario):
+        wanted = cli_design.Wanted(html, charts, csv, _print_json if json else None)
+        cli_design.plan(scenario, _pairs(sets), wanted, engine or "local", jobs, _progress)
+        return
+    if engine is not None or jobs is not None:
+        raise InputError("--engine and --jobs are for studies of designs, and the scenario has no [design]")
     if cli_fleet.plan(scenario, _pairs(sets), html, charts, csv, _print_json if json else None):
         return
     stated = scenarios.load(scenario).with_(_pairs(sets))

@@ -7,6 +7,7 @@ and goal into a plan. Commands and the web page call these and hold no logic of 
 from __future__ import annotations
 
 import functools
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -86,7 +87,7 @@ class Scenario:
     def _with_one(self, key: str, value: Any) -> Scenario:
         section, _, name = key.partition(".")
         if section in ("chip", "node"):
-            _check_fact(section, name)
+            check_fact(section, name)
             text = {**self.text, key: value}
             if section == "chip":
                 return replace(self, chip={**self.chip, name: value}, text=text)
@@ -119,6 +120,8 @@ def parse(data: Mapping[str, Any], *, name: str = "scenario", folder: Path = Pat
     out = Scenario(name, {}, folder=folder)
     if "job" in data:
         raise ScenarioError(f"{name} is a fleet scenario (it has [[job]]); wattline plan answers it")
+    if "design" in data:
+        raise ScenarioError(f"{name} is a study of designs (it has [design]); wattline plan answers it")
     for section, body in data.items():
         if section not in schema.SECTIONS:
             raise ScenarioError(f"unknown section [{section}]; {nearest(section, schema.SECTIONS)}")
@@ -127,16 +130,17 @@ def parse(data: Mapping[str, Any], *, name: str = "scenario", folder: Path = Pat
         goals = [key for key in body if section == "goal"]
         if len(goals) > 1:
             raise ScenarioError(f"[goal] takes one key, got {', '.join(goals)}; other limits go to [site] and [serve]")
-        for key, value in _flat(body):
+        for key, value in flat(body):
             out = out._with_one(f"{section}.{key}", value)
     out._check_work()
     return out
 
 
-def _flat(body: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat(body: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return (dotted key, leaf) of nested tables."""
     out: list[tuple[str, Any]] = []
     for key, value in body.items():
-        out += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
+        out += flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
     return out
 
 
@@ -152,9 +156,11 @@ def _literal(value: Any) -> Any:
         return value.strip().strip('"')
 
 
-def _check_fact(section: str, name: str) -> None:
+def check_fact(section: str, name: str) -> None:
+    """Refuse a key that no fact of a chip or node, or no entry of a chip's description, has."""
     if section == "chip" and name.startswith(INSIDE):
-        entry_rule(name.removeprefix(INSIDE))
+        if name != f"{INSIDE}node":  # the technology, which stands beside the entries
+            entry_rule(name.removeprefix(INSIDE))
         return
     known = keys(section)
     if name not in known:
@@ -185,7 +191,7 @@ def _path(scenario: Scenario, text: str) -> Path:
 @functools.lru_cache(maxsize=256)  # by identity: a scenario does not change
 def cluster_of(scenario: Scenario) -> Cluster:
     """Return the chips, their nodes and the site, with all replaced facts in place."""
-    chip = _changed(pinned(_sheet(scenario, "chip", scenario["hardware.chip"])), scenario.chip)
+    chip = _chip(scenario)
     stated = scenario.get("hardware.node")
     node = _changed(_sheet(scenario, "node", stated) if stated else hardware.default_node(chip), scenario.node)
     fits = int(node["chips"])
@@ -195,6 +201,24 @@ def cluster_of(scenario: Scenario) -> Cluster:
             f"hardware.chips_per_node = {used} but node {node.name} has {fits}; try {fits}, or another hardware.node"
         )
     return Cluster(chip, node, scenario["hardware.nodes"], used=used, site=_site(scenario))
+
+
+def _chip(scenario: Scenario) -> Sheet:
+    """Return the scenario's chip; one of the catalog is built once for all works that a design is asked about."""
+    name = scenario["hardware.chip"]
+    if name.endswith(".toml"):  # a file may have changed since
+        return _changed(pinned(_sheet(scenario, "chip", name)), scenario.chip)
+    return _known_chip(name, json.dumps(scenario.chip))
+
+
+@functools.lru_cache(maxsize=128)
+def _known_chip(name: str, changes: str) -> Sheet:
+    return _changed(_plain_chip(name), json.loads(changes))
+
+
+@functools.lru_cache(maxsize=32)
+def _plain_chip(name: str) -> Sheet:
+    return pinned(hardware.chip(name))
 
 
 def _sheet(scenario: Scenario, kind: str, name: str) -> Sheet:

@@ -15,15 +15,20 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .errors import InputError, MissingExtraError, nearest
 from .scenario import Scenario
 from .whatif import Changes, Row, sketches, summaries
 
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
+S = TypeVar("S")  # what every worker keeps: a scenario, or a study
 Evaluate = Callable[[Scenario, Changes], Row]
 Chunk = Callable[[Scenario, Sequence[Changes]], list[Row]]
 Progress = Callable[[int], None]
+Work = Callable[[Sequence[Changes], Progress], list[Row]]
 
 # Most points that are each solved exactly; training sweeps beyond it are sketched, and their rows say so.
 EXACT: Final = 64
@@ -80,22 +85,30 @@ def sweep(
     answer: Chunk = summaries if len(points) <= EXACT else sketches
     if evaluate is not None:
         answer = functools.partial(_each, evaluate)
-    if engine not in ENGINES:
-        raise InputError(f"engine {engine!r} is not known; {nearest(engine, ENGINES)}")
-    if jobs is not None and jobs < 1:
-        raise InputError(f"jobs must be 1 or more, got {jobs}")
-    workers = jobs or _cores()
-    tell = progress or (lambda _: None)
     order = sorted(range(len(points)), key=lambda i: _heavy(points[i]))
-    queue = [points[i] for i in order]
-    if engine == "ray":
-        rows = _ray(scenario, queue, workers, tell, answer)
-    else:
-        rows = _local(scenario, queue, workers, tell, answer)
+    with crew(scenario, answer, engine=engine, jobs=jobs) as work:
+        rows = work([points[i] for i in order], progress or (lambda _: None))
     out: list[Row] = [{}] * len(rows)
     for place, row in zip(order, rows, strict=True):
         out[place] = row
     return out
+
+
+@contextlib.contextmanager
+def crew(
+    shared: S, answer: Callable[[S, Sequence[Changes]], list[Row]], *, engine: str = "local", jobs: int | None = None
+) -> Iterator[Work]:
+    """Yield a function (points, progress) -> rows in order, over workers that stay from one call to the next.
+
+    A worker gets `shared` once; `answer` is a function of a module. `engine` and `jobs` are those of `sweep`.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"engine {engine!r} is not known; {nearest(engine, ENGINES)}")
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs must be 1 or more, got {jobs}")
+    make = _local if engine == "local" else _ray
+    with make(shared, answer, jobs or _cores()) as work:
+        yield work
 
 
 def _heavy(point: Changes) -> str:
@@ -106,12 +119,35 @@ def _each(evaluate: Evaluate, scenario: Scenario, points: Sequence[Changes]) -> 
     return [evaluate(scenario, point) for point in points]
 
 
-def _local(scenario: Scenario, points: Sequence[Changes], workers: int, tell: Progress, answer: Chunk) -> list[Row]:
-    rows, each = _here(scenario, points, tell, answer, PATIENCE if workers > 1 else float("inf"))
-    rest = points[len(rows) :]
-    if not rest:
+@contextlib.contextmanager
+def _local(shared: S, answer: Callable[[S, Sequence[Changes]], list[Row]], workers: int) -> Iterator[Work]:
+    pool: ProcessPoolExecutor | None = None
+    patience, each = PATIENCE if workers > 1 else float("inf"), 0.0
+
+    def work(points: Sequence[Changes], tell: Progress) -> list[Row]:
+        nonlocal pool, patience, each
+        rows: list[Row] = []
+        if pool is None:
+            start = time.monotonic()
+            rows, each = _here(shared, points, tell, answer, patience)
+            patience = max(0.0, patience - (time.monotonic() - start))
+        rest = points[len(rows) :]
+        if not rest:
+            return rows
+        chunks = _chunks(rest, workers, each)
+        pool = pool or _pool(shared, workers, answer)
+        with _one_thread_each():
+            answers = pool.map(_answer, chunks)  # starts the workers, which read the environment
+        for answered in answers:
+            rows += answered
+            tell(len(answered))
         return rows
-    return rows + _pool(scenario, _chunks(rest, workers, each), workers, tell, answer)
+
+    try:
+        yield work
+    finally:
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _cores() -> int:
@@ -121,7 +157,11 @@ def _cores() -> int:
 
 
 def _here(
-    scenario: Scenario, points: Sequence[Changes], tell: Progress, answer: Chunk, patience: float
+    shared: S,
+    points: Sequence[Changes],
+    tell: Progress,
+    answer: Callable[[S, Sequence[Changes]], list[Row]],
+    patience: float,
 ) -> tuple[list[Row], float]:
     """Answer points in this process until patience runs out; return the rows so far, and seconds per point.
 
@@ -132,7 +172,7 @@ def _here(
     size, chunks, each = 1, 0, 0.0
     while len(rows) < len(points) and (chunks < 2 or time.monotonic() <= end):
         start = time.monotonic()
-        some = answer(scenario, points[len(rows) : len(rows) + size])
+        some = answer(shared, points[len(rows) : len(rows) + size])
         seconds = time.monotonic() - start
         tell(len(some))
         rows += some
@@ -150,40 +190,28 @@ def _chunks(points: Sequence[Changes], workers: int, each: float = 0.0) -> list[
 
 # ---- this machine --------------------------------------------------------------------------------
 
-_mine: tuple[Scenario, Chunk] | None = None
+_mine: tuple[Any, Callable[[Any, Sequence[Changes]], list[Row]]] | None = None
 
 
-def _start(scenario: Scenario, answer: Chunk) -> None:
-    """Make a worker ready: it keeps the scenario, and an interrupt ends it at once and without a word."""
+def _start(shared: S, answer: Callable[[S, Sequence[Changes]], list[Row]]) -> None:
+    """Make a worker ready: it keeps what is shared, and an interrupt ends it at once and without a word."""
     global _mine
-    _mine = scenario, answer
+    _mine = shared, answer
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _answer(points: Sequence[Changes]) -> list[Row]:
     assert _mine is not None
-    scenario, answer = _mine
-    return answer(scenario, points)
+    shared, answer = _mine
+    return answer(shared, points)
 
 
-def _pool(
-    scenario: Scenario, chunks: Sequence[Sequence[Changes]], workers: int, tell: Progress, answer: Chunk
-) -> list[Row]:
+def _pool(shared: S, workers: int, answer: Callable[[S, Sequence[Changes]], list[Row]]) -> ProcessPoolExecutor:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     # "spawn" behaves the same on every system, and is safe beside the threads of a progress bar.
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _start, (scenario, answer))
-    try:
-        rows: list[Row] = []
-        with _one_thread_each():
-            answers = pool.map(_answer, chunks)  # starts the workers, which read the environment
-        for answered in answers:
-            rows += answered
-            tell(len(answered))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    return rows
+    return ProcessPoolExecutor(workers, get_context("spawn"), _start, (shared, answer))
 
 
 @contextlib.contextmanager
@@ -204,7 +232,8 @@ def _one_thread_each() -> Iterator[None]:
 # ---- Ray -----------------------------------------------------------------------------------------
 
 
-def _ray(scenario: Scenario, points: Sequence[Changes], workers: int, tell: Progress, answer: Chunk) -> list[Row]:
+@contextlib.contextmanager
+def _ray(shared: S, answer: Callable[[S, Sequence[Changes]], list[Row]], workers: int) -> Iterator[Work]:
     try:
         import ray
     except ImportError:
@@ -216,16 +245,16 @@ def _ray(scenario: Scenario, points: Sequence[Changes], workers: int, tell: Prog
         local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers, "include_dashboard": False}
         ray.init(**quiet, **local)
     try:
-        return list(_gather(ray, scenario, points, tell, answer))
+        kept = ray.put((shared, answer))
+        yield lambda points, tell: list(_gather(ray, kept, points, tell))
     finally:
         if mine:
             ray.shutdown()
 
 
-def _gather(ray: Any, scenario: Scenario, points: Sequence[Changes], tell: Progress, answer: Chunk) -> Iterator[Row]:
+def _gather(ray: Any, shared: Any, points: Sequence[Changes], tell: Progress) -> Iterator[Row]:
     """Keep every worker of the cluster busy, hold few results in flight, and yield rows in order."""
     workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    shared = ray.put((scenario, answer))
     task = ray.remote(_answer_shared)
     chunks = _chunks(points, workers)
     sent: dict[Any, int] = {}
@@ -243,6 +272,8 @@ def _gather(ray: Any, scenario: Scenario, points: Sequence[Changes], tell: Progr
                 turn += 1
 
 
-def _answer_shared(shared: tuple[Scenario, Chunk], points: Sequence[Changes]) -> list[Row]:
-    scenario, answer = shared
-    return answer(scenario, points)
+def _answer_shared(
+    shared: tuple[S, Callable[[S, Sequence[Changes]], list[Row]]], points: Sequence[Changes]
+) -> list[Row]:
+    kept, answer = shared
+    return answer(kept, points)

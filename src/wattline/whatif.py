@@ -50,14 +50,14 @@ def sketch(scenario: Scenario, changes: Changes) -> Row:
     return sketches(scenario, [changes])[0]
 
 
-def summaries(scenario: Scenario, points: Sequence[Changes]) -> list[Row]:
+def summaries(scenario: Scenario, points: Sequence[Changes], source: Source | None = None) -> list[Row]:
     """Return `summary` of many points, in order; faster where they share their work."""
-    return _rows(scenario, points, exact=True)
+    return _rows(scenario, points, source, exact=True)
 
 
-def sketches(scenario: Scenario, points: Sequence[Changes]) -> list[Row]:
-    """Return `sketch` of many points, likewise."""
-    return _rows(scenario, points, exact=False)
+def sketches(scenario: Scenario, points: Sequence[Changes], source: Source | None = None) -> list[Row]:
+    """Return `sketch` of many points, likewise. `source`: asked instead of the one the scenario names."""
+    return _rows(scenario, points, source, exact=False)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class _Point:
     device: Device
 
 
-def _rows(scenario: Scenario, points: Sequence[Changes], *, exact: bool) -> list[Row]:
+def _rows(scenario: Scenario, points: Sequence[Changes], asked: Source | None, *, exact: bool) -> list[Row]:
     rows: list[Row] = [{} for _ in points]
     alike: dict[str, list[_Point]] = {}
     for place, changes in enumerate(points):
@@ -90,7 +90,7 @@ def _rows(scenario: Scenario, points: Sequence[Changes], *, exact: bool) -> list
         rows[point.place] = _row(scenario, point, source, exact)
 
     for group in alike.values():
-        source = source_of(group[0].scenario)
+        source = asked or source_of(group[0].scenario)
         rest = list(group)
         questions: list[Question] = []
         while len(rest) > 1 and not questions:  # a point without an answer may have asked nothing

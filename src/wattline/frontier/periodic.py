@@ -75,6 +75,8 @@ def solve_family(
         whole = whole or Network(dag, hulls)
         climb = _Climb(make_dag, count, hulls, whole, base)
         climb.reach(whole.price(waiting_power if start_price is None else start_price))
+        if not climb.stretches:  # as fast as it gets below the first price asked about: one point
+            break
         if climb.is_proved():
             time, energy, price = climb.curve()
             schedule = _Unfolded(climb)

@@ -7,6 +7,8 @@ inside the page; nothing heavy is imported before it is asked for.
 from __future__ import annotations
 
 from .charts import write_charts
+from .design_page import write_design_charts, write_design_html
+from .design_tables import show_design, write_designs
 from .fleet_page import write_fleet_charts, write_fleet_html
 from .fleet_tables import show_fleet, write_jobs
 from .page import write_html
@@ -14,9 +16,13 @@ from .tables import write_knobs
 from .terminal import show_plan
 
 __all__ = [
+    "show_design",
     "show_fleet",
     "show_plan",
     "write_charts",
+    "write_design_charts",
+    "write_design_html",
+    "write_designs",
     "write_fleet_charts",
     "write_fleet_html",
     "write_html",

@@ -111,6 +111,8 @@ def structure(architecture: Architecture, wide: bool = False) -> object:
         bare: Level | Fanout
         if isinstance(part, Level):
             bare = replace(part, area=0.0, leakage=0.0, banks=1, width=0.0)
+            if not parts:  # main memory holds every product whole
+                bare = replace(bare, capacity=math.inf)
             if wide:
                 rates = [math.inf if math.isinf(r) else 1.0 for r in (part.read_bandwidth, part.write_bandwidth)]
                 bare = replace(
