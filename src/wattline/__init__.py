@@ -7,6 +7,7 @@ milliseconds in any program that only wants to measure.
 # typing and importlib are left out on purpose: they are most of what importing this would cost.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .control.tune import tune
     from .errors import (
         CapacityError,
         GoalError,
@@ -40,12 +41,14 @@ __all__ = [
     "end",
     "measure",
     "total",
+    "tune",
 ]
 
 _HOME = {
     "Choice": ".frontier.origin",
     **dict.fromkeys(("NEVER", "ZERO", "Frontier", "Point", "best", "total"), ".frontier.algebra"),
     **dict.fromkeys(("begin", "end"), ".measure"),
+    "tune": ".control.tune",
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), ".errors"),
 }
 

@@ -4,6 +4,7 @@ actuator     what can be set: power limit, core clock, memory clock      nvidia,
 lease        what was found is on the disk before the first change (journal, audit) and comes back
 daemon       the only part that needs privilege: policy, budget, protocol, service;  client
 profile      a command over its clocks or limits becomes a measured frontier
+tune         a running loop's limit or clock follows what its steps take (tuner: when to look; landscape: a belief)
 """
 
 from __future__ import annotations
