@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from wattline import scenario as scenarios
@@ -85,6 +86,21 @@ def test_a_fleet_is_the_command_lines_answer_and_takes_its_scenarios_along():
     with pytest.raises(InputError, match="a fleet is not swept"):
         api.whatif(request, nothing, grid={"site.pue": ["1.0"]})
     assert bytes(api.export(request, nothing, kind="csv")["content"]).startswith(b"job,")
+
+
+def test_a_simulation_is_the_command_lines():
+    """The figures are those of `wattline simulate`; power over time keeps its integral in wider bins."""
+    from wattline import simulation
+
+    change = {"serve.count": "150", "serve.policy": "governor"}
+    found = api.simulate(Request(SERVING, set=change), nothing)
+    told = simulation.run(scenarios.load(EXAMPLES / "llama-8b-serving.toml").with_(change)).to_dict()
+    assert found["energy_j"] == told["energy_j"]
+    assert found["ttft_s"] == told["ttft_s"]
+    drawn = sum(np.sum(v) * found["power"]["bin_s"] for v in found["power"].values() if isinstance(v, list))
+    assert drawn == pytest.approx(found["energy_j"], rel=0.02)
+    with pytest.raises(InputError, match="this one trains"):
+        api.simulate(Request(TRAINING), nothing)
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,20 @@ def test_a_fleet_shows_its_tree_its_prices_and_its_jobs(page: playwright.Page):
         page.screenshot(path=f"{PICTURES}/studio-fleet.png", full_page=True)
 
 
+def test_a_simulation_shows_power_over_time_and_every_policy(page: playwright.Page):
+    """Serving scenarios are played: power by phase, latencies, and the policies beside one another."""
+    page.fill("#simulate-count", "200")
+    page.select_option("#simulate-policy", "governor")
+    page.check("#simulate-all")
+    page.click("#simulate button")
+    page.wait_for_selector("#simulated svg")
+    assert page.locator("#simulated svg").count() == 2
+    assert "decode" in page.inner_text("#simulated")
+    assert "governor" in page.inner_text("#simulated")
+    if PICTURES:
+        page.locator("#view-simulate").screenshot(path=f"{PICTURES}/studio-simulate.png")
+
+
 def test_a_sweep_fills_a_table(page: playwright.Page):
     """Values become rows beside the unchanged scenario."""
     page.fill("#sweep-key", "site.pue")

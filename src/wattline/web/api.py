@@ -16,6 +16,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from .. import scenario as scenarios
 from .. import schema
 from ..errors import InputError, WattlineError, nearest
@@ -109,6 +111,38 @@ def whatif(request: Request, tell: Tell, *, grid: Mapping[str, list[str]]) -> Js
         rows += [{**row, **point} for row, point in zip(some, points[start:], strict=False)]
         tell(len(rows), len(points))
     return {"base": rows[0], "rows": rows[1:]}
+
+
+def simulate(request: Request, tell: Tell, *, policies: bool = False) -> Json:
+    """Return the keys of `wattline simulate --json`, the power over time in at most a few hundred bins."""
+    from ..simulation import run
+
+    if site.is_fleet(request):
+        raise InputError("the page simulates serving scenarios; wattline simulate plays a fleet")
+    scenario = _inbox.scenario(request)
+    if not scenario.has("serve"):
+        raise InputError("only a [serve] scenario is simulated; this one trains")
+    tell(0, 1)
+    found = run(scenario, policies=policies).to_dict()
+    found["power"] = _binned(found["power"])
+    return found
+
+
+# Most bins of power over time that are drawn.
+_BINS: Final = 300
+
+
+def _binned(power: Json) -> Json:
+    """Return power over time in wider bins, each the mean of those it holds."""
+    curves = {name: np.asarray(values) for name, values in power.items() if isinstance(values, list)}
+    count = max((len(values) for values in curves.values()), default=0)
+    each = max(1, -(-count // _BINS))
+    starts = np.arange(0, count, each)
+    sizes = np.diff(np.append(starts, count))
+    return {
+        "bin_s": power["bin_s"] * each,
+        **{name: (np.add.reduceat(values, starts) / sizes).tolist() for name, values in curves.items() if count},
+    }
 
 
 _POINTS: Final = 2000

@@ -58,6 +58,12 @@ class Sweep(Request, frozen=True, forbid_unknown_fields=True):
     grid: dict[str, list[str]] = {}  # noqa: RUF012  (msgspec copies it)
 
 
+class Simulate(Request, frozen=True, forbid_unknown_fields=True):
+    """A simulation; with `policies`, every fixed clock and every policy beside it."""
+
+    policies: bool = False
+
+
 class Export(Request, frozen=True, forbid_unknown_fields=True):
     """A file asked for: `kind` of `api.EXPORTS`, and which chart for a picture."""
 
@@ -130,6 +136,7 @@ def create(settings: Settings | None = None) -> Starlette:
         Route("/api/preview", _ask(desk, "quick", "preview", Request), methods=["POST"]),
         Route("/api/plan", _ask(desk, "exact", "plan", Request), methods=["POST"]),
         Route("/api/whatif", _ask(desk, "exact", "whatif", Sweep), methods=["POST"]),
+        Route("/api/simulate", _ask(desk, "exact", "simulate", Simulate), methods=["POST"]),
         Route("/api/export", _ask(desk, "exact", "export", Export), methods=["POST"]),
     ]
     tells = [

@@ -21,15 +21,16 @@ _ERROR: dict[str, Any] = {
 
 def description() -> dict[str, Any]:
     """Return the description."""
-    from .app import Export, Stop, Sweep
+    from .app import Export, Simulate, Stop, Sweep
     from .inbox import Request
 
-    kinds = (Request, Sweep, Export, Stop)
+    kinds = (Request, Sweep, Simulate, Export, Stop)
     _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     paths: dict[str, Any] = {
         "/api/preview": _post("Request", "The chosen point without an exact solve, and every knob"),
         "/api/plan": _post("Request", "The whole answer of `wattline plan`"),
         "/api/whatif": _post("Sweep", "A grid of values, as `wattline whatif --grid`"),
+        "/api/simulate": _post("Simulate", "A serving scenario played step by step, as `wattline simulate`"),
         "/api/export": _post("Export", "A report, a picture, a table or the scenario as a file", media="*/*"),
         "/api/stop": _post("Stop", "Stop a task"),
         "/api/start": _get("The scenario the page opens with"),

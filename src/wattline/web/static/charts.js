@@ -14,7 +14,7 @@ function ticks(low, high, count = 6) {
   return out;
 }
 
-export function frame(width, height, xs, ys, xTitle, yTitle, margin = { left: 66, right: 16, top: 14, bottom: 46 }) {
+export function frame(width, height, xs, ys, xTitle, yTitle, margin = { left: 66, right: 16, top: 14, bottom: 46 }, xWords = (t) => round(t, 4)) {
   const pad = (values) => {
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const room = (high - low || Math.abs(high) || 1) * 0.06;
@@ -26,7 +26,7 @@ export function frame(width, height, xs, ys, xTitle, yTitle, margin = { left: 66
   const y = (v) => margin.top + (1 - (v - y0) / (y1 - y0)) * inner.h;
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img" });
   for (const t of ticks(x0, x1, 8)) {
-    root.append(svg("line", { class: "grid", x1: x(t), x2: x(t), y1: margin.top, y2: margin.top + inner.h }), svg("text", { x: x(t), y: height - 26, "text-anchor": "middle" }, round(t, 4)));
+    root.append(svg("line", { class: "grid", x1: x(t), x2: x(t), y1: margin.top, y2: margin.top + inner.h }), svg("text", { x: x(t), y: height - 26, "text-anchor": "middle" }, xWords(t)));
   }
   for (const t of ticks(y0, y1, 6)) {
     root.append(svg("line", { class: "grid", x1: margin.left, x2: width - margin.right, y1: y(t), y2: y(t) }), svg("text", { x: margin.left - 8, y: y(t) + 4, "text-anchor": "end" }, round(t, 4)));

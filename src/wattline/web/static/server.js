@@ -29,6 +29,7 @@ export const example = (name) => json(`/api/examples/${encodeURIComponent(name)}
 export const preview = (state) => json("/api/preview", state);
 export const plan = (state) => json("/api/plan", state);
 export const sweep = (state, grid) => json("/api/whatif", { ...state, grid });
+export const simulate = (state, policies) => json("/api/simulate", { ...state, policies });
 export const progress = (task) => json(`/api/progress/${encodeURIComponent(task)}`);
 export const stop = (task) => json("/api/stop", { task });
 export const runs = () => json("/api/runs");

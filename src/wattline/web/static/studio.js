@@ -4,6 +4,7 @@
 import * as charts from "./charts.js";
 import { byId, el, percent, round, scale, show, signed, table, tooltip } from "./dom.js";
 import * as knobs from "./knobs.js";
+import * as play from "./play.js";
 import * as server from "./server.js";
 import * as site from "./site.js";
 import { State, fromLink, toLink } from "./state.js";
@@ -150,6 +151,7 @@ function draw() {
   const fleet = answer.kind === "fleet";
   for (const id of ["tree", "prices", "hours", "tables"]) byId(`view-${id}`).hidden = !fleet;
   for (const id of ["frontier", "joules", "help", "plan", "figures", "sweep"]) byId(`view-${id}`).hidden = fleet;
+  byId("view-simulate").hidden = answer.kind !== "serving";
   byId("pin").disabled = fleet;
   if (fleet) { drawFleet(answer); return; }
   const { chosen, savings, uncertainty } = answer;
@@ -262,6 +264,22 @@ byId("sweep").addEventListener("submit", async (event) => {
     if (error instanceof server.Lost) return;
     calm(error.code === 130 ? "Stopped" : "No sweep");
     byId("sweep-rows").replaceChildren(charts.empty(error.message));
+  }
+});
+
+byId("simulate").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const task = `${tab}-m${Date.now()}`, request = state.request(task);
+  request.set = { ...request.set, "serve.count": byId("simulate-count").value.trim(), "serve.replicas": byId("simulate-replicas").value.trim(), "serve.policy": byId("simulate-policy").value };
+  busy("Simulating", task);
+  try {
+    byId("simulated").replaceChildren(...play.draw(await server.simulate(request, byId("simulate-all").checked)));
+    calm("Simulated");
+  } catch (error) {
+    if (error instanceof server.Lost) return;
+    calm(error.code === 130 ? "Stopped" : "No simulation");
+    if (!(error instanceof server.Refused)) throw error;
+    byId("simulated").replaceChildren(charts.empty(error.message));
   }
 });
 
