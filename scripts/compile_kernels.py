@@ -13,6 +13,8 @@ from wattline import Frontier, scenario
 from wattline.hardware.power_tree import PowerTree
 from wattline.plan.curves import Job
 from wattline.plan.fleet import Fleet
+from wattline.plan.fluid import Traffic
+from wattline.plan.serving_search import Question, rows
 from wattline.plan.step import Replica
 from wattline.simulate import fleet as serving
 from wattline.simulate.policies import FixedClock, Parking
@@ -43,6 +45,8 @@ def serve(cluster: scenario.Cluster) -> None:
     requests = Requests(np.array([0.0, 1.0, 9.0, 30.0]), np.full(4, 20), np.full(4, 3))
     pool = serving.Pool(table=table, replicas=2, max_batch=8)
     simulate(requests, serving.Fleet((pool,)), Parking(FixedClock(), slots=8, interval=2.0))
+    found = rows(replica, cluster, Traffic.of(requests), scenario.default_source(), Question(max_batch=8))
+    assert len(found[0].energy)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,7 @@ def _value(key: schema.Key) -> str:
         return ", ".join(f"`{c}`" for c in key.choices)
     kinds = {
         "text": "text", "whole": "whole number", "flag": "true or false", "": "number or %", "list": "list",
+        "texts": "list of names", "wholes": "list of whole numbers",
         "names": "name or list of names", "pairs": "list of pairs",
         "demand": "quantity in request/s or token/s", "temperature": "temperature", "instant": "time",
     }  # fmt: skip

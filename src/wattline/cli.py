@@ -55,6 +55,8 @@ Targets = Annotated[Path | None, Parameter(help="Measured columns in a file of t
 Chart = Annotated[
     Path | None, Parameter(help="Draw predicted against measured into this file: .html, .svg, .png or .json.")
 ]
+Engine = Annotated[Literal["local", "ray"], Parameter(help="Where to run: this machine, or a Ray cluster.")]
+Jobs = Annotated[int | None, Parameter(help="Workers; all cores where left out.")]
 Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print JSON on stdout and nothing else.")]
 
 # Most rows of a table that are printed.
@@ -104,14 +106,14 @@ def plan(
     charts: Annotated[Path | None, Parameter(help="Write every chart as SVG and PNG into this folder.")] = None,
     csv: Annotated[Path | None, Parameter(help="Write the plan's knobs as CSV; of a study every design.")] = None,
     engine: Annotated[
-        Literal["local", "ray"] | None, Parameter(help="Where a study of designs runs: this machine, or a Ray cluster.")
+        Literal["local", "ray"] | None, Parameter(help="Where a study or search runs: this machine, or a Ray cluster.")
     ] = None,
-    jobs: Annotated[int | None, Parameter(help="Workers of a study of designs; all cores where left out.")] = None,
+    jobs: Annotated[int | None, Parameter(help="Workers of a study or search; all cores where left out.")] = None,
     json: Json = False,
 ) -> None:
     """Plan the work of a scenario: its frontier, the chosen point, its knobs, and where the joules go.
 
-    A scenario with [[job]] is a fleet, one with [design] a study of designs.
+    A scenario with [[job]] is a fleet, one with [design] a study of designs, one with [serve.search] a search.
 
     Example: wattline plan examples/llama-70b-training.toml --set hardware.chip=h200-sxm --html report.html
 
@@ -120,7 +122,7 @@ def plan(
     scenario
         Scenario file (TOML).
     """
-    from . import cli_design, cli_fleet
+    from . import cli_design, cli_fleet, cli_search
     from . import scenario as scenarios
 
     for path in (html, csv, charts):
@@ -129,11 +131,18 @@ def plan(
         wanted = cli_design.Wanted(html, charts, csv, _print_json if json else None)
         cli_design.plan(scenario, _pairs(sets), wanted, engine or "local", jobs, _progress)
         return
-    if engine is not None or jobs is not None:
-        raise InputError("--engine and --jobs are for studies of designs, and the scenario has no [design]")
-    if cli_fleet.plan(scenario, _pairs(sets), html, charts, csv, _print_json if json else None):
+    spread = engine is not None or jobs is not None
+    if not spread and cli_fleet.plan(scenario, _pairs(sets), html, charts, csv, _print_json if json else None):
         return
     stated = scenarios.load(scenario).with_(_pairs(sets))
+    if scenarios.searches(stated):
+        files, told = (html, charts, csv), _print_json if json else None
+        cli_search.plan(stated, scenario, sets, files, (engine or "local", jobs), _progress, told)
+        return
+    if spread:
+        raise InputError(
+            "--engine and --jobs need a study or a search: the scenario has no [design], no [serve.search]"
+        )
     answer = scenarios.solve(stated)
     if html or charts or csv:
         _write_plan(answer, scenario, sets, html, charts, csv)
@@ -203,10 +212,8 @@ def whatif(
         tuple[str, ...],
         Parameter(show_default=False, help="Sweep a key over values: --grid key=a,b,c; several make a grid."),
     ] = (),
-    engine: Annotated[
-        Literal["local", "ray"], Parameter(help="Where to run: this machine, or a Ray cluster.")
-    ] = "local",
-    jobs: Annotated[int | None, Parameter(help="Workers; all cores where left out.")] = None,
+    engine: Engine = "local",
+    jobs: Jobs = None,
     csv: Annotated[Path | None, Parameter(help="Write every row as CSV.")] = None,
     json: Json = False,
 ) -> int:

@@ -416,9 +416,17 @@ def _checkpoint_time(scenario: Scenario, model: Model, cluster: Cluster) -> floa
     return float(size / (nodes * scenario["train.checkpoint_bandwidth"]) / every)
 
 
+def searches(scenario: Scenario) -> bool:
+    """Return whether a scenario asks for a search of configurations, which `serve_search.search` answers."""
+    return bool(scenario.values.get("serve.search", scenario.has("serve.search")))
+
+
 def _solve_serving(scenario: Scenario, source: Source, detail: bool) -> Answer:
     from .plan.serving import ServingJob, plan_serving
     from .plan.step import Load, Replica
+
+    if searches(scenario):
+        raise ScenarioError("[serve.search] is answered by `wattline plan` alone; take it out to plan one replica")
 
     model, cluster = model_of(scenario), cluster_of(scenario)
     load, rate = Load(prompt=scenario["serve.prompt"], output=scenario["serve.output"]), scenario.get("serve.rate")

@@ -18,7 +18,8 @@ PRECISIONS: Final = ("fp32", "tf32", "bf16", "fp16", "fp8", "fp4")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: `kind` is "text", "whole", "flag", "choice" or the SI unit of a quantity ("" for a fraction)."""
+    """One key: `kind` is "text", "whole", "flag", "choice", a list of "texts" or "wholes", or the SI unit of a quantity
+    ("" for a fraction)."""
 
     section: str
     name: str
@@ -35,6 +36,8 @@ class Key:
 
     def read(self, value: object) -> Any:
         """Return `value` in SI, or raise a sentence that names the key, the value and what would work."""
+        if self.kind in ("texts", "wholes"):
+            return self._several(value)
         if self.kind in ("text", "choice"):
             return self._text(value)
         if self.kind == "flag":
@@ -47,6 +50,17 @@ class Key:
                 raise ScenarioError(f"{self.path} must be a whole number, got {value!r}")
             return self._bounded(int(number), value)
         return self._bounded(parse(value, self.kind, key=self.path), value)
+
+    def _several(self, value: object) -> tuple[Any, ...] | None:
+        """Read a list, or text with commas as on the command line; "auto" leaves it to the search."""
+        if value == "auto" and self.default is None and not self.choices:
+            return None
+        many = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        many = [many] if isinstance(many, int) and not isinstance(many, bool) else many
+        if not isinstance(many, (list, tuple)) or not many:
+            raise ScenarioError(f"{self.path} must be a list of at least one, got {value!r}")
+        one = Key(self.section, self.name, self.kind[:-1], None, self.text, self.choices, self.low, self.high)
+        return tuple(dict.fromkeys(one.read(part) for part in many))
 
     def _text(self, value: object) -> str:
         if not isinstance(value, str) or not value:
@@ -69,7 +83,7 @@ class Key:
 
 def _table() -> tuple[Key, ...]:
     def key(path: str, kind: str, default: Any, text: str, **more: Any) -> Key:
-        section, name = path.split(".")
+        section, _, name = path.partition(".")
         return Key(section, name, kind, default, text, **more)
 
     tiny = 1e-12
@@ -147,6 +161,19 @@ def _table() -> tuple[Key, ...]:
         key("measured.profile", "text", None, "A profile that `wattline profile` made: its name, its run, or last"),
         key("measured.times", "whole", 1, "How many times the profiled work is done", low=1),
         key("measured.store", "text", None, "The store it is in, where that is not the usual one"),
+        key("serve.search", "flag", None, "Search chips, layouts, precisions, batches, clocks and replicas for the trace; [serve.search] says which"),
+        key("serve.search.chips", "texts", None, "Chips searched; hardware.chip where left out"),
+        key("serve.search.tensor", "wholes", None, "Tensor-parallel degrees searched; 1, 2, 4, 8 where left out", low=1),
+        key("serve.search.expert", "wholes", None, "Expert-parallel degrees searched; 1 where left out", low=1),
+        key("serve.search.data", "wholes", None, "Data-parallel attention groups searched; 1 where left out", low=1),
+        key("serve.search.precision", "texts", None, "Precisions of the weights searched; serve.precision where left out", choices=("stored", *PRECISIONS)),
+        key("serve.search.kv_precision", "texts", None, "Precisions of the KV cache searched; serve.kv_precision where left out", choices=("stored", *PRECISIONS)),
+        key("serve.search.batches", "wholes", None, "Most running requests searched; 8 to 256 by twos and what the memory holds where left out", low=1),
+        key("serve.search.replicas", "wholes", None, "Replicas of a pool searched, or auto: from what carries the mean load to three times that", low=1),
+        key("serve.search.pools", "texts", None, "Fleets searched: one pool, a prefill and a decode pool (disaggregated), pools by-length of prompts; all where left out", choices=("one", "disaggregated", "by-length")),
+        key("serve.search.split", "whole", None, "Longest prompt that goes to the pool for short ones; where short ones hold half the prompt tokens where left out", low=1),
+        key("serve.search.chips_limit", "whole", None, "Most chips of the whole fleet", low=1),
+        key("serve.search.confirm", "whole", None, "Best configurations that are simulated; 10 where left out", low=1, high=1000),
         key("site.pue", "", 1.0, "Facility power over IT power", low=1, high=5),
         key("site.price", "USD/J", None, "Price of electricity"),
         key("site.carbon", "g/J", None, "Carbon intensity of electricity"),

@@ -362,7 +362,7 @@ def layers(scenario: Scenario, elasticity: Mapping[str, float]) -> list[Json]:
 def _knob(scenario: Scenario, rule: schema.Key, elasticity: Mapping[str, float]) -> Json:
     known = scenario.values.get(rule.path, rule.default)
     number = isinstance(known, (int, float)) and not isinstance(known, bool)
-    plain = rule.kind in ("text", "choice", "flag", "whole")
+    plain = rule.kind in ("text", "choice", "flag", "whole", "texts", "wholes")
     text = "" if known is None else show(float(known), rule.kind) if number and not plain else str(known)
     if rule.path in scenario.text:
         text = str(scenario.text[rule.path])

@@ -1,0 +1,179 @@
+"""What a search for serving configurations answers: frontiers, the chosen one, its confirmation, and the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .answer import Rates
+
+LATENCIES: Final = ("ttft", "tpot", "latency")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a configuration does, analytic or simulated: facility joules per output token, seconds at the percentile."""
+
+    energy: float
+    ttft: float
+    tpot: float
+    latency: float
+    power: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return plain values."""
+        return {
+            "energy_per_token_j": self.energy, "ttft_s": self.ttft, "tpot_s": self.tpot, "latency_s": self.latency,
+            "average_power_w": self.power,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One way to serve the trace.
+
+    Attributes
+    ----------
+    pools : what to set, one mapping per pool. chips : of all pools.
+    analytic : always there. simulated : where it was confirmed, and `kept`: whether the promise held then.
+    breakdown_j : component -> facility joules per output token, of the simulated run; sums to its energy.
+    phases_j : the chips' by phase.
+    """
+
+    pools: tuple[Mapping[str, Any], ...]
+    chips: int
+    analytic: Figures
+    simulated: Figures | None = None
+    kept: bool | None = None
+    breakdown_j: Mapping[str, float] = field(default_factory=dict)
+    phases_j: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def best(self) -> Figures:
+        """The simulated figures where there are any."""
+        return self.simulated or self.analytic
+
+    @property
+    def label(self) -> str:
+        """The configuration in a line."""
+        return " + ".join(_pool(pool) for pool in self.pools)
+
+    def to_dict(self, rates: Rates, tokens: int) -> dict[str, Any]:
+        """Return plain values."""
+        per_million = {f"{n}_per_million_tokens": 1e6 * v for n, v in rates.figures(self.best.energy).items()}
+        whole = rates.figures(self.best.energy * tokens)
+        out: dict[str, Any] = {
+            "configuration": self.label, "chips": self.chips, **self.best.to_dict(), **per_million, **whole,
+            "pools": [dict(pool) for pool in self.pools], "analytic": self.analytic.to_dict(),
+        }  # fmt: skip
+        if self.simulated is not None:
+            out |= {
+                "simulated": self.simulated.to_dict(), "promise_kept": self.kept,
+                "breakdown_j": dict(self.breakdown_j), "phases_j": dict(self.phases_j),
+            }  # fmt: skip
+        return out
+
+
+def _pool(pool: Mapping[str, Any]) -> str:
+    layout = [f"{name[0]}p{pool[key]}" for name, key in (("tensor", "tensor"), ("expert", "expert")) if pool[key] > 1]
+    layout += [f"dp{pool['data']}"] if pool["data"] > 1 else []
+    stored = pool["precision"] or ""
+    kv = f"kv {pool['kv_precision']}" if pool["kv_precision"] else ""
+    what = {"both": "", "prefill": "prefill", "decode": "decode"}[pool["role"]]
+    which = {"all": "", "short": "short prompts", "long": "long prompts"}[pool["requests"]]
+    size = "" if pool["role"] == "prefill" else f"batch {pool['max_batch']}"
+    words = [
+        f"{pool['replicas']} x {pool['chip']}", *layout, stored, kv, size, f"{pool['clock_hz'] / 1e6:.0f} MHz", what,
+        which,
+    ]  # fmt: skip
+    return " ".join(word for word in words if word)
+
+
+@dataclass(frozen=True)
+class SearchAnswer:
+    """The answer to a search.
+
+    Attributes
+    ----------
+    frontier : latency -> configurations, fastest first, each the least energy at its latency or faster (analytic).
+    confirmed : the simulated ones, by simulated energy. baseline : maximum clocks, the fewest chips that keep it.
+    settings, variants : how many were looked at. refused : variant -> why it was not.
+    """
+
+    title: str
+    goal: str
+    percentile: float
+    frontier: Mapping[str, Sequence[Configuration]]
+    chosen: Configuration
+    baseline: Configuration
+    confirmed: Sequence[Configuration]
+    settings: int
+    variants: int
+    candidates: int
+    refused: Mapping[str, str]
+    requests: Mapping[str, float]
+    tokens: int
+    rates: Rates
+    facts: Mapping[str, str]
+    assumptions: tuple[str, ...]
+    provenance: str
+    source: str
+    uncertainty: float
+    time_uncertainty: float
+
+    @property
+    def savings(self) -> dict[str, float]:
+        """Relative savings of the chosen configuration against the baseline (negative: more)."""
+        a, b = self.chosen.best, self.baseline.best
+        return {
+            "energy": 1.0 - a.energy / b.energy, "power": 1.0 - a.power / b.power,
+            "chips": 1.0 - self.chosen.chips / self.baseline.chips,
+        }  # fmt: skip
+
+    @property
+    def agreement(self) -> dict[str, float]:
+        """How the analytic figures of the confirmed ones compare: mean ratios to simulated, and of ranks (Spearman)."""
+        pairs = [(c.analytic, c.simulated) for c in self.confirmed if c.simulated is not None]
+        out = {
+            f"{name}_ratio": sum(getattr(a, name) / getattr(s, name) for a, s in pairs if getattr(s, name)) / len(pairs)
+            for name in ("energy", *LATENCIES)
+        }
+        return out | {"rank_correlation": _spearman([a.energy for a, _ in pairs], [s.energy for _, s in pairs])}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values under stable JSON keys."""
+
+        def told(c: Configuration) -> dict[str, Any]:
+            return c.to_dict(self.rates, self.tokens)
+
+        return {
+            "kind": "serving search",
+            "title": self.title,
+            "work": "one output token",
+            "goal": self.goal,
+            "requests": dict(self.requests),
+            "searched": {
+                "settings": self.settings, "variants": self.variants, "unbeaten": self.candidates,
+                "refused": dict(self.refused),
+            },
+            "frontier": {name: [told(c) for c in some] for name, some in self.frontier.items()},
+            "chosen": told(self.chosen),
+            "baseline": told(self.baseline),
+            "savings": self.savings,
+            "breakdown_j": dict(self.chosen.breakdown_j),
+            "confirmed": [told(c) for c in self.confirmed],
+            "agreement": self.agreement,
+            "provenance": {"kind": self.provenance, "sources": [self.source]},
+            "uncertainty": {"energy": self.uncertainty, "time": self.time_uncertainty},
+            "assumptions": list(self.assumptions),
+            "facts": dict(self.facts),
+        }  # fmt: skip
+
+
+def _spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    n = len(a)
+    if n < 2:
+        return 1.0
+    ranks = [{i: k for k, i in enumerate(sorted(range(n), key=values.__getitem__))} for values in (a, b)]
+    return 1.0 - 6.0 * sum((ranks[0][i] - ranks[1][i]) ** 2 for i in range(n)) / (n * (n * n - 1.0))

@@ -1,0 +1,316 @@
+"""A search for serving configurations told: tables in the terminal, one HTML page, charts, and the pools as CSV."""
+
+from __future__ import annotations
+
+import csv
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import InputError
+from ..plan.search_answer import LATENCIES, Configuration, Figures, SearchAnswer
+from ..units import show
+from . import charts as drawing
+from . import page as pages
+from . import words
+
+if TYPE_CHECKING:
+    import altair as alt
+
+# Most points of a frontier and configurations that are shown in the terminal; on the page, of each frontier.
+_FEW, _MANY = 8, 60
+_NAMES: Final = {
+    "ttft": "Time to the first token",
+    "tpot": "Time per output token",
+    "latency": "Time to the last token",
+}
+_ABOUT: Final = {
+    "confirmation": "Each line is one configuration: from what was expected (circle) to what simulation found (bar).",
+    "breakdown": "Facility joules of one output token, of the simulated run.",
+}
+
+Cells = tuple[list[str], list[list[str]]]
+
+
+def headline(answer: SearchAnswer) -> str:
+    """Return the answer in a sentence."""
+    best = answer.chosen.best
+    saved = answer.savings["energy"]
+    won = f"{words.percent(saved)} less than" if saved >= 0 else f"{words.percent(-saved)} more than"
+    return f"{show(best.energy, 'J')} per token: {won} the fewest chips at maximum clocks"
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def compare(answer: SearchAnswer) -> Cells:
+    """Return baseline beside chosen, both simulated."""
+    a, b = answer.baseline, answer.chosen
+    rows = [["Chips", str(a.chips), str(b.chips), words.change(a.chips, b.chips)]]
+    pairs = [
+        ("Energy per token", "energy", "J"), ("Average power", "power", "W"), *((_NAMES[n], n, "s") for n in LATENCIES),
+    ]  # fmt: skip
+    for name, key, unit in pairs:
+        x, y = getattr(a.best, key), getattr(b.best, key)
+        rows.append([name, show(x, unit), show(y, unit), words.change(x, y)])
+    for key, (x, y) in _costs(answer).items():
+        rows.append([f"{key} per million tokens", x, y, words.change(a.best.energy, b.best.energy)])
+    return [f"At the {answer.percentile:g}th percentile", "baseline", "chosen", "change"], rows
+
+
+def _costs(answer: SearchAnswer) -> dict[str, tuple[str, str]]:
+    found = [answer.rates.figures(1e6 * c.best.energy) for c in (answer.baseline, answer.chosen)]
+    names = {"cost_usd": ("Electricity", "USD"), "carbon_g": ("Carbon", "g")}
+    return {names[k][0]: (show(found[0][k], names[k][1]), show(found[1][k], names[k][1])) for k in found[0]}
+
+
+def confirmed(answer: SearchAnswer) -> Cells:
+    """Return expected against simulated of every confirmed configuration."""
+    rows = [
+        [
+            c.label, _pair(c, "energy", "J"), *(_pair(c, name, "s") for name in LATENCIES),
+            "kept" if c.kept else "missed",
+        ]
+        for c in answer.confirmed
+    ]  # fmt: skip
+    return ["expected > simulated", "J/token", "TTFT", "TPOT", "last token", "promise"], rows
+
+
+def _pair(c: Configuration, name: str, unit: str) -> str:
+    assert c.simulated is not None
+    return f"{show(getattr(c.analytic, name), unit)} > {show(getattr(c.simulated, name), unit)}"
+
+
+def frontier(answer: SearchAnswer, name: str, most: int) -> Cells:
+    """Return points of a frontier, the ends among them."""
+    some = list(answer.frontier[name])
+    step = max(1, -(-len(some) // most))
+    picked = some[::step] + ([some[-1]] if some and (len(some) - 1) % step else [])
+    rows = [
+        [
+            show(getattr(c.analytic, name), "s"), show(c.analytic.energy, "J"), str(c.chips), c.label,
+        ]
+        for c in picked
+    ]  # fmt: skip
+    return [_NAMES[name], "J/token", "chips", "configuration"], rows
+
+
+def parts(answer: SearchAnswer) -> Cells:
+    """Return where the joules of a token go."""
+    rows = [
+        [words.component(name) if name not in _OWN else _OWN[name], show(joules, "J"), words.percent(share)]
+        for name, joules, share in words.share_out(answer.chosen.breakdown_j)
+    ]
+    return ["Component", "Energy", "Share"], rows
+
+
+_OWN: Final = {"chip.idle": "Chips with nothing to do", "chip.transfer": "Caches sent from prefill to decode"}
+
+
+def agreement(answer: SearchAnswer) -> str:
+    """Return how far expectation and simulation lie apart, in a sentence."""
+    a = answer.agreement
+    return (
+        f"Expected over simulated, on average: energy {a['energy_ratio']:.2f}, TTFT {a['ttft_ratio']:.2f}, "
+        f"TPOT {a['tpot_ratio']:.2f}; rank correlation of energies {a['rank_correlation']:.2f}."
+    )
+
+
+def trust(answer: SearchAnswer) -> str:
+    """Return how sure the figures are."""
+    return (
+        f"Energies are {answer.provenance}, ± {words.percent(answer.uncertainty, 2)}; "
+        f"times ± {words.percent(answer.time_uncertainty, 2)} (one standard deviation)."
+    )
+
+
+# ---- terminal ------------------------------------------------------------------------------------
+
+
+def show_search(answer: SearchAnswer, console: Console) -> None:
+    """Print the answer."""
+    console.print(Text(headline(answer), style="bold"))
+    console.print()
+    facts = {"chosen": answer.chosen.label, "baseline": answer.baseline.label, "goal": answer.goal, **answer.facts}
+    _print(console, "", ([], [[name, text] for name, text in facts.items()]))
+    _print(console, "Chosen against the fewest chips at maximum clocks, both simulated", compare(answer))
+    _print(console, "Where the joules go", (parts(answer)[0], parts(answer)[1][:10]))
+    for name in LATENCIES:
+        _print(
+            console, f"Least energy against {_NAMES[name][:1].lower()}{_NAMES[name][1:]}", frontier(answer, name, _FEW)
+        )
+    _print(console, "Confirmed by simulation", confirmed(answer))
+    console.print(agreement(answer))
+    console.print(trust(answer))
+    for label, why in answer.refused.items():
+        console.print(f"Left out: {label}: {why}", style="dim")
+    for line in (answer.source, *answer.assumptions):
+        console.print(line, style="dim")
+
+
+def _print(console: Console, title: str, cells: Cells) -> None:
+    heads, rows = cells
+    if title:
+        console.print(Text(title, style="bold"))
+    table = Table(box=None, show_header=bool(heads), padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    width = max((len(row) for row in rows), default=len(heads))
+    for number in range(width):
+        text = number == 0 or (heads and heads[number] == "configuration") or not heads
+        table.add_column(heads[number] if heads else "", justify="left" if text else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+    console.print()
+
+
+# ---- page and files ------------------------------------------------------------------------------
+
+
+def write_html(answer: SearchAnswer, path: Path, *, scenario: str = "", command: str = "") -> None:
+    """Write the page."""
+    try:
+        path.write_text(page(answer, scenario=scenario, command=command), "utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def page(answer: SearchAnswer, *, scenario: str = "", command: str = "") -> str:
+    """Return the answer as HTML."""
+    drawn = {name: pages.fluid(drawing.specification(chart)) for name, chart in charts(answer).items()}
+    body = [
+        f'<p class="kind">serving energy search</p><h1>{escape(headline(answer))}</h1>'
+        f'<p class="goal">Goal: {escape(answer.goal)}. Chosen: {escape(answer.chosen.label)}.</p>'
+        f"{pages.table((), answer.facts.items())}",
+        pages.section("Chosen against the fewest chips at maximum clocks", pages.table(*compare(answer))),
+        *(
+            pages.section(
+                f"Energy against {_NAMES[name].lower()}",
+                pages.chart_place(name, drawn, _note(answer)),
+                pages.fold("The same as a table", pages.table(*frontier(answer, name, _MANY), text=(3,))),
+            )
+            for name in LATENCIES
+        ),
+        pages.section(
+            "Where the joules go", pages.chart_place("breakdown", drawn, _ABOUT["breakdown"]),
+            pages.table(*parts(answer)),
+        ),
+        pages.section(
+            "Confirmed by simulation", pages.chart_place("confirmation", drawn, _ABOUT["confirmation"]),
+            pages.table(*confirmed(answer)), f'<p class="note">{escape(agreement(answer))}</p>',
+        ),
+        pages.section("How sure, and on what assumptions", _said(answer)),
+        pages.reproduce(scenario, command),
+    ]  # fmt: skip
+    return pages.document(f"{answer.title}: energy search", "\n".join(body), drawn)
+
+
+def _note(answer: SearchAnswer) -> str:
+    return f"At the {answer.percentile:g}th percentile, analytic. Every other promise is kept along the line."
+
+
+def _said(answer: SearchAnswer) -> str:
+    left = [f"left out: {label}: {why}" for label, why in answer.refused.items()]
+    lines = "".join(f"<li>{escape(line)}</li>" for line in (answer.source, *answer.assumptions, *left))
+    return f"<p>{escape(trust(answer))}</p><ul>{lines}</ul>"
+
+
+def write_charts(answer: SearchAnswer, folder: Path) -> list[Path]:
+    """Write every chart as SVG and PNG into `folder`."""
+    return drawing.write(charts(answer), folder)
+
+
+def write_pools(answer: SearchAnswer, path: Path) -> None:
+    """Write the chosen pools as CSV."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        out = csv.DictWriter(stream, list(answer.chosen.pools[0]), lineterminator="\n")
+        out.writeheader()
+        out.writerows(dict(pool) for pool in answer.chosen.pools)
+
+
+def charts(answer: SearchAnswer) -> dict[str, alt.TopLevelMixin]:
+    """Return every chart by name: a frontier per latency, expected against simulated, and the breakdown."""
+    out: dict[str, alt.TopLevelMixin] = {
+        name: _frontier(answer, name) for name in LATENCIES if len(answer.frontier[name]) > 0
+    }
+    return {**out, "confirmation": _confirmation(answer), "breakdown": _breakdown(answer)}
+
+
+def _frontier(answer: SearchAnswer, name: str) -> alt.LayerChart:
+    import altair as alt
+
+    unit, factor = words.scale(getattr(answer.chosen.best, name), "s")
+
+    def row(what: str, c: Configuration, figures: Figures) -> dict[str, Any]:
+        return {
+            "what": what, "x": drawing.short(getattr(figures, name) * factor), "y": drawing.short(figures.energy),
+            "configuration": c.label, "chips": c.chips,
+        }  # fmt: skip
+
+    points = [row("frontier", c, c.analytic) for c in list(answer.frontier[name])[: drawing.POINTS]]
+    marked = [
+        row(what, c, c.best) for what, c in (("baseline", answer.baseline), ("chosen", answer.chosen))
+    ]  # fmt: skip
+    x = alt.X("x:Q", title=f"{_NAMES[name]}, {unit}", scale=alt.Scale(type="log", nice=False, padding=14))
+    y = alt.Y("y:Q", title="Energy per token, J", scale=alt.Scale(zero=False, padding=14))
+    tips = [alt.Tooltip(f"{k}:N", title=k) for k in ("what", "configuration", "chips")]
+    tips += [alt.Tooltip("x:Q", title=unit), alt.Tooltip("y:Q", title="J per token")]
+    curve = alt.Chart(drawing.inline(points)).encode(x=x, y=y, tooltip=tips)
+    line = curve.mark_line(color=drawing.LINE, interpolate="step-after", point=True)
+    names = ["chosen", "baseline"]
+    marks = alt.Chart(drawing.inline(marked)).encode(
+        x=x, y=y, tooltip=tips,
+        color=alt.Color(
+            "what:N", title=None, scale=alt.Scale(domain=names, range=[drawing.CHOSEN, drawing.BASELINE]), legend=None
+        ),
+    )  # fmt: skip
+    label = marks.mark_text(align="left", dx=11, dy=-9, fontWeight=600).encode(text="what:N")
+    return alt.layer(line, marks.mark_point(size=150, filled=True, opacity=1), label).properties(
+        width=drawing.WIDTH, height=300
+    )
+
+
+def _confirmation(answer: SearchAnswer) -> alt.LayerChart:
+    import altair as alt
+
+    rows = [
+        {
+            "configuration": c.label, "expected": drawing.short(c.analytic.energy),
+            "simulated": drawing.short(c.best.energy), "promise": "kept" if c.kept else "missed",
+        }
+        for c in answer.confirmed
+    ]  # fmt: skip
+    order = [row["configuration"] for row in rows]
+    scale = alt.Scale(domain=["kept", "missed"], range=[drawing.LESS, drawing.CHOSEN])
+    base = alt.Chart(drawing.inline(rows)).encode(
+        y=alt.Y("configuration:N", sort=order, title=None),
+        color=alt.Color("promise:N", title="promise", scale=scale),
+        tooltip=[alt.Tooltip(f"{k}:N", title=k) for k in rows[0]],
+    )
+    x = alt.X("expected:Q", title="Energy per token, J", scale=alt.Scale(zero=False, padding=14))
+    return alt.layer(
+        base.mark_rule(strokeWidth=2).encode(x=x, x2="simulated:Q"), base.mark_circle(size=60).encode(x=x),
+        base.mark_tick(thickness=3, size=14).encode(x="simulated:Q"),
+    ).properties(width=drawing.WIDTH - 240, height=alt.Step(22))  # fmt: skip
+
+
+def _breakdown(answer: SearchAnswer) -> alt.Chart:
+    import altair as alt
+
+    rows = [
+        {"part": _OWN.get(name) or words.component(name), "j": drawing.short(joules), "share": words.percent(share)}
+        for name, joules, share in words.share_out(answer.chosen.breakdown_j)
+    ]
+    return (
+        alt.Chart(drawing.inline(rows))
+        .mark_bar(color=drawing.LINE, cornerRadiusEnd=2)
+        .encode(
+            x=alt.X("j:Q", title="Energy of one output token, J"),
+            y=alt.Y("part:N", sort=[row["part"] for row in rows], title=None),
+            tooltip=[alt.Tooltip(f"{k}:N", title=k) for k in ("part", "j", "share")],
+        )
+        .properties(width=drawing.WIDTH, height=alt.Step(24))
+    )

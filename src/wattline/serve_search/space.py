@@ -1,0 +1,147 @@
+"""What a search looks through: variants of a replica (chip x layout x precision), and the trace whole and in parts."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from .. import scenario as scenarios
+from .. import simulation
+from ..errors import ScenarioError
+from ..hardware.cluster import Cluster
+from ..plan.fluid import Traffic
+from ..plan.serving_search import Promise
+from ..plan.step import Replica
+from ..scenario import Scenario
+from ..workload.traffic import Requests
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "tensor": (1, 2, 4, 8), "expert": (1,), "data": (1,), "pools": ("one", "disaggregated", "by-length"), "confirm": 10,
+}  # fmt: skip
+
+
+def key_of(scenario: Scenario, name: str) -> Any:
+    value = scenario.get(f"serve.search.{name}")
+    return DEFAULTS.get(name) if value is None else value
+
+
+# ---- variants ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A chip, a layout over such chips, and precisions; None is the model's own."""
+
+    chip: str
+    tensor: int = 1
+    expert: int = 1
+    data: int = 1
+    precision: str | None = None
+    kv_precision: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The variant in a few words."""
+        words = [self.chip, f"tp{self.tensor}"]
+        words += [f"{n}{x}" for n, x in (("ep", self.expert), ("dp", self.data)) if x > 1]
+        words += [w for w in (self.precision, self.kv_precision and f"kv {self.kv_precision}") if w]
+        return " ".join(words)
+
+
+def variants(scenario: Scenario) -> list[Variant]:
+    """Return every combination that a scenario asks for."""
+
+    def stored(name: str) -> list[str | None]:
+        some = key_of(scenario, name)
+        return [scenario.get(f"serve.{name}")] if some is None else [None if p == "stored" else p for p in some]
+
+    axes = (
+        key_of(scenario, "chips") or (scenario["hardware.chip"],), key_of(scenario, "tensor"),
+        key_of(scenario, "expert"), key_of(scenario, "data"), stored("precision"), stored("kv_precision"),
+    )  # fmt: skip
+    return [Variant(*point) for point in itertools.product(*axes)]
+
+
+def placed(scenario: Scenario, variant: Variant) -> tuple[Cluster, Replica]:
+    """Return the chips of one replica and the replica on them, or raise where it cannot be."""
+    values = {k: v for k, v in scenario.values.items() if k not in ("hardware.chips_per_node", "hardware.nodes")}
+    if values.get("hardware.chip") != variant.chip:
+        values.pop("hardware.node", None)
+    stated = {"chip": variant.chip, "tensor": variant.tensor, "expert": variant.expert, "data": variant.data}
+    values |= {("hardware." if k == "chip" else "serve.") + k: v for k, v in stated.items()}
+    for key in ("precision", "kv_precision"):
+        values.pop(f"serve.{key}", None)
+        if getattr(variant, key) is not None:
+            values[f"serve.{key}"] = getattr(variant, key)
+    whole = scenarios.cluster_of(replace(scenario, values=values))
+    devices, fits = variant.tensor * variant.data, whole.chips_per_node
+    if devices > fits and devices % fits:
+        raise ScenarioError(f"{devices} chips a replica do not fill nodes of {fits}")
+    values |= {"hardware.chips_per_node": min(devices, fits), "hardware.nodes": max(1, devices // fits)}
+    mine = replace(scenario, values=values)
+    cluster = scenarios.cluster_of(mine)
+    for precision in {variant.precision} & {"fp8"}:
+        if f"compute.rate.{precision}" not in cluster.chip:
+            raise ScenarioError(f"{variant.chip} does not compute in {precision}")
+    return cluster, simulation.replica_of(mine, cluster)
+
+
+_seen: dict[str, Scenario] = {}
+
+
+def same(scenario: Scenario) -> Scenario:
+    """Return the first scenario like this one seen here: workers get copies, and what they keep is kept by it."""
+    return _seen.setdefault(repr((scenario.values, scenario.chip, scenario.node, scenario.folder)), scenario)
+
+
+# ---- traffic -------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=8)  # by identity: a scenario does not change
+def slices(scenario: Scenario) -> Mapping[str, Requests]:
+    """Return the trace whole, and cut by prompt length where pools by length are asked for and both would have work."""
+    requests = simulation.requests_of(scenario)
+    out = {"all": requests}
+    if "by-length" in key_of(scenario, "pools"):
+        short = requests.prompt <= split(scenario, requests)
+        if 0 < short.sum() < len(short):
+            out |= {"short": _taken(requests, short), "long": _taken(requests, ~short)}
+    return out
+
+
+def split(scenario: Scenario, requests: Requests) -> int:
+    """Return the longest prompt that counts as short: where short ones hold half of all prompt tokens."""
+    stated = key_of(scenario, "split")
+    if stated is not None:
+        return int(stated)
+    order = np.sort(requests.prompt)
+    return int(order[np.searchsorted(np.cumsum(order), order.sum() / 2.0)]) - 1
+
+
+def _taken(requests: Requests, mask: Any) -> Requests:
+    """Return some requests, arrivals as they are."""
+    i = np.flatnonzero(mask)
+    counts = np.diff(requests.first)[i]
+    pages = [requests.pages[requests.first[k] : requests.first[k + 1]] for k in i] if requests.page else []
+    return Requests(
+        requests.arrival[i], requests.prompt[i], requests.output[i], requests.page,
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        np.concatenate(pages) if pages else requests.pages[:0],
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=8)
+def traffic_of(scenario: Scenario) -> Mapping[str, Traffic]:
+    return {name: Traffic.of(some) for name, some in slices(scenario).items()}
+
+
+def promise_of(scenario: Scenario) -> Promise:
+    return Promise(
+        scenario.get("serve.ttft"), scenario.get("serve.tpot"), scenario["serve.percentile"],
+        scenario.get("site.power_limit"),
+    )  # fmt: skip
