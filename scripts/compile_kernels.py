@@ -17,8 +17,10 @@ from wattline.plan.fluid import Traffic
 from wattline.plan.serving_search import Question, rows
 from wattline.plan.step import Replica
 from wattline.simulate import fleet as serving
+from wattline.simulate.controllers import Uncapped
 from wattline.simulate.policies import FixedClock, Parking
 from wattline.simulate.serving import simulate
+from wattline.simulate.site import Crew, Site, play
 from wattline.simulate.table import step_table
 from wattline.source.base import Device
 from wattline.workload.parallel import Parallel
@@ -28,13 +30,14 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "llama-70b-training.toml"
 
 
 def main() -> None:
-    """Plan a small pipeline twice, exactly and unfolded from fewer microbatches, and a fleet; serve four requests."""
+    """Plan a small pipeline twice, exactly and unfolded, and a fleet; play a site; serve four requests."""
     small = scenario.load(EXAMPLE).with_({"train.global_batch": 16, "train.recompute": "full"})
     for microbatches in (16, 160):
         scenario.solve(small.with_({"train.global_batch": microbatches}))
     job = Job("job", Frontier.of([1.0, 2.0, 3.0], [9.0, 4.0, 2.0], waiting_power=1.0), "feed", paused=0.0)
     fleet = Fleet(PowerTree.read([{"name": "feed", "limit": 8.0}]), [job, job])
     fleet.least_power(0.9 * fleet.most_work("discrete").value, "discrete")
+    play(Site(fleet.tree, (Crew("job", job.frontier, [("feed", 2)]),)), Uncapped(), lasts=5.0)
     serve(scenario.cluster_of(small))
 
 

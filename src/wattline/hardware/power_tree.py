@@ -372,6 +372,13 @@ class PowerTree:
         _keep(self, out, ("_place", "root", "level", "_steps", "factor", "up", "row_names", "row_parent", "row_ratio"))
         return out
 
+    def with_standing(self, standing: Array) -> PowerTree:
+        """Return the tree with other loads of its parts' own (n,), W, >= 0."""
+        out = replace(self, standing=np.array(standing, float))
+        kept = ("_place", "root", "level", "_steps", "factor", "up", "capacity", "pools", "row_names", "row_parent")
+        _keep(self, out, (*kept, "row_ratio", "row_limit"))
+        return out
+
     def with_outdoor(self, outdoor: float) -> PowerTree:
         """Return the tree at another outdoor temperature, K."""
         out = replace(self, outdoor=outdoor)
