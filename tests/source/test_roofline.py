@@ -307,3 +307,42 @@ def test_training_steps_keep_less_than_a_benchmark() -> None:
         for name in ("compute.bf16", "memory.hbm", "link.nvlink"):
             if name in alone.parts:
                 assert np.allclose(kept.parts[name], alone.parts[name])
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(["gemm", "prefill", "decode"]), sizes, sizes, sizes, st.sampled_from(CHIPS[:3]), st.floats(1.0, 4.0)
+)
+def test_learned_corrections_do_not_answer_for_a_changed_constant(
+    kind: str, m: float, n: float, k: float, name: str, more: float
+) -> None:
+    """With more bandwidth to main memory no operator takes longer, and none gains more than bandwidth could give."""
+    if kind == "gemm":
+        work: Operator = Gemm(name="g", m=m, n=n, k=k)
+    else:
+        query = 1 if kind == "decode" else m
+        work = Attention(
+            name="a", batch=8, query=query, context=m, heads=16, kv_heads=4, head_dim=128, value_dim=128, phase=kind
+        )
+    sheet = chip(name)
+    wide = sheet.scaled("memory.hbm.bandwidth", more)
+    clock = np.array([sheet["clock.max"]])
+    # Without a limit: what throttles is another matter.
+    before, after = (
+        Roofline().points([work], Device(s.with_({"power.limit": "100 kW"}), node("hgx-h100")), clock)
+        for s in (sheet, wide)
+    )
+    plain = [PLAIN.points([work], Device(s, node("hgx-h100")), clock).time for s in (sheet, wide)]
+    assert after.time <= before.time * (1 + 1e-9)
+    assert after.time >= before.time / more * (1 - 1e-9)
+    # What is learned of a shape stays as it is: the same factor on both.
+    np.testing.assert_allclose(after.time / before.time, plain[1] / plain[0], rtol=0.15)
+
+
+def test_a_large_product_does_not_notice_memory() -> None:
+    """Three times the bandwidth leaves the time and the arithmetic's energy of a product bound by arithmetic."""
+    wide = Device(H100.chip.with_({"memory.hbm.bandwidth": "10 TB/s"}), H100.node)
+    work, clock = [Gemm(name="g", m=1024, n=4096, k=14336)], np.array([8e8])
+    one, two = (Roofline().points(work, device, clock) for device in (H100, wide))
+    np.testing.assert_allclose(two.time, one.time, rtol=0.01)
+    np.testing.assert_allclose(two.parts["compute.bf16"], one.parts["compute.bf16"], rtol=1e-6)

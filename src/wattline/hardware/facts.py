@@ -101,7 +101,8 @@ class Sheet:
     """The facts of one chip, node, rack or site, by dotted key. Immutable; `with_` makes variants.
 
     `parts`: the architecture the facts were worked out from, where there is one; its entries are replaced under
-    ``architecture.`` and the facts follow.
+    ``architecture.`` and the facts follow. `origin`: the sheet that a variant was made from; what was learned from
+    measurements of it is no function of the facts replaced since.
 
     >>> from wattline.hardware.catalog import chip
     >>> chip("h100-sxm")["memory.hbm.bandwidth"]
@@ -114,6 +115,7 @@ class Sheet:
     facts: Mapping[str, Fact]
     tags: Mapping[str, str] = field(default_factory=dict)
     parts: Architecture | None = field(default=None, repr=False)
+    origin: Sheet | None = field(default=None, repr=False, compare=False)
 
     def __getitem__(self, key: str) -> float:
         try:
@@ -144,7 +146,7 @@ class Sheet:
         for key, value in changes.items():
             facts[key] = _fact(self.kind, self.name, key, value, source)
         _check_order(self.kind, self.name, facts)
-        return replace(self, facts=facts)
+        return replace(self, facts=facts, origin=self.origin or self)
 
     def _rebuilt(self, changes: Mapping[str, object]) -> Sheet:
         """Return the sheet of the architecture with entries replaced."""
@@ -153,14 +155,16 @@ class Sheet:
                 f"{self.kind} {self.name} is a sheet of facts without parts, so {INSIDE}{next(iter(changes))} cannot "
                 "be set; name a chip description, e.g. a100-like (wattline catalog architectures)"
             )
-        return self.parts.with_(changes).sheet()
+        return replace(self.parts.with_(changes).sheet(), origin=self.origin or self)
 
     def scaled(self, key: str, factor: float) -> Sheet:
         """Return a copy with one fact multiplied, bounds unchecked: for derivatives."""
         if key.startswith(INSIDE) and self.parts is not None:
-            return self.parts.scaled(key.removeprefix(INSIDE), factor).sheet()
+            scaled = self.parts.scaled(key.removeprefix(INSIDE), factor).sheet()
+            return replace(scaled, origin=self.origin or self)
         fact = self.facts[key]
-        return replace(self, facts={**self.facts, key: replace(fact, value=fact.value * factor)})
+        facts = {**self.facts, key: replace(fact, value=fact.value * factor)}
+        return replace(self, facts=facts, origin=self.origin or self)
 
 
 def read(path: Path) -> dict[str, Any]:

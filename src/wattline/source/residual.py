@@ -88,8 +88,11 @@ def alone(work: Work, chip: Silicon) -> tuple[Array, Array, Array]:
     return time, standing + joules / time, standing
 
 
-def adjust(work: Work, chip: Silicon) -> Work:
+def adjust(work: Work, chip: Silicon, seen: Work | None = None) -> Work:
     """Return `work` with its learned factors on time and switched energy.
+
+    `seen` : the same work on `chip.origin`, for a chip whose facts were replaced. What measurements of the one chip
+    taught about a shape holds for the other as it stands; read anew, the correction would answer for the change.
 
     The factor on power was learned at the highest clock and the default limit, one operator at a
     time. Work that throttles there sits at the limit whatever its energy; for it both factors are
@@ -98,13 +101,14 @@ def adjust(work: Work, chip: Silicon) -> Work:
     net = nets().get(work.net)
     if net is None:
         return work
-    shape = np.broadcast_shapes(*[h.shape for h in work.hints])
-    read = features(*work.hints)
+    seen, of = (work, chip) if seen is None or chip.origin is None else (seen, chip.origin)
+    shape = np.broadcast_shapes(*[h.shape for h in seen.hints])
+    read = features(*seen.hints)
     # One product per chip of a stack: in single precision the size of a product moves its last digits.
     on_time, on_power, outside = net(read.reshape(*shape[:-2], -1, read.shape[-1]))
     weight = chip.shape["residual.weight"]
     slow = np.exp(weight * on_time.reshape(shape))
-    _, power, standing = alone(work, chip)
+    _, power, standing = alone(seen, of)
     # On a chip that was not measured the energy of an operation does not depend on the limit.
     limit = chip.limit if weight >= 1.0 else np.inf
     target = np.minimum(power * np.exp(weight * on_power.reshape(shape)), limit)

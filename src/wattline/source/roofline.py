@@ -70,7 +70,7 @@ class Roofline:
     ) -> tuple[Layout, list[Work], Array]:
         grid = chip.clocks() if clocks is None else np.clip(clocks, chip.clock_min, chip.clock_max)
         found = layout(tuple(tuple(piece) for piece in pieces), _signature)
-        works = self._corrected([_build(group, chip, node) for group in found.groups], chip)
+        works = self._corrected(found.groups, chip, node)
         return found, works, np.asarray(grid, dtype=np.float64)
 
     def works(self, operators: Sequence[Operator], chip: Silicon, node: Sheet | None = None) -> list[Work]:
@@ -78,10 +78,15 @@ class Roofline:
         groups: dict[tuple[object, ...], list[Operator]] = defaultdict(list)
         for operator in operators:
             groups[_signature(operator)].append(operator)
-        return self._corrected([_build(group, chip, node) for group in groups.values()], chip)
+        return self._corrected(list(groups.values()), chip, node)
 
-    def _corrected(self, works: list[Work], chip: Silicon) -> list[Work]:
-        works = [adjust(w, chip) for w in works] if self.residual else works
+    def _corrected(self, groups: Sequence[Sequence[Operator]], chip: Silicon, node: Sheet | None) -> list[Work]:
+        works = [_build(group, chip, node) for group in groups]
+        if self.residual:
+            works = [
+                adjust(w, chip, _build(group, chip.origin, node) if w.net and chip.origin else None)
+                for w, group in zip(works, groups, strict=True)
+            ]
         return [_sustain(w, chip) for w in works] if self.sustained else works
 
 

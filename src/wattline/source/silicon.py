@@ -70,6 +70,7 @@ class Silicon:
     ----------
     rate, energy : precision -> FLOP/s, J/FLOP.
     shape : efficiency constants, see ``data/calibration.toml``.
+    origin : the chip this one is a variant of, where facts were replaced: learned corrections are read off there.
     """
 
     name: str
@@ -97,11 +98,13 @@ class Silicon:
     architecture: str = ""
     link: Mapping[str, float] = field(default_factory=dict)
     shape: Mapping[str, float] = field(default_factory=dict)
+    origin: Silicon | None = None
 
     @classmethod
     def of(cls, sheet: Sheet) -> Silicon:
         """Read a chip's sheet."""
         ref = sheet["clock.reference"]
+        first = sheet.origin
         return cls(
             name=sheet.name,
             units=sheet["compute.units"],
@@ -129,6 +132,7 @@ class Silicon:
             architecture=architecture(sheet),
             link={k: sheet[k] for k in sheet if k.startswith("link.")},
             shape=_fitted(sheet, shape_constants(architecture(sheet))),
+            origin=None if first is None or _alike(sheet, first) else _first(_Same(first)),
         )
 
     def volts(self, clock: Array) -> Array:
@@ -161,6 +165,34 @@ class Silicon:
         """Return every lockable clock (Hz), ascending, the top one included."""
         grid = np.arange(self.clock_max, self.clock_min - 1.0, -self.clock_step)
         return grid[::-1].astype(np.float64)
+
+
+# Facts that no correction is read off.
+_APART = ("power.limit", "power.limit_min")
+
+
+def _alike(sheet: Sheet, first: Sheet) -> bool:
+    """Return whether a variant has the facts of the sheet it was made from, but for those in `_APART`."""
+    theirs = {"voltage.reference": reference_voltage(first)} | {k: fact.value for k, fact in first.facts.items()}
+    return all(k in _APART or theirs.get(k) == fact.value for k, fact in sheet.facts.items())
+
+
+class _Same:
+    """A sheet as a key: itself and no other."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self.sheet = sheet
+
+    def __hash__(self) -> int:
+        return id(self.sheet)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.sheet is self.sheet
+
+
+@functools.lru_cache(maxsize=64)
+def _first(key: _Same) -> Silicon:
+    return Silicon.of(key.sheet)
 
 
 def architecture(sheet: Sheet) -> str:

@@ -30,6 +30,12 @@ def silicon(chips: Sequence[Silicon]) -> Silicon | None:
         values = [getattr(chip, name) for chip in chips]
         if all(value is values[0] for value in values):
             continue
+        if name == "origin":  # a chip without one is as its origin is
+            known = [value for value in values if value is not None]
+            if any(value != known[0] for value in known):
+                return None
+            changes[name] = known[0]
+            continue
         if isinstance(values[0], Mapping):
             joined = _mapping(values)
             if joined is None:
