@@ -5,6 +5,7 @@ lease        what was found is on the disk before the first change (journal, aud
 daemon       the only part that needs privilege: policy, budget, protocol, service;  client
 profile      a command over its clocks or limits becomes a measured frontier
 tune         a running loop's limit or clock follows what its steps take (tuner: when to look; landscape: a belief)
+follow       a pipeline's plan, clock by clock
 """
 
 from __future__ import annotations
