@@ -54,7 +54,8 @@ class Settings:
     tpot: float = math.inf
     ttft: float = math.inf
     spend: float = 0.5
-    credit: float = 4.0
+    credit: float = 10.0
+    gather: float = 0.2
     mixed: float = math.inf  # levels
     alone: float = math.inf
     accepted: float = 0.0
@@ -202,8 +203,9 @@ class Replica:
         best, least = asked, math.inf
         for level in range(int(asked) + 1):
             time, joules = unlimited(s.table, what, level)
-            if time <= min(allowed) and joules / time < least:
-                best, least = float(level), joules / time
+            worth = joules / time**s.gather
+            if time <= min(allowed) and worth < least:
+                best, least = float(level), worth
         return best
 
     def finish(self) -> None:

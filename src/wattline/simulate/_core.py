@@ -255,9 +255,10 @@ def governed(
     p: Prices, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float, prompt: int, row: Ints,
     weight: Floats, late_row: Ints, late: Floats, n: int, host: float, pool: int,
 ) -> float:  # fmt: skip
-    """Return the level of least power above waiting whose step the most urgent request can afford.
+    """Return the level of least joules / time^gather (above waiting) whose step the most urgent request can afford.
 
-    Power, not energy: a longer step gathers more tokens, so at a given load steps come as seldom as they are long.
+    A longer step gathers more tokens, so at a given load steps come as seldom as they are long: what a step costs
+    whatever its batch is bought less often, what its tokens cost is not. Energy alone would hurry, power alone dawdle.
 
     A token is due `tpot` after the one before; a request ahead of that has slack, `credit` tokens' worth at its
     start, and the step may take `tpot` plus `spend` of the least slack. A prompt is due `ttft` after its arrival and
@@ -281,8 +282,8 @@ def governed(
     least = np.inf
     for level in range(min(int(asked), top) + 1):
         time, joules = at_level(p, row, weight, late_row, late, n, host, pool, level)
-        if time <= allowed and joules / time < least:
-            best, least = float(level), joules / time
+        if time <= allowed and joules / time ** knobs.gather[r] < least:
+            best, least = float(level), joules / time ** knobs.gather[r]
     return best
 
 

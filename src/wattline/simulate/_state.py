@@ -68,8 +68,8 @@ class Work(NamedTuple):
 
 class Knobs(NamedTuple):
     """What policies set, per replica (R,): clock levels with and without prompts in a step; latency targets of the
-    governor (infinite: none) the share of slack it spends in one step and the tokens it
-    lends a request at its start; most running requests."""
+    governor (infinite: none), the share of slack it spends in one step, the tokens it lends a request at its
+    start, and the power of time that it weighs joules by; most running requests."""
 
     mixed: Floats
     alone: Floats
@@ -77,6 +77,7 @@ class Knobs(NamedTuple):
     ttft: Floats
     spend: Floats
     credit: Floats
+    gather: Floats
     cap: Ints
 
 

@@ -209,6 +209,7 @@ class _Stage:
             np.full(n, np.inf),
             np.zeros(n),
             np.zeros(n),
+            np.zeros(n),
             np.zeros(n, np.int64),
         )
         for k, pool in enumerate(self.pools):
@@ -229,7 +230,7 @@ class _Stage:
         knobs.alone[mine] = table.level(asked.decode_clock or top)
         knobs.tpot[mine] = np.inf if asked.tpot is None else asked.tpot
         knobs.ttft[mine] = np.inf if asked.ttft is None else asked.ttft
-        knobs.spend[mine], knobs.credit[mine] = asked.spend, asked.credit
+        knobs.spend[mine], knobs.credit[mine], knobs.gather[mine] = asked.spend, asked.credit, asked.gather
         knobs.cap[mine] = min(asked.max_batch or self.pools[k].max_batch, self.pools[k].max_batch)
 
     def _live(self) -> Live:
