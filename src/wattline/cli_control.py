@@ -1,4 +1,4 @@
-"""The commands that set devices, as the command line knows them: daemon and profile."""
+"""The commands that set devices, as the command line knows them: daemon, profile and govern."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def register(app: App) -> None:
     """Add the commands to the command line."""
     app.command(daemon)
     app.command(profile)
+    app.command(govern)
 
 
 Flag = Parameter(show_default=False)
@@ -94,5 +95,36 @@ def profile(
             command=command, clocks=clocks, limits=limits, devices=device, name=name, interval=interval, least=least,
             most=most, settle=settle, waiting_power=waiting_power, seed=seed, again=again, dry_run=dry_run,
             simulate=simulate, store=store, json=json,
+        )
+    )  # fmt: skip
+
+
+def govern(
+    *,
+    metrics: Annotated[str, Parameter(help="Where the server serves Prometheus, http://127.0.0.1:8000/metrics.")],
+    tpot: Annotated[str | None, Parameter(help="Promised time between tokens, e.g. 50 ms.")] = None,
+    ttft: Annotated[str | None, Parameter(help="Promised time to the first token, e.g. 500 ms.")] = None,
+    percentile: Annotated[float, Parameter(help="Of the tokens and requests that the promise is for.")] = 99.0,
+    device: Annotated[tuple[str, ...], Parameter(help="Device by UUID or place; several are set alike.")] = ("0",),
+    interval: Annotated[str, Parameter(help="Between two looks at the metrics.")] = "2 s",
+    floor: Annotated[str, Parameter(help="Lowest clock, as a share of the highest.")] = "40 %",
+    notches: Annotated[int, Parameter(help="Clocks to choose from.")] = 12,
+    looks: Annotated[int, Parameter(help="Stop after so many looks; 0 for never.")] = 0,
+    dry_run: Annotated[bool, Flag, Parameter(help="Say what would be set, and set nothing.")] = False,
+    simulate: Annotated[bool, Flag, Parameter(help="Use a simulated device.")] = False,
+    json: Annotated[bool, Parameter(name="--json", show_default=False, help="Print a line of JSON a look.")] = False,
+) -> int:
+    """Keep a server's latency promise at the lowest clock that does, from the metrics it serves, until interrupted.
+
+    Reads vLLM's metrics. Where they stop, the devices run at their own clocks; so they do afterwards.
+
+    Example: wattline govern --metrics http://127.0.0.1:8000/metrics --tpot "50 ms" --device 0
+    """
+    from .control.governing import Asked, run
+
+    return run(
+        Asked(
+            metrics=metrics, tpot=tpot, ttft=ttft, percentile=percentile, devices=device, interval=interval,
+            floor=floor, notches=notches, looks=looks, dry_run=dry_run, simulate=simulate, json=json,
         )
     )  # fmt: skip

@@ -6,6 +6,7 @@ daemon       the only part that needs privilege: policy, budget, protocol, servi
 profile      a command over its clocks or limits becomes a measured frontier
 tune         a running loop's limit or clock follows what its steps take (tuner: when to look; landscape: a belief)
 follow       a pipeline's plan, clock by clock
+govern       a server keeps its latency promise at the lowest clock that does (governor, scrape)
 """
 
 from __future__ import annotations
