@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wattline import cli_design, design, design_file, fleet, fleet_place, scenario
+from wattline import cli_design, design, design_file, fleet, fleet_place, scenario, serve_search
 from wattline.plan.answer import Answer
 from wattline.plan.fleet_answer import FleetAnswer, expected
 
@@ -13,7 +13,9 @@ ALL = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
 FLEETS = [path for path in ALL if fleet.is_fleet(path) and not fleet.load(path).pools]
 PLACED = [path for path in ALL if fleet.is_fleet(path) and path not in FLEETS]
 DESIGNS = [path for path in ALL if cli_design.asked(path)]
-EXAMPLES = [path for path in ALL if path not in (*FLEETS, *PLACED, *DESIGNS)]
+SINGLE = [path for path in ALL if path not in (*FLEETS, *PLACED, *DESIGNS)]
+SEARCHES = [path for path in SINGLE if scenario.searches(scenario.load(path))]
+EXAMPLES = [path for path in SINGLE if path not in SEARCHES]
 DAY, GWH = 86400.0, 3.6e12
 
 
@@ -154,3 +156,18 @@ def test_a_study_answers_what_stands_beside_it(path: Path) -> None:
     found = design.answer(design_file.load(path), jobs=1).expected()
     close(json.loads(json.dumps(found)), json.loads(path.with_suffix(".expected.json").read_text("utf-8")))
     assert found["exact"]["energy"] < 1
+
+
+# ---- searches --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda p: p.stem)
+def test_a_search_finds_what_stands_beside_it(path: Path) -> None:
+    """A part of the search, which the file states, chooses the same configuration and saves as much."""
+    stated = json.loads(path.with_suffix(".expected.json").read_text("utf-8"))
+    found = serve_search.search(scenario.load(path).with_(stated["with"]), jobs=1).to_dict()
+    for name in ("chosen", "baseline"):
+        close({key: found[name][key] for key in stated[name]}, stated[name], name)
+    close(found["savings"], stated["savings"])
+    close(found["breakdown_j"], stated["breakdown_j"])
+    assert found["savings"]["energy"] > 0.2

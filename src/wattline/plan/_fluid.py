@@ -139,3 +139,21 @@ def lives(
             time += left * pace[c, k]
             prompts += left * pace[c, k] / dt * entering[c, k]
             out[c, i], met[c, i] = time / tokens[i], prompts
+
+
+@compiled
+def behind(arrival: Floats, share: Floats, fills: Floats, replicas: int, out: Floats) -> None:
+    """Fill (n, fills) seconds of prompts unread at a request's replica as it arrives, in turn at each of `replicas`.
+
+    A mean prompt takes `fills` seconds.
+    """
+    left, last = np.zeros(replicas), np.zeros(replicas)
+    for g in range(len(fills)):
+        left[:] = 0.0
+        last[:] = 0.0
+        for i in range(len(arrival)):
+            r = i % replicas
+            left[r] = max(left[r] - (arrival[i] - last[r]), 0.0)
+            last[r] = arrival[i]
+            out[i, g] = left[r]
+            left[r] += fills[g] * share[i]

@@ -13,9 +13,10 @@ Fractional requests are a mixture of the whole numbers beside them: least-loaded
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ Ints = NDArray[np.int64]
 
 # Bins of a trace, the shortest of them (s), and requests whose latency is worked out.
 BINS, SHORTEST, SAMPLE = 1500, 0.25, 800
+# Seconds of a mean prompt for which unread ones are followed exactly, request by request; in between, straight lines.
+FILLS: Final = np.geomspace(1e-4, 10.0, 26)
 
 # ---- what arrives --------------------------------------------------------------------------------
 
@@ -39,8 +42,8 @@ class Traffic:
     ----------
     bin : s. arrive, work : (K,) requests of each bin, and their prompt tokens over the mean.
     at, share, output : (S,) bin, prompt tokens over the mean, and output tokens of the sampled requests.
-    other : (S,) prompts as a step under way is likely to hold them: longer ones more often.
-    draws : (3, S) in (0, 1): which kind of step is met, how far in, and luck with others' prompts.
+    arrival, prompts : (n,) s of every request, and its prompt over the mean. pick : (S,) which were sampled.
+    draws : (2, S) in (0, 1): how far in the step under way is, and luck with others' prompts.
     square : mean squared prompt over the squared mean. seen : mean tokens in the cache of a running request.
     """
 
@@ -50,7 +53,9 @@ class Traffic:
     at: Ints
     share: Array
     output: Array
-    other: Array
+    arrival: Array
+    prompts: Array
+    pick: Ints
     draws: Array
     prompt_mean: float
     output_mean: float
@@ -73,8 +78,6 @@ class Traffic:
         at = np.minimum((requests.arrival / width).astype(np.int64), count - 1)
         share = prompt / prompt.mean()
         pick = np.unique(np.linspace(0, len(prompt) - 1, min(SAMPLE, len(prompt))).round().astype(np.int64))
-        order = np.sort(prompt)
-        heavy = np.searchsorted(np.cumsum(order), (np.arange(len(pick)) + 0.5) / len(pick) * order.sum())
         random = np.random.default_rng(0)
         spread = (np.arange(len(pick)) + 0.5) / len(pick)
         repeated = requests.page * (len(requests.pages) - len(np.unique(requests.pages))) if requests.page else 0
@@ -82,13 +85,23 @@ class Traffic:
             bin=width, arrive=np.bincount(at, minlength=count).astype(np.float64),
             work=np.bincount(at, share, minlength=count).astype(np.float64),
             at=at[pick], share=share[pick], output=output[pick],
-            other=random.permutation(order[heavy] / prompt.mean()),
-            draws=np.stack([random.permutation(spread) for _ in range(3)]), prompt_mean=float(prompt.mean()),
+            arrival=np.ascontiguousarray(requests.arrival), prompts=share, pick=pick,
+            draws=np.stack([random.permutation(spread) for _ in range(2)]), prompt_mean=float(prompt.mean()),
             output_mean=float(output.mean()), square=float((share**2).mean()),
             seen=float((output * (prompt + output / 2.0)).sum() / output.sum()),
             longest=int((requests.prompt + requests.output).max()), rate=len(prompt) / span, span=span,
             tokens=int(requests.output.sum()), requests=len(prompt), cached=min(repeated / float(prompt.sum()), 0.99),
         )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=256)  # by identity: traffic does not change
+def _unread(traffic: Traffic, replicas: int) -> Array:
+    """Return (S, FILLS) seconds of prompts unread at a sampled request's replica as it arrives."""
+    from . import _fluid
+
+    out = np.zeros((len(traffic.arrival), len(FILLS)))
+    _fluid.behind(traffic.arrival, traffic.prompts, FILLS, replicas, out)
+    return out[traffic.pick]
 
 
 # ---- what serves it ------------------------------------------------------------------------------
@@ -166,8 +179,8 @@ class Latency:
 def latency(traffic: Traffic, curves: Curves, settings: Settings, found: Flow, *, reads: bool = True) -> Latency:
     """Return how long sampled requests take.
 
-    To the first token: the queue, the rest of the step under way (which may hold other prompts, the longer the
-    likelier), then the steps of its own prompt. Per token: the mean pace over its life, and its own luck with prompts
+    To the first token: the queue, or the prompts still unread; the rest of the step under way; then the steps of its
+    own prompt, and of those that came since. Per token: the mean pace over its life, and its own luck with prompts
     met, a compound Poisson sum (as a gamma variable of the same mean and variance; Wilson and Hilferty, 1931).
     """
     from . import _fluid
@@ -177,17 +190,17 @@ def latency(traffic: Traffic, curves: Curves, settings: Settings, found: Flow, *
     rate = found.entering[:, k] / traffic.bin  # prompts/s that a replica takes in
     step = _read(curves.step, running, level)
     fill = _read(curves.fill, running, level) if reads else np.zeros_like(step)
-    chance, part, luck = traffic.draws
-    held = step + fill * traffic.other
-    mixed = np.minimum(rate * (step + fill), 1.0)
-    some = np.minimum(running, 1.0)
-    rest = np.where(chance < mixed, part * held, part * step * some)
-    whole_steps = np.ceil(traffic.share * traffic.prompt_mean / curves.room) - 1.0
-    own = step * (1.0 + np.maximum(whole_steps, 0.0)) + fill * traffic.share
-    beside = fill * rate * np.where(chance < mixed, held, step * some)
+    part, luck = traffic.draws
+    # What is unread ahead, what came since, and one's own. A prompt read alone takes the whole step it is read in.
+    ahead = _ahead(traffic, settings.replicas, fill + step * np.maximum(1.0 - rate * fill, 0.0))
+    rest = part * step * np.minimum(running, 1.0)
+    more = np.maximum(np.ceil(traffic.share * traffic.prompt_mean / curves.room) - 1.0, 0.0)
+    own = step * (1.0 + more) + fill * traffic.share
+    beside = fill * np.minimum(rate * (ahead + rest), curves.room / traffic.prompt_mean)
     wait = np.empty_like(step)
     _fluid.waits(found.queued, found.entering, k, traffic.bin, wait)
-    ttft = wait + rest + own + beside if reads else np.zeros_like(step)
+    # The queue of the fluid is of the same prompts where it is for want of time, so the longer of the two counts.
+    ttft = np.maximum(wait, ahead) + rest + own + beside if reads else np.zeros_like(step)
     after = np.maximum(traffic.output - 1.0, 1.0)
     tpot, met = np.empty_like(step), np.empty_like(step)
     _fluid.lives(found.pace, found.entering, k, after, traffic.bin, tpot, met)
@@ -203,6 +216,29 @@ def latency(traffic: Traffic, curves: Curves, settings: Settings, found: Flow, *
         tpot = tpot + wait / after  # who waits for room to decode already has a first token
     several = traffic.output > 1
     return Latency(ttft, tpot * several, ttft + (traffic.output - 1.0) * tpot)
+
+
+def _ahead(traffic: Traffic, replicas: Array, fill: Array) -> Array:
+    """Return seconds of unread prompts (n, S) where a mean one takes `fill` (n, S).
+
+    Least-loaded routing lies between replicas taken in turn and one queue before all; each is followed exactly.
+    """
+    turn = _lines(traffic, replicas, fill)
+    shared = _lines(traffic, np.ones_like(replicas), fill / replicas[:, None])
+    return (turn + shared) / 2.0
+
+
+def _lines(traffic: Traffic, replicas: Array, fill: Array) -> Array:
+    """Return seconds unread at each of `replicas` taken in turn, on straight lines between `FILLS`."""
+    place = np.interp(np.log(np.maximum(fill, FILLS[0])), np.log(FILLS), np.arange(len(FILLS)))
+    low = np.minimum(place.astype(np.int64), len(FILLS) - 2)
+    sample = np.arange(fill.shape[1])
+    out = np.empty_like(fill)
+    for count in np.unique(replicas):
+        mine = replicas == count
+        table, a = _unread(traffic, int(count)), low[mine]
+        out[mine] = table[sample, a] + (place[mine] - a) * (table[sample, a + 1] - table[sample, a])
+    return out
 
 
 def _normal(shares: Array) -> Array:

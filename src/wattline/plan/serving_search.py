@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -21,15 +21,17 @@ from numpy.typing import NDArray
 from ..errors import CapacityError
 from ..hardware.cluster import Cluster
 from ..source.base import Array, Device, Source
-from .engine import constants
+from .engine import assemble, constants
 from .fluid import Curves, Settings, Traffic, flow, latency
 from .overhead import Overhead
-from .step import Load, Replica, clock_grid, step_table
+from .step import Job, Load, Replica, clock_grid, work_of
 
 Role = Literal["both", "prefill", "decode"]
 
 # Numbers of replicas looked at from the fewest that carry the load, and how far beyond.
 COUNTS, BEYOND = 10, 3.0
+# Batches whose steps are worked out; in between, straight lines.
+_NODES: Final = 40
 # Most running requests looked at, besides what the memory holds.
 BATCHES: Final = (8, 16, 32, 64, 128, 256)
 # Figures of a row that a candidate may be better in.
@@ -58,26 +60,31 @@ def capacity(replica: Replica, traffic: Traffic, device: Device, most: int) -> i
 
 
 def curves_of(replica: Replica, traffic: Traffic, device: Device, source: Source, most: int) -> Curves:
-    """Return what steps of up to `most` running requests take at the clocks of `clock_grid`."""
-    load = load_of(traffic)
-    sizes = np.arange(1.0, most + 1.0)
-    table = step_table(replica, load, sizes, device, source, clock_grid(device))
-    entering = (sizes / load.output)[:, None]
-    devices = replica.parallel.devices
-    decode = np.sum([*table.decode_parts.values()], axis=0)
+    """Return what steps of up to `most` running requests take at the clocks of `clock_grid`.
+
+    Steps with and without prompts keep the power limit apart, as they do in an engine: reading draws more.
+    """
+    load, chip, grid = load_of(traffic), device.chip, clock_grid(device)
+    nodes = np.unique(np.round(np.geomspace(1, most, _NODES)))
+    work = work_of([Job(replica, load, float(b)) for b in nodes], device, source, grid)
+    c, waiting = constants(chip.tags.get("architecture", "")), chip["power.waiting"]
+    sizes = np.concatenate([[1.0], np.arange(1.0, most + 1.0), [float(most)]])
+
+    def kind(share: float) -> tuple[Array, Array]:
+        mixed = replace(work, share=np.full_like(work.share, share))
+        table = assemble(mixed, c, waiting, chip["power.limit"], grid, grid, replica.asynchronous)
+        return table.time, replica.parallel.devices * table.energy
 
     def rows(values: Array) -> Array:
-        return np.ascontiguousarray(np.vstack([values[:1], values, values[-1:]]))
+        return np.stack([np.interp(sizes, nodes, column) for column in values.T], axis=1)
 
-    c = constants(device.chip.tags.get("architecture", ""))
+    (alone, alone_j), (mixed, mixed_j) = kind(0.0), kind(1.0)
+    prompts = replica.parallel.data * work.beats[1].prompts
     return Curves(
-        step=rows(table.decode),
-        fill=rows(np.maximum(table.time - table.decode, 0.0) / entering),
-        step_j=rows(devices * decode),
-        fill_j=rows(devices * np.maximum(table.energy - decode, 0.0) / entering),
-        waiting=devices * c["energy.waiting"] * device.chip["power.waiting"],
-        room=replica.chunk,
-    )
+        step=rows(alone), fill=rows(np.maximum(mixed - alone, 0.0) / prompts), step_j=rows(alone_j),
+        fill_j=rows(np.maximum(mixed_j - alone_j, 0.0) / prompts),
+        waiting=replica.parallel.devices * c["energy.waiting"] * waiting, room=replica.chunk,
+    )  # fmt: skip
 
 
 def counts(traffic: Traffic, curves: Curves, tpot: float | None, stated: Sequence[int] = ()) -> list[int]:

@@ -182,7 +182,11 @@ def _queue(unbeaten: list[Candidate], promise: Promise) -> list[Candidate]:
     def order(c: Candidate) -> tuple[float, float]:
         return max(promise.broken(c.ttft, c.tpot, c.power).values(), default=0.0), c.energy
 
-    return sorted(unbeaten, key=order)
+    # Of candidates that differ in the batch alone, one: a batch that rarely fills moves latencies a little.
+    seen: dict[tuple[Any, ...], Candidate] = {}
+    for c in sorted(unbeaten, key=order):
+        seen.setdefault(tuple((p.variant, p.role, p.slice, p.replicas, p.clock) for p in c.parts), c)
+    return list(seen.values())
 
 
 def _corrected(candidate: Candidate, seen: Sequence[Confirmed]) -> tuple[float, float, float]:
