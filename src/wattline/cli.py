@@ -362,6 +362,9 @@ def pipeline(
     points: Annotated[int, Parameter(help="Deadlines at which a plan is realised.")] = 25,
     plan: Annotated[Path | None, Parameter(help="Write the chosen plan for a runtime (.csv or .json).")] = None,
     picture: Annotated[Path | None, Parameter(help="Write who runs when (.svg, .png) or the report (.html).")] = None,
+    family: Annotated[
+        Path | None, Parameter(help="Write the plans of all --points, to follow stragglers with.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Plan the clocks of a pipeline from a measured profile: the exact frontier, and a plan a runtime can follow.
@@ -377,7 +380,7 @@ def pipeline(
     from .report import plans
 
     plans.check_suffixes(plan, picture)
-    for path in (plan, picture):
+    for path in (plan, picture, family):
         _writable(path)
     request = pipelines.Request(
         profile, stages, microbatches, schedule, virtual, waiting_power, chip, static_power, replicas, max_slowdown,
@@ -390,6 +393,10 @@ def pipeline(
         print(f"wattline: warning: {warning}", file=sys.stderr)
     if plan:
         plans.write_plan(found.rows, pipelines.head(found), plan)
+    if family:
+        from .control.straggler import Family
+
+        Family.of(found.plan, points).write(family)
     if picture:
         words = ["wattline", "pipeline", str(profile), "--stages", str(stages), "--microbatches", str(microbatches)]
         plans.write_picture(found.answer, picture, shlex.join(words))

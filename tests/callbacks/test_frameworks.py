@@ -103,6 +103,87 @@ def test_lightning_logs_energy(tmp_path: Path, monitor: Monitor) -> None:
     assert callback.steps.measurement.counts == {"steps": 8.0, "samples": 32.0}
 
 
+@pytest.fixture
+def tuned(tmp_path: Path):
+    """A simulated device with its meter, and how to tune it in few steps."""
+    from wattline.control import local
+    from wattline.control.keeper import Keeper
+    from wattline.control.simulated import SimulatedGpu
+    from wattline.control.tune import Rule
+
+    gpu = SimulatedGpu(found=600.0)
+    gpu.busy(True)
+    made = Monitor([gpu.meter()])
+    local.use(Keeper([gpu], tmp_path / "state"))
+    yield gpu, {"eta": 1.0, "monitor": made, "rule": Rule(seconds=0.005, steps=1, settle=0)}
+    local.use(None)
+    made.stop()
+
+
+def test_hugging_face_trainer_is_tuned(tmp_path: Path, tuned) -> None:
+    """The devices are leased while the trainer trains, looks are counted, and what was found is back afterwards."""
+    torch = pytest.importorskip("torch", reason="no torch here")
+    transformers = pytest.importorskip("transformers", reason="no transformers here")
+    pytest.importorskip("accelerate", reason="no accelerate here")
+    from wattline.callbacks.huggingface import TuningCallback
+
+    gpu, how = tuned
+    config = transformers.LlamaConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+    )
+    rows = [{"input_ids": row, "labels": row} for row in torch.randint(0, 64, (32, 24))]
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path), max_steps=30, report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True
+    )
+    callback, model = TuningCallback(**how), transformers.LlamaForCausalLM(config)
+    transformers.Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[callback]).train()
+    report = callback.tuned.report
+    assert report is not None
+    assert report.looks >= 2
+    assert callback.tuned.notes == []
+    assert gpu.writes >= 2
+    assert gpu.read("power_limit") == 600.0
+
+
+def test_lightning_is_tuned_and_lets_go_after_an_error(tmp_path: Path, tuned) -> None:
+    """The same in Lightning, and a fit that fails puts back what was found too."""
+    torch = pytest.importorskip("torch", reason="no torch here")
+    pl = pytest.importorskip("lightning.pytorch", reason="no lightning here")
+    from wattline.callbacks.lightning import TuningCallback
+
+    gpu, how = tuned
+
+    class Model(pl.LightningModule):
+        def __init__(self, fail: bool) -> None:
+            super().__init__()
+            self.layer, self.fail = torch.nn.Linear(8, 1), fail
+
+        def training_step(self, batch, index):
+            if self.fail and index == 20:
+                assert gpu.writes > 0
+                raise ValueError("on purpose")
+            return self.layer(batch[0]).square().mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(120, 8)), batch_size=4)
+    for fail in (False, True):
+        callback = TuningCallback(**how)
+        trainer = pl.Trainer(
+            max_epochs=1, callbacks=[callback], logger=False, accelerator="cpu", enable_progress_bar=False,
+            enable_model_summary=False, enable_checkpointing=False, default_root_dir=str(tmp_path),
+        )  # fmt: skip
+        if fail:
+            with pytest.raises(ValueError, match="on purpose"):
+                trainer.fit(Model(fail), data)
+        else:
+            trainer.fit(Model(fail), data)
+        assert callback.tuned.report is not None
+        assert callback.tuned.report.looks >= 2
+        assert gpu.read("power_limit") == 600.0
+
+
 def test_keras_logs_energy(monkeypatch: pytest.MonkeyPatch, monitor: Monitor) -> None:
     """The history of a fit has the energy of each epoch."""
     pytest.importorskip("torch", reason="no torch here")

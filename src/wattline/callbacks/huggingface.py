@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002 - the framework calls these methods with these arguments
-"""Energy in the Hugging Face `Trainer`: ``Trainer(..., callbacks=[WattlineCallback()])``.
+"""Energy in the Hugging Face `Trainer`: ``Trainer(..., callbacks=[WattlineCallback(), TuningCallback(eta=0.7)])``.
 
 Figures join the trainer's own log entries (``energy/step_j``, ``energy/power_w``, ...) and so reach its history.
 Where a tracker reads the entries before this callback does, give it ``log=`` one of `loggers`.
@@ -13,6 +13,7 @@ from typing import Any
 
 from ..measure.monitor import Monitor
 from .steps import Log, Steps, need
+from .tuning import Trained
 
 _Base: Any = need("transformers", "transformers").TrainerCallback
 
@@ -62,3 +63,25 @@ class WattlineCallback(_Base):  # type: ignore[misc]
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Close the windows."""
         self.steps.end()
+
+
+class TuningCallback(_Base):  # type: ignore[misc]
+    """Tunes the power limit or clock of the devices that train; `tuned.report` says what was found.
+
+    Takes what `tuning.Trained` takes: ``TuningCallback(max_slowdown=0.02, devices=["0", "1"])``.
+    """
+
+    def __init__(self, **how: Any) -> None:
+        self.tuned = Trained(**how)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Lease the devices."""
+        self.tuned.begin(int(state.max_steps) - int(state.global_step))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count the step."""
+        self.tuned.step()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Give the devices back as they were found; after an error this is done when the program ends."""
+        self.tuned.end()

@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002 - the framework calls these methods with these arguments
-"""Energy in Lightning: ``Trainer(callbacks=[WattlineCallback()])``.
+"""Energy in Lightning: ``Trainer(callbacks=[WattlineCallback(), TuningCallback(eta=0.7)])``.
 
 Figures go to the trainer's loggers every ``log_every_n_steps`` steps, as its own metrics do.
 """
@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import MissingExtraError
 from ..measure.monitor import Monitor
 from .steps import Log, Steps, need
+from .tuning import Trained
 
 try:
     _Base: Any = need("lightning.pytorch", "lightning").Callback
@@ -61,3 +62,35 @@ class WattlineCallback(_Base):  # type: ignore[misc]
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Close the windows of a fit that failed."""
         self.steps.end()
+
+
+class TuningCallback(_Base):  # type: ignore[misc]
+    """Tunes the power limit or clock of the devices that train; `tuned.report` says what was found.
+
+    Takes what `tuning.Trained` takes: ``TuningCallback(max_slowdown=0.02, devices=["0", "1"])``.
+    """
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__()
+        self.tuned = Trained(**how)
+        self._step = 0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Lease the devices."""
+        steps = trainer.estimated_stepping_batches
+        self._step = int(trainer.global_step)
+        self.tuned.begin(int(steps) - self._step if steps != float("inf") else None)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Count the step; batches that are only accumulated are no step."""
+        if int(trainer.global_step) != self._step:
+            self._step = int(trainer.global_step)
+            self.tuned.step()
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Give the devices back as they were found."""
+        self.tuned.end()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """The same for a fit that failed."""
+        self.tuned.end()

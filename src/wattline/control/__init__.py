@@ -7,6 +7,7 @@ profile      a command over its clocks or limits becomes a measured frontier
 tune         a running loop's limit or clock follows what its steps take (tuner: when to look; landscape: a belief)
 follow       a pipeline's plan, clock by clock
 govern       a server keeps its latency promise at the lowest clock that does (governor, scrape)
+straggler    pipelines beside a slower one move along their stored frontiers
 """
 
 from __future__ import annotations
