@@ -14,8 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from wattline import cli_design, design, design_file, fleet, fleet_place, scenario, serve_search
+from wattline import cli_design, design, design_file, fleet, fleet_place, scenario, serve_search, site_simulation
 from wattline.plan.fleet_answer import expected as expected_fleet
+from wattline.report.site_page import write_site_charts
 
 ROOT = Path(__file__).parent.parent
 # Examples whose charts stand in the docs: chart -> file of docs/pictures.
@@ -34,7 +35,8 @@ def expected(path: Path) -> dict[str, object]:
         if stated.pools:
             told = fleet_place.solve(stated).to_dict()
             return {key: told[key] for key in ("feed_w", "placed", "pools", "ways")}
-        return expected_fleet(fleet.solve(stated))
+        told = expected_fleet(fleet.solve(stated))
+        return told if not stated.simulate else {**told, "simulated": site_simulation.run(stated).summary()}
     if cli_design.asked(path):
         return design.answer(design_file.load(path)).expected()
     stated = scenario.load(path)
@@ -83,6 +85,10 @@ def main() -> None:
             for chart, file in to.items():
                 (pictures / file).parent.mkdir(exist_ok=True)
                 shutil.copy(Path(folder) / f"{chart}.svg", pictures / file)
+    played = site_simulation.run(fleet.load(ROOT / "examples" / "site-simulated.toml"))
+    write_site_charts(played.runs, pictures / "site")
+    for left in (pictures / "site").glob("*.png"):
+        left.unlink()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command `wattline simulate`: a [serve] scenario played against its requests."""
+"""The command `wattline simulate`: a [serve] scenario played against its requests; a fleet's is in `cli_site`."""
 
 from __future__ import annotations
 
@@ -37,25 +37,45 @@ def simulate(
     ] = False,
     html: Annotated[Path | None, Parameter(help="Write a self-contained HTML report.")] = None,
     parquet: Annotated[Path | None, Parameter(help="Write one row per request (latencies, joules) as Parquet.")] = None,
+    controllers: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--controller",
+            show_default=False,
+            help="Fleet: who sets the caps; several may be given.",
+        ),
+    ] = (),
+    engine: Annotated[str, Parameter(help="Fleet: local, or ray for the runs of a large study.")] = "local",
     json: Json = False,
 ) -> int:
-    """Play a serving scenario against its requests, step by step: latencies, joules of each request, power over time.
+    """Play a serving scenario against its requests, or a fleet's site second by second.
 
-    The exit code is 1 where the promised latencies were not kept.
+    A service: latencies, joules of each request, power over time; the exit code is 1 where the promised latencies were
+    not kept. A fleet: work done and lost, energy, peak, violations and breakers that tripped, under each controller;
+    the exit code is 1 where none kept every limit.
 
     Example: wattline simulate examples/llama-8b-simulated.toml --set serve.policy=governor
 
     Parameters
     ----------
     scenario
-        Scenario file (TOML) with a [serve] section.
+        Scenario file (TOML) with a [serve] section, or with [[job]].
     """
     from . import scenario as scenarios
     from . import simulation
+    from .fleet_file import is_fleet
     from .simulate.outcome import write_parquet
 
     for path in (html, parquet):
         _writable(path)
+    if is_fleet(scenario):
+        from . import cli_site
+
+        if policies or parquet:
+            raise InputError("--policies and --parquet are for serving scenarios; a fleet takes --controller")
+        return cli_site.simulate(scenario, _pairs(sets), controllers, engine, html, _json if json else None)
+    if controllers or engine != "local":
+        raise InputError("--controller and --engine are for fleet scenarios, those with [[job]]")
     found = simulation.run(scenarios.load(scenario).with_(_pairs(sets)), policies=policies)
     if parquet:
         write_parquet(found.run, parquet)

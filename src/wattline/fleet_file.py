@@ -4,6 +4,7 @@
 [[job]]                another scenario, or speeds and powers; [[job.option]] is another way to do it
 [grid]                 price, carbon, limits and weather over time; [[grid.event]] a curtailment
 [goal]                 what is asked
+[simulate]             how long, who sets the caps, what fails: for `wattline simulate`
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import fnmatch
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class FleetScenario:
     goal: Mapping[str, Any]
     folder: Path = Path()
     pools: tuple[Mapping[str, Any], ...] = ()
+    simulate: Mapping[str, Any] = field(default_factory=dict)
 
 
 # ---- reading ---------------------------------------------------------------------------------------
@@ -72,10 +74,10 @@ def _set(data: dict[str, Any], key: str, value: str) -> None:
             raise ScenarioError(f"no job is called {job!r}; {nearest(job, rows)}")
         rows[job][name] = _read_literal(value)
         return
-    if section not in ("site", "site.feed", "grid", "goal"):
+    if section not in ("site", "site.feed", "grid", "goal", "simulate"):
         raise ScenarioError(
-            f"--set {key}: a fleet takes site.KEY, site.feed.KEY, grid.KEY, goal.KEY and job.NAME.KEY; what belongs to "
-            "a job's own scenario goes into its set = { ... }"
+            f"--set {key}: a fleet takes site.KEY, site.feed.KEY, grid.KEY, goal.KEY, simulate.KEY and job.NAME.KEY; "
+            "what belongs to a job's own scenario goes into its set = { ... }"
         )
     body = data
     for part in section.split("."):
@@ -103,7 +105,7 @@ def parse_fleet(data: Mapping[str, Any], *, name: str = "fleet", folder: Path = 
                 f"unknown section [{section}] of a fleet scenario; {nearest(section, schema.SECTIONS)}; "
                 "models and chips belong in the scenario files of its jobs"
             )
-    for section in ("site", "grid", "goal"):
+    for section in ("site", "grid", "goal", "simulate"):
         if not isinstance(data.get(section, {}), Mapping):
             raise ScenarioError(f"{section} must be a section like [{section}], got {data[section]!r}")
     site = dict(data.get("site", {}))
@@ -132,6 +134,7 @@ def parse_fleet(data: Mapping[str, Any], *, name: str = "fleet", folder: Path = 
         _section("goal", data.get("goal", {})),
         folder,
         tuple(_rows("pool", data.get("pool", []), {})),
+        _section("simulate", data.get("simulate", {})),
     )
 
 

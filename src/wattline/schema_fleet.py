@@ -8,6 +8,7 @@ from typing import Any, Final
 from .errors import ScenarioError, nearest
 from .plan.layers import LAYERS
 from .schema import Key
+from .simulate.breaker import CURVES
 
 
 def _table() -> tuple[Key, ...]:
@@ -38,6 +39,14 @@ def _table() -> tuple[Key, ...]:
         key("job.demand", "demand", None, "With [[pool]]: work needed in all, e.g. 2000 req/s of a service or 5M tokens/s of training"),
         key("job.burst", "", 0.0, "With [[pool]]: share by which the demand may jump", low=0),
         key("job.within", "s", 0.0, "With [[pool]]: how soon the burst must be carried"),
+        key("job.nodes", "whole", None, "Simulation: nodes that a copy runs on and that are capped one by one; those of the scenario for training, else 1", low=1),
+        key("job.load", "", 1.0, "Simulation: share of full speed that is asked for", high=1),
+        key("job.swing", "", 0.0, "Simulation: relative swing of the load over a day", high=1),
+        key("job.every", "s", None, "Simulation: instead of a load, tasks arrive this often on average, for all copies together", low=tiny),
+        key("job.stay", "s", None, "Simulation: seconds at full speed that a task takes, on average", low=tiny),
+        key("job.quiet", "", 1.0, "Simulation: share of its power above idle that a node draws in its quiet phase", low=tiny, high=1),
+        key("job.loud_lasts", "s", None, "Simulation: mean length of a loud phase", low=tiny),
+        key("job.quiet_lasts", "s", None, "Simulation: mean length of a quiet phase", low=tiny),
         key("pool.name", "text", None, "Name of a pool of equal nodes"),
         key("pool.chip", "text", None, "Its chip, as hardware.chip"),
         key("pool.node", "text", None, "Its node, as hardware.node; the chip's usual one where left out"),
@@ -81,6 +90,31 @@ def _table() -> tuple[Key, ...]:
         key("grid.event.start", "s", None, "When, from the start of the plan"),
         key("grid.event.lasts", "s", None, "For how long", low=tiny),
         key("grid.event.limit", "W", None, "Its limit then", low=tiny),
+        key("grid.event.notice", "s", 60.0, "Simulation: how long before its start it is announced"),
+        key("simulate.controllers", "names", None, "Who sets the caps: uncapped, uniform, proportional, prices (Wattline's plan), thresholds; the first four where left out"),
+        key("simulate.lasts", "s", 3600.0, "Time that is played", low=tiny),
+        key("simulate.step", "s", 1.0, "Length of a step", low=tiny),
+        key("simulate.seed", "whole", 0, "Seed of failures, tasks and phases"),
+        key("simulate.runs", "whole", 1, "Runs of each controller, with seeds that follow one another", low=1),
+        key("simulate.interval", "s", 30.0, "Time between decisions of a controller; events are answered at once", low=tiny),
+        key("simulate.actuation", "s", 1.0, "Time from a decision to the caps being in force"),
+        key("simulate.failing", "s", None, "Mean time between failures of a node; none where left out", low=tiny),
+        key("simulate.repair", "s", 21600.0, "Mean time to repair a node that works alone", low=tiny),
+        key("simulate.restart", "s", 600.0, "Time until a training run goes on with a spare node"),
+        key("simulate.rework", "s", 300.0, "Work that a task loses when its node fails"),
+        key("simulate.slowing", "s", None, "Mean time between slow spells of a node; none where left out", low=tiny),
+        key("simulate.slowed", "s", 600.0, "Mean length of a slow spell", low=tiny),
+        key("simulate.pace", "", 0.8, "Speed of a straggler", low=tiny, high=1),
+        key("simulate.breaker", "choice", "extremely-inverse", "Trip curve of every limited part (IEC 60255-151)", choices=tuple(CURVES)),
+        key("simulate.breaker_time", "", 1.0, "Time multiplier of the trip curve", low=tiny),
+        key("simulate.margin", "", 1.0, "Load that a breaker carries for ever, of the part's limit", low=tiny),
+        key("simulate.reclose", "s", 1800.0, "Time until a tripped part is on again", low=tiny),
+        key("simulate.cooling", "s", 300.0, "Time constant with which cooling follows the load"),
+        key("simulate.warming", "s", 120.0, "Time constant of a node's temperature", low=tiny),
+        key("simulate.rise", "K", 40.0, "Kelvin by which a node at full power is above its inlet", low=tiny),
+        key("simulate.supply", "temperature", 298.15, "Temperature of the air that cooling supplies, e.g. 25 degC"),
+        key("simulate.room", "K", 0.0, "Kelvin by which the inlet is above the supply at the site's full power"),
+        key("simulate.hottest", "temperature", 358.15, "Temperature at which a node throttles itself, e.g. 85 degC"),
         key("goal.most_work", "flag", None, "Most weighted work within all limits (the goal where none is stated)"),
         key("goal.work", "", None, "Least power for this share of the work at full speed", low=tiny, high=1),
         key("goal.least_energy", "flag", None, "Least energy with all that is due done"),
@@ -91,7 +125,7 @@ def _table() -> tuple[Key, ...]:
 
 
 KEYS: Final[Mapping[str, Key]] = {key.path: key for key in _table()}
-SECTIONS: Final = ("job", "pool", "site", "grid", "goal")
+SECTIONS: Final = ("job", "pool", "site", "grid", "goal", "simulate")
 
 
 def inside(section: str) -> list[str]:

@@ -97,7 +97,8 @@ def live(site: Site, p: Plant) -> Live:
         cap=np.full(n, np.inf), state=zeros(n, whole), back=zeros(n), fail=np.array(first), turn=np.array(slow),
         pace=np.ones(n), phase=_phases(site, p), beat=zeros(max(gangs, 0), whole), slowest=np.ones(max(gangs, 0)),
         task=np.full(n, -1, whole), left=p.size.copy(), again=zeros(n, whole), again_count=zeros(crews, whole),
-        free=free, free_count=count, listed=listed, head=p.tasks[:-1].copy(), draws=draws, allowed=np.ones(n),
+        free=free, free_count=count, listed=listed, first=p.tasks[:-1], head=p.tasks[:-1].copy(), draws=draws,
+        allowed=np.ones(n),
         power=idle.copy(), temperature=p.supply + p.heat[p.group] * idle, below=zeros(parts), flow=zeros(parts),
         load=zeros(parts), off=zeros(parts), heat=zeros(parts), removed=np.array([_settled(site)]), asked=zeros(crews),
     )  # fmt: skip

@@ -86,6 +86,7 @@ class Live(NamedTuple):
     free: Ints  # (N,) nodes without a task, a stack in each group's place
     free_count: Ints  # (G,)
     listed: Ints  # (N,) on that stack
+    first: Ints  # (G,) its first task
     head: Ints  # (G,) next task to come
     draws: Ints  # (N,) random numbers used
     allowed: Floats  # (N,) share of full speed under the cap

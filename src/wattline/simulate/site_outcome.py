@@ -28,8 +28,8 @@ class SiteRun:
         limit, J above it, largest flow over limit. trips : (parts,) times each breaker opened.
     energy, peak : J and W of the whole site. history : (bins, 6) means over `bin` s: feed, its peak, limit, work done,
         work wanted, cooling. flows, loads : (steps, parts) W where they were traced.
-    tasks : done, and mean seconds of waiting and until done. thought : most s that one decision took (measured, so not
-        the same from run to run; not part of `to_dict`).
+    tasks_done : (crews,). tasks : done, and mean seconds of waiting and until done.
+    thought : most s that one decision took; measured, so not the same from run to run and not part of `to_dict`.
     """
 
     controller: str
@@ -47,6 +47,7 @@ class SiteRun:
     failures: int
     slow_spells: int
     tasks: Mapping[str, float]
+    tasks_done: NDArray[np.int64]
     energy: float
     peak: float
     bin: float
@@ -79,6 +80,7 @@ class SiteRun:
                 "done": done, "waited_s": float(out.waited[0]) / max(begun, 1), "until_done_s": float(out.waited[1]) /
                 max(done, 1),
             },
+            tasks_done=_finished(site, live),
             energy=float(out.feed[0]), peak=float(out.feed[1]), bin=wide, history=history, flows=out.flows,
             loads=out.loads, caps=live.cap.copy(), thought=thought, dropped=getattr(controller, "dropped", 0),
         )  # fmt: skip
@@ -116,7 +118,15 @@ class SiteRun:
             "crews": [
                 {"name": name, "work": float(self.done[g]), "wanted": float(self.wanted[g]),
                  "share": float(self.done[g] / max(self.wanted[g], 1e-300)), "energy_j": float(self.joules[g]),
+                 "tasks_done": int(self.tasks_done[g]),
                  "lost": {why: float(x) for why, x in zip(REASONS, self.lost[g], strict=True)}}
                 for g, name in enumerate(self.crews)
             ],
         }  # fmt: skip
+
+
+def _finished(site: Site, live: Live) -> NDArray[np.int64]:
+    """Return how many tasks of each crew are done: those handed out that are not at work and not to be done again."""
+    begun = live.head - live.first
+    at_work = np.bincount(site.group[live.task >= 0], minlength=len(site.crews))
+    return np.asarray(begun - at_work - live.again_count, np.int64)
