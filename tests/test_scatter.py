@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wattline.errors import InputError
+from wattline.plan import diffusion_rows, serving_rows, validate_training
 from wattline.report.scatter import GROUPS, ROWS, points, scatter, write_scatter
 
 
@@ -42,6 +43,19 @@ def test_training_rows_are_points_too():
     }
     (point,) = points({"predictions": [row]})
     assert (point["measured"], point["predicted"], point["group"]) == (2.1, 2.0, "m")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [*serving_rows.TARGETS, *diffusion_rows.TARGETS, *validate_training.TARGETS, "latency", "power", "energy_j"],
+)
+def test_panels_are_titled_in_words(target):
+    """Every target that `wattline validate` compares is named in words with its unit, never by its column."""
+    row = {"row_id": 0, "target": target, target: 2.0, "low": 1.5, "high": 2.5, "published": 2.1}
+    drawn = str(scatter(points({"predictions": [row]})).to_dict())
+    assert f"'text': '{target.replace('_', ' ')}'" not in drawn
+    assert target not in drawn
+    assert "1 row'" in drawn
 
 
 def test_nothing_measured_is_said():

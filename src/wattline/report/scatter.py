@@ -29,7 +29,12 @@ _NAMES: Final = {
     "latency": "Time of a kernel, ms", "power": "Power, W", "energy_j": "Energy of a kernel, J",
     "energy_per_token_j": "Energy per output token, J", "throughput_tok_s": "Output tokens per second",
     "power_per_gpu_w": "Power per GPU, W", "median_itl_ms": "Time between tokens, ms",
-    "energy_per_generation_j": "Energy per generation, J", "latency_s": "Time per generation, s",
+    "energy_per_gen_j": "Energy per generation, J", "throughput_gen_s": "Generations per second",
+    "batch_latency_s": "Time of a batch, s", "iteration_s": "Time of an iteration, s",
+    "tflops_hardware": "TFLOP/s per GPU, recomputation counted", "tflops_model": "TFLOP/s per GPU of the model",
+    "days": "Days of a whole run", "gpu_hours": "GPU-hours of a whole run",
+    "gpu_hours_per_trillion_tokens": "GPU-hours per trillion tokens",
+    "tokens_per_s_per_device": "Tokens per second and GPU",
 }  # fmt: skip
 
 
@@ -141,6 +146,8 @@ def _row(point: Mapping[str, Any], named: Sequence[str]) -> dict[str, Any]:
 
 
 def _count(drawn: int, all_rows: int) -> str:
+    if all_rows == 1:
+        return "1 row"
     return f"{all_rows:,} rows" if drawn == all_rows else f"{all_rows:,} rows ({drawn:,} drawn)"
 
 
