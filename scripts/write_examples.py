@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 PICTURES = {
     "llama-70b-training": {n: f"{n}.svg" for n in ("frontier", "breakdown", "elasticities", "plan")},
     "curtailment": {"prices": "fleet-prices.svg"},
+    **{f"design-{n}": {"joules": f"answers/{n}.svg"} for n in ("memory", "domains", "precision")},
     "design-chip": {n: f"design/{n}.svg" for n in ("designs", "steps", "joules")},
 }
 KEYS = ("time_s", "energy_j", "average_power_w")

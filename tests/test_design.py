@@ -290,7 +290,14 @@ def test_the_command_line_runs_a_study(tmp_path: Path, capsys):
     )
     assert main(["plan", str(path), "--jobs", "1"]) == 0
     said = capsys.readouterr().out
-    for word in ("The chosen design", "What limits it", "Frontier of designs", "What would help next", "How sure"):
+    for word in (
+        "The chosen design",
+        "What limits it",
+        "Every design",
+        "nothing changed",
+        "What would help next",
+        "How sure",
+    ):
         assert word in said
     assert main(["plan", str(path), "--jobs", "1", "--json", "--set", "design.least=time"]) == 0
     told = json.loads(capsys.readouterr().out)

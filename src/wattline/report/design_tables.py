@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
@@ -22,9 +23,11 @@ Tabled = tuple[list[str], list[list[str]]]
 def headline(answer: DesignAnswer) -> str:
     """Return the answer in one sentence."""
     energy, seconds = answer.exact
+    if not answer.options(answer.chosen):
+        return "No design within the budgets beats the unchanged chip"
     return (
         f"{_less(energy)} energy and {_less(seconds)} machine time for the mix than on the unchanged chip, by "
-        f"{_said(answer, answer.chosen) or 'changing nothing'}"
+        f"{_said(answer, answer.chosen)}"
     )
 
 
@@ -90,6 +93,19 @@ def frontier(answer: DesignAnswer, most: int | None = None) -> Tabled:
             _said(answer, int(i)) or "nothing changed",
         ]
         for i in keep
+    ]  # fmt: skip
+    return ["", "Energy", "Time", "Area", "Design"], rows
+
+
+def every(answer: DesignAnswer) -> Tabled:
+    """Return heads and every design within the budgets a row, least energy first: for small studies."""
+    d, on = answer.designs, {int(i) for i in answer.frontier}
+    rows = [
+        [
+            "chosen" if i == answer.chosen else "frontier" if i in on else "",
+            f"{d.energy[i]:.4f}", f"{d.time[i]:.4f}", _area(d.area[i]), _said(answer, i) or "nothing changed",
+        ]
+        for i in map(int, np.argsort(d.energy, kind="stable"))
     ]  # fmt: skip
     return ["", "Energy", "Time", "Area", "Design"], rows
 
@@ -169,11 +185,12 @@ def show_design(answer: DesignAnswer, console: Console) -> None:
     for name, text in facts(answer):
         head.add_row(Text(name, style="dim"), Text(text))
     console.print(Padding(head, (1, 0)))
-    count = len(answer.frontier)
+    few, count = len(answer.designs) <= _ROWS, len(answer.frontier)
+    title = "Every design" if few else f"Frontier of designs ({count:,})"
     sections = [
         ("The chosen design", changed(answer)),
         ("What limits it: one change each, against the chosen design", steps(answer)),
-        (f"Frontier of designs ({count:,}), relative to the unchanged chip", frontier(answer, _ROWS)),
+        (f"{title}, relative to the unchanged chip", every(answer) if few else frontier(answer, _ROWS)),
         ("What it is worth to each work", works(answer)),
         ("A year of the site", site(answer)),
         ("What would help next", parameters(answer, _PARAMETERS)),
