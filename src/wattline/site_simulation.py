@@ -28,6 +28,9 @@ from .units import show
 # Who plays where a scenario does not say.
 USUAL: Final = ("uncapped", "uniform", "proportional", "prices")
 
+# Nodes times steps, over all runs, below which this process plays alone: some 30 s of one core.
+_LARGE: Final = 1e9
+
 
 @dataclass(frozen=True, eq=False)
 class SiteSimulation:
@@ -113,6 +116,8 @@ def run(
     first, count = int(_get(scenario, "seed")), int(_get(scenario, "runs"))
     points = [{"controller": name, "seed": first + k} for name in names for k in range(count)]
     what = (site, lasts, float(_get(scenario, "interval")))
+    if engine == "local" and len(points) * len(site.place) * lasts / site.physics.step < _LARGE:
+        jobs = jobs or 1
     rows = sweep(cast("Any", what), points, engine=engine, jobs=jobs, evaluate=cast("Any", play_one))
     runs = tuple(cast("SiteRun", row["run"]) for row in rows)
     return SiteSimulation(scenario.name, site, lasts, runs, _assumptions(scenario, site))

@@ -52,8 +52,15 @@ def plant(site: Site, seed: int, steps: int) -> Plant:
 
 
 def _leaving(crew: Crew, dt: float) -> list[float]:
-    """Return the chances of leaving the loud and the quiet phase in a step."""
-    return [0.0, 0.0] if crew.lasts is None else [1 - math.exp(-dt / mean) for mean in crew.lasts]
+    """Return the chances of being in the other phase after a step, from the loud and from the quiet one.
+
+    Of a process in continuous time, so that shares of time are right whatever the step.
+    """
+    if crew.lasts is None:
+        return [0.0, 0.0]
+    loud, quiet = crew.lasts
+    moved = -math.expm1(-dt * (1 / loud + 1 / quiet)) / (loud + quiet)
+    return [quiet * moved, loud * moved]
 
 
 def _tasks(crews: tuple[Crew, ...], seed: int, steps: int, dt: float) -> tuple[Ints, Array, Ints]:

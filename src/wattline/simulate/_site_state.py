@@ -33,7 +33,7 @@ class Plant(NamedTuple):
     load: Floats  # (G,) share of full speed asked for; of groups with tasks, ignored
     swing: Floats  # (G,) of the load over a day, relative
     quiet: Floats  # (G,) share of the power above idle that the quiet phase takes
-    leave: Floats  # (G, 2) chance in a step of leaving the loud and the quiet phase
+    leave: Floats  # (G, 2) chance of the other phase after a step, from loud and quiet
     heat: Floats  # (G,) K of a node above its inlet per W
     tasks: Ints  # (G + 1,) tasks of each group; none where it is always at work
     arrive: Ints  # (T,) step
