@@ -16,7 +16,7 @@ import pytest
 import wattline
 from tests.answers import serving, training
 from tests.hardware.test_importing import ZIGZAG
-from wattline import GoalError, cli, scenario
+from wattline import GoalError, cli, cli_output, scenario
 from wattline.hardware.architectures import architecture
 from wattline.report import page
 
@@ -214,7 +214,7 @@ def test_nothing_is_planned_before_paths_are_checked(file, planned):
 
 def test_json_has_no_nan(capsys):
     """What is no number in JSON is null there."""
-    cli._print_json({"a": float("nan"), "b": float("inf"), "c": 1.5})
+    cli_output.print_json({"a": float("nan"), "b": float("inf"), "c": 1.5})
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": None, "c": 1.5}
 
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from .cli_output import Json, Sets, pairs, print_json, writable
 from .errors import InputError
 from .units import show
 
 if TYPE_CHECKING:
     from .simulation import Simulation
-
-Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print JSON on stdout and nothing else.")]
-Sets = Annotated[
-    tuple[str, ...],
-    Parameter(name="--set", show_default=False, help="Replace a value at any layer, e.g. --set serve.replicas=4."),
-]
 
 
 def register(app: App) -> None:
@@ -67,16 +61,16 @@ def simulate(
     from .simulate.outcome import write_parquet
 
     for path in (html, parquet):
-        _writable(path)
+        writable(path)
     if is_fleet(scenario):
         from . import cli_site
 
         if policies or parquet:
             raise InputError("--policies and --parquet are for serving scenarios; a fleet takes --controller")
-        return cli_site.simulate(scenario, _pairs(sets), controllers, engine, html, _json if json else None)
+        return cli_site.simulate(scenario, pairs(sets), controllers, engine, html, print_json if json else None)
     if controllers or engine != "local":
         raise InputError("--controller and --engine are for fleet scenarios, those with [[job]]")
-    found = simulation.run(scenarios.load(scenario).with_(_pairs(sets)), policies=policies)
+    found = simulation.run(scenarios.load(scenario).with_(pairs(sets)), policies=policies)
     if parquet:
         write_parquet(found.run, parquet)
     if html:
@@ -86,7 +80,7 @@ def simulate(
         words += [*(["--policies"] if policies else []), "--html", str(html)]
         write_html(_page(found), html, scenario=scenario.read_text("utf-8"), command=shlex.join(words))
     if json:
-        _json(found.to_dict())
+        print_json(found.to_dict())
     else:
         _show(found)
     return 0 if found.run.kept else 1
@@ -169,27 +163,3 @@ def _show(found: Simulation) -> None:
         console.print(
             f"saves: against {found.study.best.policy}, the best fixed clock that keeps the promise in hindsight"
         )
-
-
-def _writable(path: Path | None) -> None:
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise InputError(f"{path}: cannot be written; name a file in a folder that exists")
-
-
-def _pairs(items: Sequence[str]) -> dict[str, str]:
-    out: dict[str, str] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals or not key.strip() or not value.strip():
-            raise InputError(f"--set {item!r} must be key=value, e.g. --set serve.replicas=4")
-        if key.strip() in out:
-            raise InputError(f"--set gives {key.strip()} twice; keep one")
-        out[key.strip()] = value.strip()
-    return out
-
-
-def _json(data: Any) -> None:
-    import msgspec
-
-    text = msgspec.json.format(msgspec.json.encode(data, enc_hook=lambda value: value.item()), indent=2)
-    sys.stdout.write(text.decode() + "\n")

@@ -1,0 +1,151 @@
+"""Predictions beside measurements as the command line knows them: `wattline validate` and `wattline calibrate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from .cli_output import Json, percent, tell, writable
+
+Targets = Annotated[Path | None, Parameter(help="Measured columns in a file of their own, by row_id or in order.")]
+Chart = Annotated[
+    Path | None, Parameter(help="Draw predicted against measured into this file: .html, .svg, .png or .json.")
+]
+
+check = App(name="validate", help="Compare predictions with measurements.")
+
+
+def register(app: App) -> None:
+    """Add the commands to the command line."""
+    app.command(check)
+    app.command(calibrate)
+
+
+@check.command(name="operators")
+def validate_operators(
+    inputs: Path,
+    *,
+    targets: Annotated[
+        Path | None, Parameter(help="Measured latency (ms) and power (W), by row_id or in order.")
+    ] = None,
+    chip: Annotated[str | None, Parameter(help="Chip of all rows; the column device where left out.")] = None,
+    chart: Chart = None,
+    json: Json = False,
+) -> None:
+    """Predict time and energy of measured kernels, and say how wrong the predictions are.
+
+    Example: wattline validate operators kernels.csv --targets measured.csv --json
+
+    Parameters
+    ----------
+    inputs
+        Table of kernels (CSV, plain or .gz).
+    """
+    from .validate import operators
+
+    writable(chart)
+    _told(operators(inputs, targets, chip), chart, json)
+
+
+@check.command(name="serving")
+def validate_serving(inputs: Path, *, targets: Targets = None, chart: Chart = None, json: Json = False) -> None:
+    """Predict measured LLM serving: joules per token, throughput, power and time between tokens.
+
+    Example: wattline validate serving runs.csv --targets measured.csv --json
+
+    Parameters
+    ----------
+    inputs
+        Table of configurations (CSV, plain or .gz): model_id, gpu, task, attn_tp, avg_batch_size, avg_output_len, ...
+    """
+    _validated("serving", inputs, targets, chart, json)
+
+
+@check.command(name="diffusion")
+def validate_diffusion(inputs: Path, *, targets: Targets = None, chart: Chart = None, json: Json = False) -> None:
+    """Predict measured image and video generation: joules and seconds per generation, power.
+
+    Example: wattline validate diffusion runs.csv --json
+
+    Parameters
+    ----------
+    inputs
+        Table of configurations (CSV, plain or .gz): model_id, gpu, batch_size, inference_steps, height, width, ...
+    """
+    _validated("diffusion", inputs, targets, chart, json)
+
+
+@check.command(name="training")
+def validate_training(inputs: Path, *, targets: Targets = None, chart: Chart = None, json: Json = False) -> None:
+    """Predict published training runs: iteration times, FLOP/s per device, days, GPU-hours.
+
+    Example: wattline validate training runs.csv --json
+
+    Parameters
+    ----------
+    inputs
+        Table of runs (CSV, plain or .gz): model, hardware, num_devices, parallelism, batch, metric, value, unit.
+    """
+    _validated("training", inputs, targets, chart, json)
+
+
+def _validated(kind: str, inputs: Path, targets: Path | None, chart: Path | None, json: bool) -> None:
+    from .validate import configurations
+
+    writable(chart)
+    _told(configurations(kind, inputs, targets), chart, json)
+
+
+def _told(found: Mapping[str, Any], chart: Path | None, json: bool) -> None:
+    """Draw and print what a validation found."""
+    if chart:
+        from .report.scatter import write_scatter
+
+        write_scatter(found, chart)
+    names = ["mape", "median_ape", "p90_ape", "bias"]
+    rows = [[target, *(percent(m[n]).lstrip("+") for n in names)] for target, m in found["metrics"].items()]
+    tell(found, [f"{found['rows']:,} rows", *names], rows or [["no measurements to compare with"]], json)
+    if found.get("refused") and not json:
+        told = [[str(r["row_id"]), str(r["model"]), str(r["metric"]), r["reason"]] for r in found["refused"]]
+        tell(found, ["not predicted", "model", "metric", "why"], told, json)
+
+
+def calibrate(
+    chip: str,
+    rows: Path,
+    *,
+    output: Annotated[Path | None, Parameter(help="Write the chip's new facts here; stdout where left out.")] = None,
+    json: Json = False,
+) -> None:
+    """Fit a chip's facts to a few measured kernels, and say what moved and what it won.
+
+    Example: wattline calibrate b200-sxm rows.csv --output my-b200.toml
+
+    Parameters
+    ----------
+    chip
+        A chip of the catalog, or a chip file (TOML).
+    rows
+        Measured kernels (CSV, plain or .gz) with latency (ms) and power (W).
+    """
+    from .validate import calibrate as fit
+
+    writable(output)
+    text, report = fit(chip, rows, output)
+    if output:
+        output.write_text(text, "utf-8")
+    elif not json:
+        print(text)
+    before, after = (
+        {k: {"median_ape": m.median_ape, "bias": m.bias} for k, m in ms.items()} for ms in (report.before, report.after)
+    )
+    changes = {k: {"before": a, "after": b} for k, (a, b) in report.changes.items() if a != b}
+    found = {"changes": changes, "before": before, "after": after, "sheet": text}
+    table = [[k, f"{c['before']:.4g}", f"{c['after']:.4g}"] for k, c in changes.items()]
+    table += [
+        [f"median error of {k}", percent(before[k]["median_ape"]), percent(after[k]["median_ape"])] for k in before
+    ]
+    tell(found, ["fact", "before", "after"], table, json)
