@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from . import schema, schema_design
 from .errors import InputError, ScenarioError
 from .hardware.facts import INSIDE
 from .scenario import Scenario, check_fact, flat
+from .toml_text import read_toml
 
 # Sections that a study may state for all its works.
 SHARED: Final = ("hardware", "chip", "node", "site", "goal")
@@ -83,12 +83,7 @@ class Study:
 
 def load(path: Path, changes: Mapping[str, str] | None = None) -> Study:
     """Read a study from a TOML file; `changes`: dotted key -> value, those of [design] or for all works."""
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"scenario {path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"scenario {path}: not valid TOML: {error}") from None
+    data = read_toml(path, "scenario")
     for key, value in (changes or {}).items():
         _set(data, key, value)
     return parse_study(data, name=path.stem, folder=path.parent)

@@ -20,9 +20,10 @@ from typing import Any
 
 from . import schema_fleet as schema
 from .carbon.series import instant
-from .errors import InputError, ScenarioError, UnitError, nearest
+from .errors import ScenarioError, UnitError, nearest
 from .hardware.power_tree import Group, Overhead, PowerTree
 from .plan.timeline import read, temperature
+from .toml_text import read_toml
 from .units import parse
 
 
@@ -53,12 +54,7 @@ def is_fleet(path: Path) -> bool:
 
 def load(path: Path, changes: Mapping[str, str] | None = None) -> FleetScenario:
     """Read a fleet scenario from a TOML file; `changes`: dotted key -> value, job.NAME.key for a job's."""
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"scenario {path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"scenario {path}: not valid TOML: {error}") from None
+    data = read_toml(path, "scenario")
     for key, value in (changes or {}).items():
         _set(data, key, value)
     return parse_fleet(data, name=path.stem, folder=path.parent)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import schema
-from .errors import InputError, ScenarioError, nearest
+from .errors import ScenarioError, nearest
 from .hardware import catalog as hardware
 from .hardware.chip import pinned
 from .hardware.cluster import Cluster
@@ -23,6 +22,7 @@ from .hardware.facts import INSIDE, Sheet, keys, sheet
 from .hardware.stated import rule as entry_rule
 from .plan.answer import Answer, Goal, Rates
 from .source.base import Source
+from .toml_text import read_toml
 from .units import show
 from .workload import catalog as models
 from .workload.config import read as read_config
@@ -106,12 +106,7 @@ class Scenario:
 def load(path: str | Path) -> Scenario:
     """Read a scenario from a TOML file."""
     path = Path(path)
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"scenario {path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"scenario {path}: not valid TOML: {error}") from None
+    data = read_toml(path, "scenario")
     return parse(data, name=path.stem, folder=path.parent)
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import InputError, nearest
+from ..toml_text import read_toml
 from .architecture import Architecture
 from .description import load
-from .facts import read
 
 _DATA: Final = Path(__file__).parent / "data" / "architectures"
 
@@ -36,7 +36,7 @@ def describes(path: Path) -> bool:
     seen: set[Path] = set()
     while path not in seen:
         seen.add(path)
-        data = read(path)
+        data = read_toml(path)
         base = data.get("base")
         if "path" in data or not isinstance(base, str):
             return "path" in data
@@ -65,7 +65,7 @@ def _file(path: Path, seen: tuple[Path, ...]) -> Architecture:
     path = path.resolve()
     if path in seen:
         raise InputError(f"{path}: base leads back to the file itself; name a description of the catalog")
-    base = read(path).get("base")
+    base = read_toml(path).get("base")
     if base is not None and not isinstance(base, str):
         raise InputError(f"{path}: base must be the name of a chip description, got {base!r}")
     return load(path, _find(base, path.parent, (*seen, path)) if base else None)

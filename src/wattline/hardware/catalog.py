@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import InputError, nearest
+from ..toml_text import read_toml
 from . import architectures
-from .facts import KINDS, Sheet, load, read
+from .facts import KINDS, Sheet, load
 
 _DATA: Final = Path(__file__).parent / "data"
 
@@ -100,7 +101,7 @@ def _file(kind: str, path: Path, seen: tuple[Path, ...]) -> Sheet:
         raise InputError(f"{path}: base leads back to the file itself; name a sheet of the catalog")
     if kind == "chip" and architectures.describes(path):
         return architectures.architecture(str(path)).sheet()
-    base = read(path).get("base")
+    base = read_toml(path).get("base")
     if base is not None and not isinstance(base, str):
         raise InputError(f"{path}: base must be the name of a {kind}, got {base!r}")
     return load(kind, path, base=_find(kind, base, path.parent, (*seen, path)) if base else None)

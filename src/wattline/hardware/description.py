@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..toml_text import read_toml
 from . import stated
 from .architecture import Architecture
 from .builder import Builder
-from .facts import read
 from .follow import follow
 from .lines import lines
 from .stated import Stated
@@ -29,7 +29,7 @@ from .stated import Stated
 
 def load(path: Path, base: Architecture | None = None) -> Architecture:
     """Read a description from a TOML file; with `base`, the file states only what differs."""
-    data = {"name": path.stem, **read(path)}
+    data = {"name": path.stem, **read_toml(path)}
     where = lines(path.read_text("utf-8"))
     entries = stated.read(data, str(path), where)
     tags = _tags(data, path, where)

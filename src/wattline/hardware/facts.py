@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InputError, nearest
+from ..toml_text import read_toml
 from ..units import parse, show
 
 if TYPE_CHECKING:
@@ -167,19 +167,9 @@ class Sheet:
         return replace(self, facts=facts, origin=self.origin or self)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read a TOML file as it stands; a file that cannot be read or parsed is an InputError."""
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
-
-
 def load(kind: str, path: Path, *, base: Sheet | None = None) -> Sheet:
     """Read a sheet of `kind` from a TOML file; one without a name is called as its file is."""
-    data = {"name": path.stem, **read(path)}
+    data = {"name": path.stem, **read_toml(path)}
     try:
         return sheet(kind, data, base=base)
     except InputError as error:

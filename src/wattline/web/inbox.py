@@ -24,6 +24,7 @@ import msgspec
 from .. import scenario as scenarios
 from ..errors import InputError, ScenarioError
 from ..scenario import Scenario
+from ..toml_text import parse_toml, read_text
 
 # Bytes of a scenario's text, and of all files sent along, decoded.
 TEXT_LIMIT: Final = 256 * 1024
@@ -192,13 +193,8 @@ def packed(path: Path) -> Request:
 
 def _pack(path: Path, files: dict[str, str]) -> str:
     """Return the text of a TOML file, the files it names added to `files` under names a client may use."""
-    try:
-        text = path.read_text("utf-8")
-        data = tomllib.loads(text)
-    except OSError as error:
-        raise InputError(f"scenario {path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"scenario {path}: not valid TOML: {error}") from None
+    text = read_text(path, "scenario")
+    data = parse_toml(text, f"scenario {path}")
     for value in dict.fromkeys(value for _, value in _named(data)):
         there = path.parent / value
         if not (_FILE.search(value) and there.is_file()):
