@@ -106,10 +106,22 @@ def test_rows_without_an_answer_say_why() -> None:
 
 def test_missing_columns_are_named() -> None:
     """A table without a needed column, or without rows, is refused as a whole."""
-    with pytest.raises(InputError, match="column value is missing"):
-        validate([{"model": "GPT-3 175B", "metric": "iteration time", "unit": "s"}], SOURCE)
+    bare = {k: v for k, v in WITNESSES[0].items() if k != "value"}
+    with pytest.raises(InputError, match="lack column 'value'; needed"):
+        validate([bare], SOURCE)
     with pytest.raises(InputError, match="no rows"):
         validate([], SOURCE)
+
+
+def test_degrees_under_other_names_are_refused() -> None:
+    """The package's own table states devices and degrees in columns of its own: it is refused, not read as defaults."""
+    with pytest.raises(InputError) as caught:
+        validate(published(), SOURCE)
+    told = str(caught.value)
+    assert "lack column 'hardware', 'num_devices', 'parallelism'" in told
+    assert "read where given" in told
+    assert "microbatch" in told
+    assert "\n" not in told
 
 
 @pytest.mark.parametrize(
@@ -178,6 +190,7 @@ def test_recalled_figures_do_not_count() -> None:
 def test_a_whole_run_without_goodput_may_have_taken_longer() -> None:
     """Hours of a run that states no share of lost time reach further up than down; its iteration does not."""
     row = {"model": "Llama-2-7B", "hardware": "A100-80GB", "value": "184320", "tokens": "2e12", "source": "2307.09288"}
+    row |= {"num_devices": "", "parallelism": ""}
     hours = row | {"metric": "GPU hours", "unit": "GPU-h"}
     lines = validate([hours, hours | {"goodput": "0.9"}, row | {"metric": "iteration time", "unit": "s"}], SOURCE)
     reach = [p["low"] * p["high"] / p[p["target"]] ** 2 for p in lines["predictions"]]

@@ -29,7 +29,12 @@ from ..workload.model import Model
 from ..workload.parallel import Parallel
 from .training import Costs, Settings, TrainingJob, count_work, run
 
-NEEDED: Final = ("model", "metric", "value", "unit")
+NEEDED: Final = ("model", "hardware", "num_devices", "parallelism", "metric", "value", "unit")
+# Columns read where they are there; any other is passed over.
+OPTIONAL: Final = (
+    "row_id", "batch", "tokens", "microbatch", "virtual", "sequence", "precision", "recompute", "schedule", "zero",
+    "goodput", "source", "checked",
+)  # fmt: skip
 TARGETS: Final = (
     "iteration_s",
     "tflops_hardware",
@@ -332,9 +337,13 @@ def validate(rows: Sequence[Mapping[str, Any]], source: Source) -> dict[str, Any
     """
     if not rows:
         raise InputError(f"no rows; columns needed: {', '.join(NEEDED)}")
+    # Without its column a fact would be that of a run like it, the same for every row: cells may be empty, columns not.
     missing = [name for name in NEEDED if name not in rows[0]]
     if missing:
-        raise InputError(f"column {missing[0]} is missing; needed: {', '.join(NEEDED)}; found: {', '.join(rows[0])}")
+        raise InputError(
+            f"training rows lack column {', '.join(map(repr, missing))}; needed (a cell may be empty): "
+            f"{', '.join(NEEDED)}; read where given: {', '.join(OPTIONAL)}"
+        )
     predictions: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     seen: dict[Any, float] = {}
