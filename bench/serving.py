@@ -3,6 +3,8 @@
     python bench/serving.py                       table, one-core steps, an hour, the day (under two minutes)
     python bench/serving.py --trace AZURE.csv.gz  the hour is that trace instead of a made-up one of 19,000 requests
     python bench/serving.py --requests 100000     a smaller day
+    python bench/serving.py --search [--engine ray]   a search of configurations for the hour instead: settings per second
+    python bench/serving.py --agreement           what a search expects against simulation, over everything unbeaten
 
 Compiling (once, kept on disk) is not counted: every case runs once small before it is timed.
 """
@@ -19,9 +21,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wattline import scenario
+import numpy as np
+
+from wattline import scenario, serve_search
 from wattline.hardware import catalog as hardware
+from wattline.plan.serving_search import FIGURES, Part, Rows
 from wattline.plan.step import Replica
+from wattline.serve_search.confirm import confirm
+from wattline.serve_search.search import analyse
+from wattline.serve_search.space import variants
 from wattline.simulate.fleet import Fleet, Pool
 from wattline.simulate.outcome import Limits, Run
 from wattline.simulate.policies import FixedClock, Governor, Parking, Policy
@@ -82,13 +90,98 @@ def case(name: str, run: Run, seconds: float, cpu: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def stated(trace: Path | None) -> scenario.Scenario:
+    """Return the search of the hour: Llama-3.1-8B on four chips, three layouts, two precisions."""
+    serve: dict[str, Any] = {
+        "ttft": "500 ms", "tpot": "40 ms",
+        "search": {"chips": ["h100-sxm", "h200-sxm", "a100-sxm-80gb", "l40s"], "tensor": [1, 2, 4],
+                   "precision": ["stored", "fp8"]},
+    }  # fmt: skip
+    made_up = {
+        "rate": f"{19_000 / 3600:.3f} req/s", "duration": "1 h", "prompt": 1150, "prompt_variation": 1.0,
+        "output": 210, "output_variation": 0.8,
+    }  # fmt: skip
+    serve |= {"requests": str(trace.absolute())} if trace else made_up
+    return scenario.parse({"model": {"name": "llama-3.1-8b"}, "hardware": {"chip": "h100-sxm"}, "serve": serve})
+
+
+def agreement(trace: Path | None) -> int:
+    """Print errors (median, 90th percentile) of the expected figures over unbeaten settings of one-chip replicas.
+
+    Where the 99th percentile of TTFT is over 5 s by either account, the replica drowns and no promise is at stake.
+    """
+    asked = stated(trace)
+    print("| chip | settings | energy | TTFT | TPOT | last token | rank correlation of energies |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for variant in (v for v in variants(asked) if v.tensor == 1 and v.precision is None):
+        rows = Rows.read(analyse(asked, {"variant": vars(variant)})["rows"]["both/all"])
+        pairs: dict[str, list[tuple[float, float]]] = {n: [] for n in FIGURES}
+        for k in range(len(rows.energy)):
+            part = Part(0, "both", int(rows.replicas[k]), int(rows.batch[k]), float(rows.clock[k]))
+            if rows.ttft[k] > 5.0:
+                continue
+            told = confirm(asked, {"parts": [(vars(variant), vars(part))]})
+            if told["ttft"] > 5.0:
+                continue
+            for n in FIGURES:
+                pairs[n].append((float(getattr(rows, n)[k]), told["energy_j" if n == "energy" else n]))
+        found = {n: np.array(some) for n, some in pairs.items()}
+        errors = {n: np.abs(x[:, 0] / x[:, 1] - 1.0) for n, x in found.items()}
+        cells = [f"{100 * np.median(e):.1f}, {100 * np.quantile(e, 0.9):.1f} %" for e in errors.values()]
+        ranks = np.argsort(np.argsort(found["energy"], axis=0), axis=0)
+        print(
+            f"| {variant.chip} | {len(ranks)} | {' | '.join(cells)} | {np.corrcoef(ranks.T)[0, 1]:.3f} |"
+        )  # fmt: skip
+    return 0
+
+
+def search(trace: Path | None, engine: str) -> int:
+    """Print how long a search takes for the hour: every variant analysed, the best ten simulated, and the baseline."""
+    asked = stated(trace)
+    start = time.perf_counter()
+    alone = analyse(asked, {"variant": vars(variants(asked)[0])})
+    analysed = time.perf_counter() - start
+    before, start = processors(), time.perf_counter()
+    found = serve_search.search(asked, engine=engine).to_dict()
+    wall, cpu = time.perf_counter() - start, processors() - before
+    a, one = found["agreement"], sum(rows["searched"] for rows in alone["rows"].values())
+    print("| engine | requests | variants | settings | simulated | wall s | CPU s | load | settings of one variant |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        f"| {engine} | {found['requests']['count']:,} | {found['searched']['variants']} | "
+        f"{found['searched']['settings']:,} | {len(found['confirmed'])} + baseline | {wall:.1f} | {cpu:.1f} | "
+        f"{os.getloadavg()[0]:.1f} | {one:,} in {analysed:.2f} s |"
+    )
+    print(
+        f"\nchosen: {found['chosen']['configuration']}, {100 * found['savings']['energy']:.0f} % less than the baseline"
+    )
+    print(
+        "expected over simulated: " + ", ".join(f"{n} {a[f'{n}_ratio']:.2f}" for n in ("energy", "ttft", "tpot"))
+        + f"; rank correlation of energies {a['rank_correlation']:.2f}"
+    )  # fmt: skip
+    return 0
+
+
+def processors() -> float:
+    """Return processor seconds of this process and of those it has waited for."""
+    each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(r.ru_utime + r.ru_stime for r in each)
+
+
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trace", type=Path)
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--search", action="store_true")
+    parser.add_argument("--agreement", action="store_true")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local")
     options = parser.parse_args()
+    if options.agreement:
+        return agreement(options.trace)
+    if options.search:
+        return search(options.trace, options.engine)
     start = time.perf_counter()
     table = made()
     tabulated = time.perf_counter() - start
