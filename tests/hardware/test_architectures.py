@@ -143,3 +143,11 @@ def test_an_unknown_description_names_the_nearest() -> None:
     """A misspelt name is answered with the right one."""
     with pytest.raises(InputError, match="did you mean 'eyeriss'"):
         architecture("eyeris")
+
+
+def test_a_description_with_a_base_is_a_variant_of_it() -> None:
+    """What was learned of the base is read off there: HBM4 in a file is HBM4 by a changed key."""
+    stated = architecture("h100-hbm4-like").sheet()
+    assert stated.origin is not None
+    assert stated.origin.name == "h100-like"
+    assert architecture("h100-like").sheet().origin is None

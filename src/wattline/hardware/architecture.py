@@ -207,8 +207,8 @@ class Architecture:
 
     `constant_power`: W drawn whatever happens (I/O, fans on the board, regulators). `overlap`: exponent p of the
     time of parts that work at once, (sum of t^p)^(1/p); inf where the longest hides the others. `sources`: dotted
-    key -> where it comes from. `stated`: every entry of the description it was built from, by dotted key; `with_` and
-    `scaled` replace some and build again.
+    key -> where it comes from. `base`: the description from which a file stated only the differences. `stated`: every
+    entry of the description it was built from, by dotted key; `with_` and `scaled` replace some and build again.
     """
 
     name: str
@@ -228,6 +228,7 @@ class Architecture:
     tags: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     stated: Mapping[str, Stated] = field(default_factory=dict, repr=False)
+    base: Architecture | None = field(default=None, repr=False, compare=False)
 
     def with_(self, changes: Mapping[str, object]) -> Architecture:
         """Return the chip with entries replaced by dotted key: text with a unit, an SI number, or a list.

@@ -14,6 +14,7 @@ out on building, so that changing the one moves the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def load(path: Path, base: Architecture | None = None) -> Architecture:
         title = tags.pop("title", base.title)
         kept = {k: v for k, v in base.tags.items() if k != "aliases"}
         node = tags.pop("node", base.node)
-        return _build(name, title, node, follow(base.stated, entries, base.node, node), kept | tags)
+        made = _build(name, title, node, follow(base.stated, entries, base.node, node), kept | tags)
+        return replace(made, base=base.base or base)
     if "node" not in tags:
         raise InputError(f'{path}, line 1: node must name the technology, e.g. node = "7nm", and is not stated')
     return _build(name, tags.pop("title", name), tags.pop("node"), entries, tags)
@@ -49,12 +51,14 @@ def with_(chip: Architecture, changes: Mapping[str, object]) -> Architecture:
     changes = dict(changes)
     node = str(changes.pop("node", chip.node))
     entries = stated.changed({}, changes)
-    return _build(chip.name, chip.title, node, follow(chip.stated, entries, chip.node, node), chip.tags)
+    made = _build(chip.name, chip.title, node, follow(chip.stated, entries, chip.node, node), chip.tags)
+    return replace(made, base=chip.base)
 
 
 def scaled(chip: Architecture, key: str, factor: float) -> Architecture:
     """Return the chip with one number multiplied (`Architecture.scaled`)."""
-    return _build(chip.name, chip.title, chip.node, stated.scaled(chip.stated, key, factor), chip.tags)
+    made = _build(chip.name, chip.title, chip.node, stated.scaled(chip.stated, key, factor), chip.tags)
+    return replace(made, base=chip.base)
 
 
 def _tags(data: Mapping[str, Any], path: Path, where: Mapping[str, int]) -> dict[str, str]:

@@ -40,7 +40,9 @@ def flat(chip: Architecture) -> Sheet:
     tags = {"description": chip.name}
     tags |= {to: chip.tags[of] for of, to in (("family", "architecture"), ("server", "node")) if of in chip.tags}
     sheet_ = sheet("chip", {"name": chip.name}, base=Sheet("chip", chip.name, chip.title, facts, tags))
-    return Sheet("chip", chip.name, chip.title, sheet_.facts, tags, chip)
+    # A description that states only what differs is a variant: what was learned of its base is read off there.
+    first = flat(chip.base) if chip.base is not None and "family" in chip.tags else None
+    return Sheet("chip", chip.name, chip.title, sheet_.facts, tags, chip, first)
 
 
 Values = dict[str, tuple[float, str, float]]
