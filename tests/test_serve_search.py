@@ -145,6 +145,17 @@ def test_a_promise_nothing_keeps_names_the_bound_and_the_nearest() -> None:
         serve_search.search(tiny(tpot="2 ms"), jobs=1)
 
 
+def test_limits_on_power_and_chips_hold(found: SearchAnswer) -> None:
+    """The chosen fleet draws no more than the site gives; a limit nothing keeps is named; chips are counted over pools."""
+    limit = found.baseline.best.power * 0.95
+    capped = serve_search.search(tiny().with_({"site.power_limit": f"{limit} W"}), jobs=1)
+    assert capped.chosen.best.power <= limit
+    with pytest.raises(GoalError, match=r"site\.power_limit = 10 W is missed by"):
+        serve_search.search(tiny().with_({"site.power_limit": "10 W"}), jobs=1)
+    few = serve_search.search(tiny(**{"search.chips_limit": 1}), jobs=1)
+    assert {c.chips for some in few.frontier.values() for c in some} == {1}
+
+
 def test_variants_that_do_not_fit_are_left_out_and_named() -> None:
     """fp8 on a chip without it is refused; the others are searched."""
     stated = tiny(**{"search.chips": "l4,a100-sxm-80gb", "search.precision": "fp8", "search.confirm": 1})
