@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 # What is tried for the bend's height, and for the relative noise of one look; in logarithms, so relative.
-_HEIGHTS: Final = (0.02, 0.06, 0.2, 0.5)
+_HEIGHTS: Final = (0.06, 0.2, 0.5)
 _NOISES: Final = tuple(0.002 * 2.0 ** (k / 1.5) for k in range(11))  # 0.2 % to 20 %
 # A priori noise: 2 %, within a factor of e (one standard deviation).
 _NOISE: Final = (math.log(0.02), 1.0)
-# Over how much of a logarithm a curve may change its direction: from 100 % to 60 % of the knob.
-_LENGTH: Final = 0.5
+# Over how much of a logarithm a curve may change its direction: from 100 % to 75 % of the knob.
+_LENGTH: Final = 0.3
 # Correlation of the shapes of two eras that follow one another.
-_MEMORY: Final = 0.8
+_MEMORY: Final = 0.5
 _LEVEL: Final = 1.0
 _JITTER: Final = 1e-10
 

@@ -107,7 +107,8 @@ class Tuner:
         self._best = self._next = len(self.values) - 1
         self._stayed, self._think_at = 0, 1
         self._sums = np.zeros(4)
-        self._since = 0
+        self._since = np.zeros(4, np.int64)  # looks since which each sum is above 0
+        self._doubted: list[Look] = []
 
     # ---- ask, tell ----
 
@@ -141,10 +142,19 @@ class Tuner:
         place = self.values.index(value)
         self.done += steps
         look = Look(place, math.log(seconds / steps), math.log(joules / seconds), self.era)
-        drifted = self._watch(look)
-        self.looks.append(look)
+        odd, drifted = self._watch(look)
+        if odd and not drifted:
+            # A checkpoint within the look, or the first of a drift: the next looks here will tell, until then it
+            # is not believed.
+            self._doubted.append(look)
+            self._next = self._best
+            return
+        # Where a drift begins: with the first odd look, or, if it came slowly, where its sum left 0.
+        since = len(self.looks) if self._doubted or odd else int(self._since[self._sums.argmax()])
+        self.looks += [*self._doubted, look] if drifted else [look]
+        self._doubted.clear()
         if drifted:
-            self._new_era()
+            self._new_era(since)
         self._forget()
         if place == self._best and not drifted:
             self._stayed += 1
@@ -153,6 +163,8 @@ class Tuner:
                 return
             self._think_at = math.ceil(self._stayed * _PATIENCE)
         self._think(steps, seconds)
+        if drifted:  # what a slowdown is counted from has changed too
+            self._next = len(self.values) - 1
 
     def believed(self, value: float) -> tuple[float, float]:
         """(s, J) of a step at a setting, the mean of the belief."""
@@ -179,7 +191,6 @@ class Tuner:
         if best != self._best:
             self._best, self._stayed, self._think_at = best, 0, 1
             self._sums[:] = 0.0
-            self._since = len(self.looks)
         to_come = self.done if self.steps is None else max(0, self.steps - self.done)
         per_step = seconds / steps
         # What runs while a setting is being looked at is work all the same; what is lost is its higher cost, and
@@ -221,11 +232,11 @@ class Tuner:
         # What seems better already is only taken once it has been looked at itself.
         return np.asarray(np.where(np.eye(len(middle), dtype=bool), gain, gain - np.maximum(-middle, 0.0)).max(axis=1))
 
-    def _watch(self, look: Look) -> bool:
-        """Whether the setting in use has drifted, by what this look adds."""
+    def _watch(self, look: Look) -> tuple[bool, bool]:
+        """Whether a look at the setting in use is odd by itself, and whether with those before it there is a drift."""
         same = [seen for seen in self.looks if seen.place == look.place and seen.era == self.era]
         if look.place != self._best or len(same) < 2 or self._belief is None:
-            return False
+            return False, False
         belief = self._belief
         spread = math.sqrt(1.0 + 1.0 / len(same))
         z = []
@@ -235,16 +246,15 @@ class Tuner:
         ):
             off = (now - math.fsum(before) / len(before)) / (max(noise, _SMALL) * spread)
             z += [min(off, _CLIP), min(-off, _CLIP)]
-        if not (self._sums > 0).any():
-            self._since = len(self.looks)
+        self._since[self._sums <= 0.0] = len(self.looks)
         self._sums = np.maximum(0.0, self._sums + np.array(z) - _SLACK)
-        return bool(self._sums.max() > _ALARM)
+        return max(z) >= _CLIP, bool(self._sums.max() > _ALARM)
 
-    def _new_era(self) -> None:
+    def _new_era(self, since: int) -> None:
         """What was seen since the drift began belongs to a new era; the shape before it is remembered in part."""
         self.era += 1
         self.looks = [
-            look if k < self._since or look.place != self._best else msgspec.structs.replace(look, era=self.era)
+            look if k < since or look.place != self._best else msgspec.structs.replace(look, era=self.era)
             for k, look in enumerate(self.looks)
         ]
         self._sums[:] = 0.0
@@ -256,5 +266,5 @@ class Tuner:
         same = [k for k, s in enumerate(self.looks) if s.place == latest.place and s.era == latest.era]
         drop = {same[0]} if len(same) > _KEPT else set()
         kept = [s for k, s in enumerate(self.looks) if k not in drop and s.era > self.era - _ERAS]
-        self._since = max(0, self._since - (len(self.looks) - len(kept)))
+        self._since = np.maximum(0, self._since - (len(self.looks) - len(kept)))
         self.looks = kept
