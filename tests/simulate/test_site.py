@@ -13,7 +13,7 @@ from wattline.hardware.power_tree import Overhead, PowerTree
 from wattline.simulate import _site
 from wattline.simulate._site_make import live, plant, tally
 from wattline.simulate.breaker import CURVES, TripCurve
-from wattline.simulate.controllers import CONTROLLERS, Prices, Reading, Uncapped, controller, room
+from wattline.simulate.controllers import CONTROLLERS, Prices, Reading, Uncapped, capped, controller, room
 from wattline.simulate.site import Crew, Limit, Physics, Site, play
 
 from .plain_site import Plain
@@ -250,6 +250,19 @@ def test_cooling_that_lags_tightens_the_feed() -> None:
     safe = room(tree, tree.row_limit, 2000.0)[0]
     below = (safe - 100.0) / 1.25
     assert below + 0.25 * 2000 + 100 == pytest.approx(1200.0)
+
+
+def test_the_planner_knows_what_a_cap_costs_in_each_phase() -> None:
+    """Under any cap the work it expects, and no more than the cap in watts, is what nodes with phases then do."""
+    crew = Crew("serve", node(), [("feed", 400)], load=0.95, quiet=0.6, lasts=(10.0, 20.0))
+    tree = PowerTree.read([{"name": "feed", "limit": 1e6}])
+    expected = capped(crew, 0.95)
+    assert len(expected) > 3
+    for k in range(len(expected)):
+        cap = float(expected.average_power[k])
+        run = play(Site(tree, (crew,)), Fixed(cap), lasts=600.0, traced=600)
+        assert run.done[0] / (400 * 600.0) == pytest.approx(1 / expected.time[k], rel=0.004)
+        assert run.loads.max() <= 400 * cap * (1 + 1e-9)
 
 
 # ---- controllers -----------------------------------------------------------------------------------

@@ -24,13 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GoalError, InputError, nearest
+from ..frontier.algebra import Frontier
 from ..hardware.power_tree import PowerTree
 from ..plan.curves import Job
 from ..plan.fleet import Fleet
 from ._site_state import UP, Live
 
 if TYPE_CHECKING:
-    from .site import Site
+    from .site import Crew, Site
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -261,10 +262,11 @@ class Prices:
             crew = self.site.crews[int(self.site.group[self.head[k]])]
             at = self.where[k]
             name = f"{crew.name}@{at if isinstance(at, str) else k}"
+            one = capped(crew, asked)
             paused = None if crew.paused is None else crew.paused * count
             self.copies[k, count, asked] = Job(
-                name, crew.frontier.copies(count), at, weight=crew.weight * count,
-                minimum=crew.minimum * asked * (1 - 1e-9), maximum=asked, paused=paused,
+                name, one.copies(count), at, weight=crew.weight * count,
+                minimum=crew.minimum * asked * (1 - 1e-9), paused=paused,
             )  # fmt: skip
         return self.copies[k, count, asked]
 
@@ -274,6 +276,24 @@ def _shares(site: Site, nodes: NDArray[np.int64]) -> str | Mapping[str, float]:
     if parts.size == 1:
         return str(site.tree.names[int(parts[0])])
     return {site.tree.names[int(p)]: float(c) / len(nodes) for p, c in zip(parts, counts, strict=True)}
+
+
+def capped(crew: Crew, asked: float) -> Frontier:
+    """Return what a node does under a cap, its phases averaged, when `asked` of full speed is wanted.
+
+    A cap of c W lets a phase that takes a share a of the power above idle go as fast as ``idle + (c - idle) / a`` W
+    would; more than is asked for is not done. Its power counts as c, which it never exceeds.
+    """
+    hull = crew.frontier.hull()
+    idle, power, speed = hull.waiting_power, hull.average_power[::-1], 1 / hull.time[::-1]
+    loud, quiet = crew.lasts or (1.0, 0.0)
+    phases = [(1.0, loud / (loud + quiet)), (crew.quiet, quiet / (loud + quiet))]
+    enough = float(np.interp(asked, speed, power))
+    caps = np.concatenate([idle + a * (np.append(power, enough) - idle) for a, _ in phases])
+    caps = np.unique(caps[caps >= power[0]])
+    paces = [np.interp(idle + (caps - idle) / a, power, speed) for a, _ in phases]
+    work = np.asarray(sum(share * np.minimum(asked, pace) for pace, (_, share) in zip(paces, phases, strict=True)))
+    return Frontier.of(1 / work, (caps - idle) / work, waiting_power=idle)
 
 
 class Thresholds:
