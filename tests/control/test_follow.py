@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 import wattline
 from wattline.control.actuator import ControlError
+from wattline.control.client import Client
 from wattline.control.follow import Follower, Plan, Program, Step, play
 from wattline.errors import InputError
 
 from . import pipelines
+from .serve import serving
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,20 @@ def test_a_lost_device_ends_the_following_and_not_the_training(made, keeper, gpu
             follower.before(step.key[1], step.key[2])
         assert "no longer followed" in follower.notes[0]
         gpu.fault = ""
+
+
+def test_through_a_daemon_it_is_the_same(made, gpu, tmp_path):
+    """A lease of the daemon is followed with as one of this process is; a plan out of range is refused there too."""
+    program = Plan.read(made[3]).stage(0)
+    seen = []
+    with serving([gpu], tmp_path), Client(tmp_path / "daemon.sock") as client, client.take("0") as held:
+        with Follower(program, held, background=False) as follower:
+            play(program, follower, lambda step: seen.append((step.clock, gpu.read("clock"))))
+        assert all(wanted == found for wanted, found in seen)
+        assert gpu.read("clock") is None
+        odd = Program(0, (Step((0, "forward", 0), 0.0, 1.0, 5e9),), program.facts)
+        with pytest.raises(ControlError, match="the plan asks for clock 5 GHz"):
+            Follower(odd, held)
 
 
 def test_changes_in_the_background_end_at_the_latest(made, keeper, gpu):

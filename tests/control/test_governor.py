@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wattline.control.actuator import ControlError
+from wattline.control.client import Client
 from wattline.control.governor import Governor, Promise, govern, told
 from wattline.control.keeper import Keeper
 from wattline.control.scrape import Histogram, MetricsError, Reading, Scraper, parse
@@ -22,6 +23,7 @@ from wattline.workload.traffic import Requests
 
 from ..simulate.fleets import table
 from .engine import ITL, Engine, Page, histogram, play, served
+from .serve import serving
 
 TPOT = 0.05
 
@@ -232,6 +234,18 @@ def test_govern_frees_the_clock_however_it_ends(keeper, gpu, said):
 
         with pytest.raises(KeyboardInterrupt):
             govern(governor, sleep=fail)
+        assert gpu.read("clock") is None
+
+
+def test_through_a_daemon_it_is_the_same(gpu, said, tmp_path):
+    """A governor on a lease of the daemon brings the clock down and lets it free."""
+    with serving([gpu], tmp_path), Client(tmp_path / "daemon.sock") as client, client.take("0") as held:
+        governor = Governor([held], Promise(tpot=TPOT), said)
+        for _ in range(6):
+            said.more(0.02)
+            governor.look()
+        assert gpu.read("clock") == governor.clocks[governor.at] < 1.98e9
+        governor.close()
         assert gpu.read("clock") is None
 
 
