@@ -102,6 +102,9 @@ class Engine:
         ttft = (out.first - work.arrival)[begun]
         lines = histogram("vllm:inter_token_latency_seconds", ITL, gaps, out.gaps)
         lines += histogram("vllm:time_to_first_token_seconds", TTFT, ttft, np.ones(len(ttft)))
+        done = (out.end >= 0) & (out.end <= seen.time) & (work.output > 1)
+        each = ((out.end - out.first) / np.maximum(work.output - 1, 1))[done]
+        lines += histogram("vllm:request_time_per_output_token_seconds", ITL, each, np.ones(len(each)))
         lines.append(f'vllm:num_requests_running{{engine="0",model_name="m"}} {float(seen.running)}')
         lines.append(f'vllm:num_requests_waiting{{engine="0",model_name="m"}} {float(seen.queued)}')
         self.page.text = "\n".join(lines) + "\n"

@@ -84,7 +84,7 @@ def test_slack_becomes_energy_and_the_promise_is_kept(tmp_path):
     found, plain = loop.run(made, limits), free(made, limits)
     assert found.kept
     assert min(clock for _, _, clock in loop.looks if clock) < 0.75 * 1.98e9
-    assert found.energy_j < 0.95 * plain.energy_j
+    assert found.energy_j < 0.75 * plain.energy_j  # the best fixed clock, known beforehand, takes 0.59 of it
 
 
 def test_a_burst_is_answered_at_once(tmp_path):

@@ -28,6 +28,9 @@ Move = Literal["up", "top", "down", "stay", "idle", "blind"]
 
 # Tokens that a look must have seen to be believed; fewer are added to the next look's.
 _ENOUGH: Final = 50
+# The share of the promised time that the mean token may take. Late requests are judged among at least so many as would
+# have this many late ones allowed.
+_NEAR, _SAMPLE = 0.9, 2.0
 # Looks after which a notch that was too low may be tried again, at first and at most.
 _AGAIN, _LATEST = 8, 512
 
@@ -56,19 +59,27 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
         if not 0 < self.calm < self.margin <= 1:
             raise InputError(f"0 < calm < margin <= 1 must hold, got {self.calm} and {self.margin}")
 
-    def strain(self, seen: Reading) -> float:
-        """The share of late ones, of first tokens or of tokens, over the share allowed; 1 breaks the promise."""
+    def strain(self, seen: Reading, lately: Reading | None = None) -> float:
+        """The share of late ones, of first tokens or of requests, over the share allowed; 1 breaks the promise.
+
+        `lately` : since the clock was last changed. Requests are few, so theirs are counted over that time, and late
+        ones among few as if among enough. Where a server does not count them, tokens take their place.
+        """
         allowed = 1.0 - self.percentile / 100.0
         late = [0.0]
         if self.ttft is not None:
             late.append(seen.ttft.above(self.ttft))
         if self.tpot is not None:
-            late.append(seen.itl.above(self.tpot))
+            if lately is not None and len(lately.request.edges) > 1:
+                requests = lately.request
+                late.append(requests.above(self.tpot) * requests.count / max(requests.count, _SAMPLE / allowed))
+            else:
+                late.append(seen.itl.above(self.tpot))
         return max(late) / allowed
 
     def close(self, seen: Reading) -> bool:
         """Whether the mean token takes nearly as long as promised, whatever its scatter."""
-        return self.tpot is not None and seen.itl.count > 0 and seen.itl.mean > 0.95 * self.tpot
+        return self.tpot is not None and seen.itl.count > 0 and seen.itl.mean > _NEAR * self.tpot
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -117,6 +128,7 @@ class Governor:
         self.looks = 0
         self._in_force: float | None = None
         self._before: Reading | None = None
+        self._moved: Reading | None = None
         self._calm = self._missed = 0
         self._wait = [0] * len(self.clocks)  # the look before which a notch is not tried again
         self._penalty = [_AGAIN] * len(self.clocks)
@@ -129,7 +141,7 @@ class Governor:
         except MetricsError as error:
             return self._no_metrics(str(error))
         if self._missed:
-            self._missed, self._before = 0, None
+            self._missed, self._before, self._moved = 0, None, None
         before, self._before = self._before, now
         if before is None:  # what was counted before this governor began says nothing of its clocks
             self._set(self.clocks[self.at])
@@ -142,8 +154,10 @@ class Governor:
                 self._before = before  # too few to believe; they are added to the next look's
                 return Look("stay", self._in_force, 0.0, now.running, now.waiting, "too few tokens to tell")
             return Look("idle", self._in_force, 0.0, now.running, now.waiting, "nothing to serve")
-        strain = self.promise.strain(seen)
+        strain = self.promise.strain(seen, now.since(self._moved or before))
         move, why = self._decide(strain, queued, self.promise.close(seen))
+        if move in ("up", "top", "down"):
+            self._moved = now
         self._set(self.clocks[self.at])
         return Look(move, self._in_force, strain, now.running, now.waiting, why)
 

@@ -3,6 +3,7 @@
     vllm:time_to_first_token_seconds      histogram      vllm:num_requests_running      gauge
     vllm:inter_token_latency_seconds      histogram      vllm:num_requests_waiting      gauge
     (vllm:time_per_output_token_seconds in older versions)
+    vllm:request_time_per_output_token_seconds     histogram, one count a finished request
 
 Names are those of vLLM (docs/design/metrics.md there); `NAMES` of another engine may be given. Series of several models
 or engines behind one address are added up.
@@ -27,6 +28,7 @@ Kind = Literal["ttft", "itl"]
 NAMES: Final[dict[str, tuple[str, ...]]] = {
     "ttft": ("vllm:time_to_first_token_seconds",),
     "itl": ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
+    "request": ("vllm:request_time_per_output_token_seconds",),
     "running": ("vllm:num_requests_running",),
     "waiting": ("vllm:num_requests_waiting",),
 }
@@ -92,16 +94,21 @@ class Histogram(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """One look at a server's metrics. running, waiting : requests."""
+    """One look at a server's metrics: s to first tokens, between tokens, and per token of finished requests.
+
+    running, waiting : requests.
+    """
 
     ttft: Histogram
     itl: Histogram
     running: float
     waiting: float
+    request: Histogram = Histogram()
 
     def since(self, before: Reading) -> Reading:
         """The same with what was counted after `before`."""
-        return Reading(self.ttft.since(before.ttft), self.itl.since(before.itl), self.running, self.waiting)
+        ttft, itl = self.ttft.since(before.ttft), self.itl.since(before.itl)
+        return Reading(ttft, itl, self.running, self.waiting, self.request.since(before.request))
 
 
 def parse(text: str, names: Mapping[str, tuple[str, ...]] = NAMES) -> Reading:
@@ -134,7 +141,7 @@ def parse(text: str, names: Mapping[str, tuple[str, ...]] = NAMES) -> Reading:
         return next((name for name in names[kind] if name in known), None)
 
     def histogram(kind: str) -> Histogram | None:
-        name = first(kind, buckets)
+        name = first(kind, buckets) if kind in names else None
         if name is None:
             return None
         edges = tuple(sorted(buckets[name]))
@@ -144,7 +151,7 @@ def parse(text: str, names: Mapping[str, tuple[str, ...]] = NAMES) -> Reading:
     if ttft is None and itl is None:
         raise MetricsError(f"the page has none of {', '.join(names['ttft'] + names['itl'])}")
     gauges = [values.get(first(kind, values) or "", 0.0) for kind in ("running", "waiting")]
-    return Reading(ttft or Histogram(), itl or Histogram(), *gauges)
+    return Reading(ttft or Histogram(), itl or Histogram(), gauges[0], gauges[1], histogram("request") or Histogram())
 
 
 class Scraper:
