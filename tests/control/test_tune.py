@@ -167,6 +167,29 @@ def test_what_cannot_be_tuned_is_refused_and_nothing_is_changed(rig):
         Tuning([], Objective(eta=1.0))
 
 
+def test_loaders_without_a_length_are_tuned_too(rig):
+    """A generator, and a loader whose length is an error, run as they are; a loader of nothing ends at once."""
+
+    class Stream:
+        def __iter__(self):
+            return iter(range(50))
+
+        def __len__(self):
+            raise TypeError("no length")
+
+    for loader, count in ((Stream(), 50), ((k for k in range(50)), 50), ([], 0)):
+        loop, steps = tune(loader, eta=1.0, rule=RULE, monitor=rig.monitor), 0
+        for _ in loop:
+            rig.step()
+            steps += 1
+        assert steps == count
+        assert loop.report is not None
+        assert loop.report.notes == ()
+    with pytest.raises(TypeError, match="no length"):
+        len(tune(Stream(), eta=1.0))
+    assert len(tune(range(7), eta=1.0)) == 7
+
+
 def test_leases_are_all_or_none(rig):
     """If one device cannot be had, those taken are given back."""
     with pytest.raises(ControlError):

@@ -241,8 +241,8 @@ class Tuned(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         how = dict(self._how)
-        if how.get("total") is None and isinstance(self._loader, Sized):
-            how["total"] = len(self._loader)
+        if how.get("total") is None:
+            how["total"] = _length(self._loader)
         held = self._take()
         tuning: Tuning | None = None
         try:
@@ -257,7 +257,10 @@ class Tuned(Generic[T]):
                 each.close()
 
     def __len__(self) -> int:
-        return len(self._loader) if isinstance(self._loader, Sized) else 0
+        found = _length(self._loader)
+        if found is None:
+            raise TypeError("the loader has no length")
+        return found
 
 
 def tune(
@@ -305,6 +308,16 @@ def leases(devices: Sequence[str]) -> list[Held]:
             each.close()
         raise
     return held
+
+
+def _length(loader: object) -> int | None:
+    """How many items there are; None where the loader does not say, or only says so when asked."""
+    if not isinstance(loader, Sized):
+        return None
+    try:
+        return len(loader) or None
+    except TypeError:
+        return None
 
 
 class _Lent:
