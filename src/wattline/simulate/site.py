@@ -261,7 +261,9 @@ def play(
         if active and (due or k >= turn):
             turn = k + pace if k >= turn else turn
             began = time.perf_counter()
-            caps = controller.act(Reading.of(site, s, k * dt, site.limit(k * dt, (turn + delay) * dt)))
+            # Cooling that lags must be given its time to follow, as far as the notice allows.
+            ahead = (turn + delay) * dt + (site.physics.cooling if site.tree.overhead.at(site.tree.outdoor) else 0.0)
+            caps = controller.act(Reading.of(site, s, k * dt, site.limit(k * dt, ahead)))
             thought = max(thought, time.perf_counter() - began)
             if caps is not None:  # the site begins under control
                 pending.append((k + delay if k else 0, caps))
