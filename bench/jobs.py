@@ -2,6 +2,7 @@
 
     python bench/jobs.py TRACES           TRACES: folder with power_trace.csv, train_trace.csv, workloads.csv
     python bench/jobs.py TRACES --seeds 20 --json
+    python bench/jobs.py TRACES --headline headline.csv    the oracle beside the published table of best choices
 
 The traces are those of the Zeus artifact (NSDI 2023; ml-energy/zeus, Apache-2.0), not part of this project.
 Savings are of energy against the owner's batch size at the highest power limit, over all recurrences with
@@ -129,6 +130,28 @@ def study(
     }
 
 
+def against_table(folder: Path, rows: list[dict[str, str]]) -> list[dict[str, object]]:
+    """Compare every job's best choice by energy with a published table of them (columns as in headline.csv)."""
+    found = []
+    published = {(row["gpu"], row["dataset"], row["network"]): row for row in rows}
+    for job in jobs(folder):
+        network, dataset, gpu = job.name.replace(" on ", ", ").split(", ")
+        row, best = published[gpu, dataset, network], oracle(job, 1.0)
+        configurations = len(job.batches) * len(job.limits)
+        feasible = int(job.feasible.sum()) * len(job.limits)
+        same = (
+            (best.batch, best.limit) == (int(row["best_b"]), float(row["best_p_w"]))
+            and round(best.energy / 1e6, 3) == float(row["best_eta_mj"])
+            and round(default(job, 1.0).energy / 1e6, 3) == float(row["default_eta_mj"])
+            and round(100 * (1 - best.energy / default(job, 1.0).energy), 1) == float(row["eta_saving_pct"])
+            and (configurations, feasible) == (int(row["n_configs"]), int(row["n_feasible"]))
+        )
+        found.append(
+            {"job": job.name, "batch": best.batch, "limit_w": best.limit, "energy_mj": best.energy / 1e6, "same": same}
+        )
+    return found
+
+
 TUNERS = {
     "ours": lambda job, _seed: ValueTuner(job.batches, job.start),
     "Zeus": lambda job, seed: Zeus(job.batches, job.start, seed),
@@ -140,8 +163,16 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--recurrences", type=int)
+    parser.add_argument("--headline", type=Path, help="published table of best choices to compare the oracle with")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.headline:
+        rows = against_table(options.folder, list(csv.DictReader(options.headline.read_text().splitlines())))
+        for row in rows:
+            print(
+                f"{row['job']:45} {row['batch']:6} {row['limit_w']:4.0f} W {row['energy_mj']:8.3f} MJ  {'same' if row['same'] else 'DIFFERS'}"
+            )
+        return 0 if all(row["same"] for row in rows) else 1
     found = [
         {"eta": eta, "tuner": name, "job": job.name, **study(job, eta, make, options.seeds, options.recurrences)}
         for eta in (0.5, 1.0)
