@@ -106,7 +106,7 @@ def adjust(work: Work, chip: Silicon, seen: Work | None = None) -> Work:
     read = features(*seen.hints)
     # One product per chip of a stack: in single precision the size of a product moves its last digits.
     on_time, on_power, outside = net(read.reshape(*shape[:-2], -1, read.shape[-1]))
-    weight = chip.shape["residual.weight"]
+    weight = chip.shape.get(f"residual.{work.net}", chip.shape["residual.weight"])
     slow = np.exp(weight * on_time.reshape(shape))
     _, power, standing = alone(seen, of)
     # On a chip that was not measured the energy of an operation does not depend on the limit.

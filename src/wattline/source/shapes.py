@@ -27,6 +27,11 @@ _Number = Array | float
 # Tiles (rows, columns, ways K is split) that matrix libraries choose from: the CTA shapes of CUTLASS
 # 3 profiles for Ampere to Blackwell (NVIDIA/cutlass media/docs/efficient_gemm.md), thinned.
 TILES: Final = ((64, 64, 1), (64, 64, 4), (64, 64, 16), (64, 256, 1), (128, 128, 1), (128, 128, 4), (128, 256, 1))
+# On Blackwell two units may share a tile (rows, columns of both), each holding half of both operands: the last cache
+# level feeds the pair once (NVIDIA/cutlass media/docs/cpp/blackwell_functionality.md, tiles of two SMs).
+PAIRED: Final = ((256, 128, 1), (256, 256, 1))
+# Four-bit products keep to tiles of 128 rows a unit and do not split K (the same page, block-scaled tiles).
+FP4_TILES: Final = ((128, 128, 1), (128, 256, 1))
 
 # Stored bytes of formats that carry scale factors: a byte per 16 values in NVFP4 (NVIDIA), per 32 in
 # OCP MX v1.0; four bytes per 128 in block-scaled fp8 (DeepSeek-V3 report, section 3.3).
@@ -59,20 +64,20 @@ def gemm(
     least = np.asarray(np.inf)
     compulsory = batch * (m * k * width(a) + k * n * width(b) + m * n * width(c) * (1 + accumulate))
     reread = _reread(chip, m, n, k, batch, feed)
-    for rows, columns, split in TILES:
+    for rows, columns, split, shared in _tiles(chip, precision):
         tiles = batch * np.ceil(m / rows) * np.ceil(n / columns) * split
         depth = np.ceil(k / split / 64.0) * 64.0
-        rate = chip.rate_of(precision) / chip.units * _tile_efficiency(s, rows, columns)
+        rate = chip.rate_of(precision) * shared / chip.units * _tile_efficiency(s, rows / shared, columns)
         each = 2.0 * rows * columns * depth / rate + s["gemm.tile_ramp"]
-        core = np.ceil(tiles / chip.units) * each
+        core = np.ceil(tiles * shared / chip.units) * each
         partial = 8.0 * batch * m * n * split if split > 1 else 0.0 * m
         traffic = tiles * (rows + columns) * depth * feed + partial
         l2 = traffic / (chip.l2_bandwidth * s["gemm.l2_efficiency"])
-        flow = np.minimum(s["dram.efficiency"] * chip.hbm_bandwidth, tiles * s["dram.per_tile"])
+        flow = np.minimum(s["dram.efficiency"] * chip.hbm_bandwidth, tiles * shared * s["dram.per_tile"])
         dram = (compulsory + reread) / np.maximum(flow, 1.0)
         ramp = s["gemm.ramp"] + (s["gemm.split_ramp"] if split > 1 else 0.0)
         total = _overlapped(chip, core, l2, dram, ramp)
-        lit = np.minimum(tiles / chip.units, 1.0)
+        lit = np.minimum(tiles * shared / chip.units, 1.0)
         padded = 2.0 * tiles * rows * columns * depth
         found = {
             "core": core, "l2": l2, "dram": dram, "ramp": ramp + 0.0 * core, "traffic": traffic,
@@ -92,6 +97,13 @@ def gemm(
             log2(best["core"] / best["dram"]), log2(best["l2"] / best["dram"]),
         ),
     )  # fmt: skip
+
+
+def _tiles(chip: Silicon, precision: str) -> list[tuple[int, int, int, int]]:
+    """Return tiles to choose from: rows, columns, ways K is split, and how many units share one."""
+    alone = FP4_TILES if precision == "fp4" else TILES
+    paired = PAIRED if chip.architecture == "blackwell" else ()
+    return [(*tile, 1) for tile in alone] + [(*tile, 2) for tile in paired]
 
 
 def _overlapped(chip: Silicon, core: Array, l2: Array, dram: Array, ramp: float) -> Array:
