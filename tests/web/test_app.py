@@ -30,6 +30,16 @@ def test_a_plan_comes_over_the_wire(client: TestClient):
     assert reply.json()["kind"] == "serving"
 
 
+@pytest.mark.parametrize("name", ["curtailment", "carbon-week", "site-20mw", "site-simulated", "llama-8b-simulated"])
+def test_every_listed_example_is_answered_over_the_wire(client: TestClient, name: str):
+    """What the page lists it can draw: fleets with their hours, too, whatever types their numbers have."""
+    assert name in client.get("/api/start").json()["examples"]
+    example = client.get(f"/api/examples/{name}").json()
+    reply = client.post("/api/plan", json={"scenario": example["scenario"], "files": example["files"]})
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["layers"]
+
+
 def test_every_answer_carries_the_policy(client: TestClient):
     """The page may run its own scripts and reach its own server, and nothing else."""
     for path in ("/", "/static/studio.js", "/api/start", "/nowhere"):

@@ -181,9 +181,14 @@ def _ask(desk: Desk, lane: str, what: str, kind: type[Request]) -> Callable[[Htt
         if what == "export":
             disposition = f'attachment; filename="{found["name"]}"'
             return Response(found["content"], media_type=found["type"], headers={"content-disposition": disposition})
-        return Response(msgspec.json.encode(found), media_type="application/json")
+        return Response(_json(found), media_type="application/json")
 
     return endpoint
+
+
+def _json(found: Any) -> bytes:
+    """Return JSON, numbers of numpy included; what is not a number there is null."""
+    return msgspec.json.encode(found, enc_hook=lambda value: value.tolist())
 
 
 async def _read(http: Http, kind: type[_Kind]) -> _Kind | Response:
