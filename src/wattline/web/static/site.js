@@ -56,12 +56,15 @@ function prices(ladder) {
   const every = curves.flatMap(([, points]) => points), [unit, factor] = scale(Math.max(...every.map((p) => p.power_w)), "W");
   const f = frame(WIDTH, 330, every.map((p) => p.power_w * factor), every.map((p) => p.lost), `Power given up, ${unit}`, "Work lost");
   f.root.setAttribute("aria-label", `Work lost against power given up, for ${curves.map(([name]) => name).join(", ")}`);
+  const named = new Map();
   curves.forEach(([name, points], i) => {
     const colour = LAYERS[name] ?? pinColour(i);
     f.root.append(svg("path", { class: "curve", d: points.map((p, k) => `${k ? "L" : "M"}${f.x(p.power_w * factor).toFixed(2)},${f.y(p.lost).toFixed(2)}`).join(""), stroke: colour, "stroke-dasharray": name === "all" ? null : "6 3" }));
-    const end = points.at(-1);
-    f.root.append(svg("text", { class: "strong", x: Math.min(f.x(end.power_w * factor), WIDTH - 30), y: f.y(end.lost) - 6, "text-anchor": "end" }, name === "all" ? "all layers" : name));
+    const end = points.at(-1), x = Math.min(f.x(end.power_w * factor), WIDTH - 30), y = f.y(end.lost) - 6;
+    const place = [...named.keys()].find((at) => Math.abs(at[0] - x) < 60 && Math.abs(at[1] - y) < 14) ?? [x, y];
+    named.set(place, [...(named.get(place) ?? []), name === "all" ? "all layers" : name]);
   });
+  for (const [[x, y], names] of named) f.root.append(svg("text", { class: "strong", x, y, "text-anchor": "end" }, names.join(", ")));
   ladder.steps.slice(0, 80).reduce((at, step) => {
     const next = { power: at.power + step.power_w, lost: at.lost + step.lost };
     f.root.append(tooltip(svg("circle", { class: "dot", cx: f.x(next.power * factor), cy: f.y(next.lost), r: 4, fill: LAYERS[step.layer] ?? "var(--curve)", tabindex: 0 }), `${step.job}: ${step.measure || step.layer}\n${show(step.power_w, "W")} for ${round(step.lost, 3)} of work (${round(step.lost_per_mw, 3)} per MW)`));
@@ -75,7 +78,7 @@ function hours(horizon) {
   const step = (title, unit, rows, colours) => {
     const values = rows.flatMap(([, ys]) => ys).filter((v) => v !== null && Number.isFinite(v));
     if (!values.length) return null;
-    const [name, factor] = scale(Math.max(...values.map(Math.abs)), unit);
+    const [name, factor] = unit === "g/kWh" ? [unit, 1] : scale(Math.max(...values.map(Math.abs)), unit);
     const f = frame(WIDTH, 210, h, values.map((v) => v * factor), "Hours from the start", `${title}, ${name}`);
     f.root.setAttribute("aria-label", title);
     rows.forEach(([label, ys], i) => {
@@ -88,6 +91,6 @@ function hours(horizon) {
   };
   return [
     step("Site power", "W", [["limit", horizon.limit_w], ["drawn", horizon.feed_w]], ["var(--base)", "var(--curve)"]),
-    step("Carbon intensity", "g/Wh", [["carbon", horizon.carbon_g_per_j.map((v) => (v === null ? null : v * 3600))]], ["var(--less)"]),
+    step("Carbon intensity", "g/kWh", [["carbon", horizon.carbon_g_per_j.map((v) => (v === null ? null : v * 3.6e6))]], ["var(--less)"]),
   ].filter(Boolean);
 }
