@@ -56,6 +56,9 @@ cli_pipeline.register(app)
 cli_validate.register(app)
 
 
+# Columns of chips as parts that need a wide page: they stand in docs/catalog.md, in JSON and in the sheet of one.
+_LONG = ("title", "levels")
+
 # Most rows of a table that are printed.
 _ROWS = 40
 
@@ -311,8 +314,9 @@ def catalog(
         tell(names, ["kind", "names"], [[k, ", ".join(v)] for k, v in names.items()], json)
     elif name is None:
         rows = [listing.summary(kind, n) for n in listing.names(kind)]
-        heads = [listing.BRIEF[kind].get(k, k) for k in rows[0]]
-        tell(rows, heads, [[listing.cell(k, v) for k, v in row.items()] for row in rows], json)
+        shown = [k for k in rows[0] if kind != "architectures" or k not in _LONG]
+        heads = [listing.BRIEF[kind].get(k, k) for k in shown]
+        tell(rows, heads, [[listing.cell(k, row[k]) for k in shown] for row in rows], json)
     elif kind == "models":
         facts = listing.summary(kind, name)
         tell(facts, ["key", "value"], [[k, listing.cell(k, v)] for k, v in facts.items()], json)
