@@ -64,6 +64,17 @@ def test_a_chip_sent_along_may_not_name_a_file_of_the_server():
         Inbox().scenario(request)
 
 
+def test_making_an_inbox_touches_nothing_and_refused_files_leave_nothing(tmp_path: Path):
+    """Its folder comes with the first request; what was written of a refused one goes again."""
+    before = set(Path(tempfile.gettempdir()).glob("wattline-*"))
+    Inbox()
+    assert set(Path(tempfile.gettempdir()).glob("wattline-*")) == before
+    inbox = Inbox(folder=tmp_path)
+    with pytest.raises(InputError, match="must be base64"):
+        inbox.scenario(Request(SERVING, files={"good.json": b64(b"{}"), "bad.json": "no base64"}))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_quantities_with_a_slash_are_no_files():
     """Prices, rates and energies are what they are."""
     for value in ("80 USD/MWh", "2 pJ/bit", "3.35 TB/s", "8 req/s", "0.5 g/kWh"):

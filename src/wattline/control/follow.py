@@ -319,9 +319,9 @@ def attach(schedule: Any, follower: Follower) -> Follower:
         known = ", ".join(_SCHEDULES)
         raise ControlError("plan", f"a plan is followed in {known}, got {type(schedule).__name__}")
     facts = follower.program.facts
-    job = {"microbatches": int(schedule._n_microbatches), "chunks": int(stages[0].num_stages)}
+    job: dict[str, Any] = {"microbatches": int(schedule._n_microbatches), "chunks": int(stages[0].num_stages)}
     if "schedule" in facts:
-        job["schedule"] = name  # type: ignore[assignment]
+        job["schedule"] = name
     same_job(facts, job)
     held = {step.key[0] for step in follower.program.steps}
     if held != {int(stage.stage_index) for stage in stages}:

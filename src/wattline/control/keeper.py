@@ -182,7 +182,9 @@ class Lease:
     def _undisturbed(self, *, blind: bool) -> None:
         """Rule 4: a knob of ours that reads otherwise was changed by someone else; `blind` looks at clocks too."""
         record = self._record
-        for knob, mine in list(self._in_force.items()) if record is not None else ():
+        if record is None:
+            return
+        for knob, mine in list(self._in_force.items()):
             range_ = self.actuator.range(knob)
             if not (range_.readable or blind):
                 continue
@@ -193,7 +195,7 @@ class Lease:
                 raise
             if not same(now, mine, range_.step):
                 text = f"another tool set {describe({knob: now})} on {self.device}, which is left as it is"
-                record.forget(knob)  # type: ignore[union-attr]
+                record.forget(knob)
                 self._log("conflict", knob, mine, None, now)
                 self._end("conflict", text)
                 raise ControlError("conflict", f"{text}; the lease is over", "let one tool set a device")

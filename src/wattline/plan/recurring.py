@@ -27,13 +27,15 @@ from .jobs import Array
 
 # What is believed before the first run, of log cost over octaves of batch size. Halving or doubling the
 # batch size moves the cost of a training by some tens of percent (McCandlish et al., arXiv 1812.06162, and
-# Shallue et al., JMLR 20, 2019: epochs stay flat up to a critical batch size, then grow in proportion).
+# Shallue et al., JMLR 20, 2019: epochs stay flat up to a critical batch size, then grow in proportion). The widths
+# are estimates, chosen while looking at the cases of docs/jobs.md, which says how much hangs on them.
 _SLOPE: Final = 0.2  # standard deviation of the trend, per octave
 _BEND: Final = 0.35  # of the departure from it
 _REACH: Final = 2.0  # octaves over which the departure is alike
 _OWN: Final = 0.12  # of what is one batch size's alone: tiles that fit, data that do not
 # Relative spread of the epochs that repeated runs need, before any repeat was seen, and how many repeats
-# that belief is worth. You et al. (NSDI 2023, section 3) see 14 % on deep learning jobs.
+# that belief is worth: an estimate. About 14 % is quoted for deep learning jobs by You et al. (NSDI 2023; from
+# memory, not looked up again).
 _NOISE: Final = 0.1
 _NOISE_WEIGHT: Final = 4.0
 # A run is stopped once it has cost this many times what the best known does: what is lost by stopping is then

@@ -7,11 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import InputError
 from ..plan.design import DesignAnswer
 from . import charts, design_charts, words
 from . import design_tables as tables
-from .page import chart_place, document, fluid, fold, reproduce, section, table
+from .page import chart_place, document, fluid, fold, reproduce, section, table, write_text
 
 _ABOUT: Final[Mapping[str, str]] = {
     "designs": (
@@ -25,10 +24,7 @@ _ABOUT: Final[Mapping[str, str]] = {
 
 def write_design_html(answer: DesignAnswer, path: Path, *, scenario: str = "", command: str = "") -> None:
     """Write the report."""
-    try:
-        path.write_text(page(answer, scenario=scenario, command=command), "utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    write_text(page(answer, scenario=scenario, command=command), path)
 
 
 def write_design_charts(answer: DesignAnswer, folder: Path) -> list[Path]:

@@ -7,12 +7,11 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import InputError
 from ..plan.fleet_answer import FleetAnswer
 from ..units import show
 from . import charts, fleet_charts, words
 from . import fleet_tables as tables
-from .page import chart_place, document, fluid, fold, reproduce, section, table
+from .page import chart_place, document, fluid, fold, reproduce, section, table, write_text
 
 _ABOUT: Final[Mapping[str, str]] = {
     "tree": "What flows into every limited part of the power tree. Where a limit binds, power has a price.",
@@ -26,10 +25,7 @@ _ABOUT: Final[Mapping[str, str]] = {
 
 def write_fleet_html(answer: FleetAnswer, path: Path, *, scenario: str = "", command: str = "") -> None:
     """Write the report."""
-    try:
-        path.write_text(page(answer, scenario=scenario, command=command), "utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    write_text(page(answer, scenario=scenario, command=command), path)
 
 
 def write_fleet_charts(answer: FleetAnswer, folder: Path) -> list[Path]:

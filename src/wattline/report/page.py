@@ -43,7 +43,11 @@ _ABOUT: Final[Mapping[str, str]] = {
 
 def write_html(answer: Answer, path: Path, *, scenario: str = "", command: str = "") -> None:
     """Write the report. `scenario`: the text of the scenario file; `command`: what was typed."""
-    text = page(answer, scenario=scenario, command=command)
+    write_text(page(answer, scenario=scenario, command=command), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a page; a place that cannot be written is said in one sentence."""
     try:
         path.write_text(text, "utf-8")
     except OSError as error:

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import InputError
 from ..plan.search_answer import LATENCIES, Configuration, Figures, SearchAnswer
 from ..units import show
 from . import charts as drawing
 from . import page as pages
 from . import words
+from .page import write_text
 
 if TYPE_CHECKING:
     import altair as alt
@@ -172,10 +172,7 @@ def _print(console: Console, title: str, cells: Cells) -> None:
 
 def write_html(answer: SearchAnswer, path: Path, *, scenario: str = "", command: str = "") -> None:
     """Write the page."""
-    try:
-        path.write_text(page(answer, scenario=scenario, command=command), "utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    write_text(page(answer, scenario=scenario, command=command), path)
 
 
 def page(answer: SearchAnswer, *, scenario: str = "", command: str = "") -> str:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ..errors import InputError
 from ..simulate.outcome import PHASES, Run
 from ..simulate.study import Study
 from ..units import show
 from . import charts, page, words
+from .page import write_text
 
 if TYPE_CHECKING:
     import altair as alt
@@ -46,10 +46,7 @@ class Page:
 
 def write_html(what: Page, path: Path, *, scenario: str = "", command: str = "") -> None:
     """Write the page. `scenario`: the text of the scenario file; `command`: what was typed."""
-    try:
-        path.write_text(html(what, scenario=scenario, command=command), "utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    write_text(html(what, scenario=scenario, command=command), path)
 
 
 def html(what: Page, *, scenario: str = "", command: str = "") -> str:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ..errors import InputError
 from ..simulate._site_state import REASONS
 from ..simulate.site_outcome import SiteRun
 from ..units import show
 from . import charts, words
-from .page import chart_place, document, fluid, reproduce, section, table
+from .page import chart_place, document, fluid, reproduce, section, table, write_text
 
 if TYPE_CHECKING:
     import altair as alt
@@ -49,10 +48,7 @@ class Page:
 
 def write_site_html(what: Page, path: Path, *, scenario: str = "", command: str = "") -> None:
     """Write the page."""
-    try:
-        path.write_text(html(what, scenario=scenario, command=command), "utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    write_text(html(what, scenario=scenario, command=command), path)
 
 
 def write_site_charts(runs: Sequence[SiteRun], folder: Path) -> list[Path]:

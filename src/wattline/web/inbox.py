@@ -68,8 +68,7 @@ class Inbox:
         self.most = most
         self._kept: dict[str, Path] = {}
         self._read: dict[Path, Scenario] = {}
-        self._root = folder or Path(tempfile.mkdtemp(prefix="wattline-"))
-        weakref.finalize(self, shutil.rmtree, self._root, True)
+        self._root = folder
 
     def base(self, request: Request) -> Scenario:
         """Return the checked scenario of the text and files alone, without the changed values."""
@@ -87,14 +86,25 @@ class Inbox:
         name = hashlib.sha256(msgspec.json.encode([request.scenario, request.files])).hexdigest()
         found = self._kept.pop(name, None)
         if found is None:
-            found = Path(tempfile.mkdtemp(dir=self._root))
-            _unpack(request.files, found)
+            found = Path(tempfile.mkdtemp(dir=self._place()))
+            try:
+                _unpack(request.files, found)
+            except BaseException:
+                shutil.rmtree(found, ignore_errors=True)
+                raise
         self._kept[name] = found  # the latest last
         while len(self._kept) > self.most:
             old = self._kept.pop(next(iter(self._kept)))
             self._read.pop(old, None)
             shutil.rmtree(old, ignore_errors=True)
         return data, found
+
+    def _place(self) -> Path:
+        """Return where folders go: the one given, or one of its own, made now and removed with this object."""
+        if self._root is None:
+            self._root = Path(tempfile.mkdtemp(prefix="wattline-"))
+            weakref.finalize(self, shutil.rmtree, self._root, True)
+        return self._root
 
     def scenario(self, request: Request) -> Scenario:
         """Return the checked scenario with the changed values in place."""
