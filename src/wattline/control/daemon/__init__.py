@@ -1,0 +1,1 @@
+"""The daemon that serves leases to programs without privilege, and its client."""

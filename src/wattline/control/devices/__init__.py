@@ -1,0 +1,1 @@
+"""Knobs of real and simulated devices, each behind the actuator's protocol."""

@@ -1,0 +1,1 @@
+"""Loops that set knobs while work runs: profile, tune, follow, govern."""

@@ -1,0 +1,1 @@
+"""Sensors, one module for each way a device is read."""

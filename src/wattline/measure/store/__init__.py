@@ -1,0 +1,1 @@
+"""Runs, windows and samples kept in a database, and what it knows told."""

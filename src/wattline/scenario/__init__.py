@@ -1,0 +1,1 @@
+"""One file in, one answer out: where all layers are put together."""

@@ -1,0 +1,1 @@
+"""Answers shown: the command line, reports and the studio."""

@@ -1,0 +1,1 @@
+"""Sites: power trees, allocation, plans over time and placement."""

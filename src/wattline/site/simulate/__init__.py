@@ -1,0 +1,1 @@
+"""A site played second by second."""

@@ -1,0 +1,1 @@
+"""Measured kernels and profiles: read, compared and calibrated with."""

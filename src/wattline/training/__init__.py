@@ -1,0 +1,1 @@
+"""Training: pipelines, jobs and recurring jobs as frontiers composed."""
