@@ -22,7 +22,15 @@ from scipy.optimize import minimize
 from wattline.hardware import catalog
 from wattline.hardware.architectures import architecture
 from wattline.source.base import Device
-from wattline.source.dataflow import Dataflow, Einsum, Space, certificates, cross, footprint, settings
+from wattline.source.dataflow import (
+    Dataflow,
+    Einsum,
+    Space,
+    certificates,
+    cross,
+    footprint,
+    settings,
+)
 from wattline.workload.operator import Attention, Elementwise, Gemm
 
 PERFECT, IMPERFECT = Space(imperfect=False), Space()

@@ -134,7 +134,7 @@ def main():
         policy, path = Path(folder) / "policy.toml", f"{folder}/s"
         policy.write_text(POLICY)
         policy.chmod(0o600)
-        code = "import sys; from wattline.cli import main; sys.exit(main(sys.argv[1:]))"
+        code = "import sys; from wattline.show.cli.main import main; sys.exit(main(sys.argv[1:]))"
         words = ["daemon", "--socket", path, "--policy", policy, "--state", folder, "--simulate", str(args.clients)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
         daemon = subprocess.Popen(

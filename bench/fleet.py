@@ -17,9 +17,9 @@ import numpy as np
 
 from wattline import Frontier
 from wattline.hardware.power_tree import Overhead, PowerTree, uniform
-from wattline.plan.curves import Job
-from wattline.plan.fleet import Fleet
-from wattline.plan.horizon import Conditions, Horizon, Task
+from wattline.site.allocate import Fleet
+from wattline.site.curves import Job
+from wattline.site.horizon import Conditions, Horizon, Task
 
 
 def site(nodes: int) -> PowerTree:

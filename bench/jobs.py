@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from wattline.plan.jobs import Job, default, oracle, read
-from wattline.plan.recurring import Outcome, Trial, Tuner, ValueTuner
-from wattline.simulate.recurring import play
+from wattline.training.jobs import Job, default, oracle, read
+from wattline.training.play import play
+from wattline.training.recurring import Outcome, Trial, Tuner, ValueTuner
 
 
 def jobs(folder: Path) -> list[Job]:

@@ -52,7 +52,7 @@ def accuracy(library: Path, folder: Path, windows: int) -> list[dict[str, object
     from tests.measure.conftest import FakeNvml
     from tests.measure.drive import Driver
 
-    from wattline.measure import nvidia
+    from wattline.measure.devices import nvidia
     from wattline.measure.monitor import Monitor
 
     rows = []

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+from wattline.scenario.scenario.pipeline import warm
 
-from wattline.pipeline import warm
-from wattline.plan.pipeline import PipelineJob, PipelinePlan, plan_pipeline
-from wattline.plan.profile import read
+from wattline.training.pipeline import PipelineJob, PipelinePlan, plan_pipeline
+from wattline.training.profile import read
 
 SLOWDOWNS = (0.0, 0.005, 0.05, 0.1)
 

@@ -27,7 +27,7 @@ EXAMPLES = [
 ONE = """
 import json, resource, sys, time
 start = time.perf_counter()
-from wattline.cli import main
+from wattline.show.cli.main import main
 code = main(["plan", sys.argv[1], "--json"])
 seconds = time.perf_counter() - start
 used = resource.getrusage(resource.RUSAGE_SELF)
@@ -71,8 +71,9 @@ def _cpu() -> float:
 
 def sweeps(points: int) -> list[dict[str, object]]:
     """Sweep main-memory energy and the power of waiting over every example."""
-    from wattline import scenario
-    from wattline.sweep import grid, sweep
+    from wattline.scenario.scenario.sweep import grid, sweep
+
+    from wattline.scenario.scenario import scenario
 
     side = round(points**0.5)
     axes = {
@@ -104,8 +105,8 @@ def sweeps(points: int) -> list[dict[str, object]]:
 
 def clocks() -> float:
     """Relative energy that looking at a part of the clocks costs the plan of the first example."""
-    from wattline import scenario
-    from wattline.plan import training
+    from wattline.scenario.scenario import scenario
+    from wattline.training import training
 
     stated = scenario.load(ROOT / "examples" / "gpt3-1024-a100.toml")
     some = scenario.solve(stated, detail=False).certificate["bound_j"]

@@ -22,19 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from wattline.scenario.scenario.search.confirm import confirm
+from wattline.scenario.scenario.search.search import analyse
+from wattline.scenario.scenario.search.space import variants
 
-from wattline import scenario, serve_search
 from wattline.hardware import catalog as hardware
-from wattline.plan.serving_search import FIGURES, Part, Rows
-from wattline.plan.step import Replica
-from wattline.serve_search.confirm import confirm
-from wattline.serve_search.search import analyse
-from wattline.serve_search.space import variants
-from wattline.simulate.fleet import Fleet, Pool
-from wattline.simulate.outcome import Limits, Run
-from wattline.simulate.policies import FixedClock, Governor, Parking, Policy
-from wattline.simulate.serving import simulate
-from wattline.simulate.table import StepTable, step_table
+from wattline.scenario.scenario import scenario
+from wattline.scenario.scenario import search as serve_search
+from wattline.serving.candidates import FIGURES, Part, Rows
+from wattline.serving.simulate.outcome import Limits, Run
+from wattline.serving.simulate.play import simulate
+from wattline.serving.simulate.policies import FixedClock, Governor, Parking, Policy
+from wattline.serving.simulate.pool import Fleet, Pool
+from wattline.serving.simulate.table import StepTable, step_table
+from wattline.serving.step import Replica
 from wattline.source.base import Device
 from wattline.workload import catalog as models
 from wattline.workload.arrivals import DAY, Lengths, synthetic

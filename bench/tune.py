@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wattline.control.tuner import Objective, Tuner
+from wattline.control.loops.tuner import Objective, Tuner
 
 STEPS = 40
 NOISE = (0.03, 0.02)

@@ -25,7 +25,7 @@ def server() -> Iterator[str]:
     """Run the studio on a free port."""
     import uvicorn
 
-    from wattline.web.app import create
+    from wattline.show.web.app import create
 
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

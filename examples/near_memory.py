@@ -15,16 +15,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wattline.scenario.scenario.scenario.scenario import cluster_of, model_of, parse
+from wattline.source.roofline.source.source.source import Roofline
+
 from wattline import GoalError
+from wattline.core.units import show
+from wattline.frontier.answer import Answer, Goal
 from wattline.hardware.cluster import Cluster
-from wattline.plan.answer import Answer, Goal
-from wattline.plan.serving import ServingJob, plan_serving
-from wattline.plan.step import Load, Replica
-from wattline.scenario import cluster_of, model_of, parse
+from wattline.serving.steady import ServingJob, plan_serving
+from wattline.serving.step import Load, Replica
 from wattline.source.base import Source
 from wattline.source.dataflow import Dataflow
-from wattline.source.roofline import Roofline
-from wattline.units import show
 from wattline.workload.infer import Precision
 from wattline.workload.memory import sequence_bytes
 from wattline.workload.parallel import Parallel
@@ -64,7 +65,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Write joules per request against the limit as SVG."""
     import altair as alt
 
-    from wattline.report.charts import inline, svg
+    from wattline.show.report.charts import inline, svg
 
     points = [
         {"limit": 1e3 * row["tpot_s"], "joules": v, "tokens on": name.removeprefix("tokens on ")}

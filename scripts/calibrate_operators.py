@@ -8,9 +8,9 @@ Apache-2.0). Every fit starts at values stated here (START), so a second run wri
 
 1. Efficiency constants and chip facts of the H200, jointly, robust in log time and log power, held
    back by priors at START.
-2. A learned correction per kind of operator on what is left (bounded; see `source/residual.py`).
+2. A learned correction per kind of operator on what is left (bounded; see `source/roofline/residual.py`).
 3. What the campaign's power meter printed beside the kernel's own power: pauses between the products
-   of the campaign (see `source/campaign.py`), then trees on what is left (see `source/meter.py`).
+   of the campaign (see `source/measured/campaign.py`), then trees on what is left (see `source/measured/meter.py`).
 4. The B200 from its few rows, by `source.calibrate.calibrate`, the same a user would run, and the
    pauses of its campaign; then how far the trees of the H200's hold there, one number per operator.
 5. Voltage and switched energy of the A100 and A40 from stage power over clocks.
@@ -36,22 +36,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import wattline.source.measured.profiled.meter as meter_module
+import wattline.source.roofline.source.residual as residual_module
+import wattline.source.roofline.source.silicon as silicon_module
 from scipy.optimize import least_squares, minimize
 from scipy.spatial import cKDTree
+from wattline.source.measured.profiled.calibrate import (
+    PRIORS,
+    Metrics,
+    Report,
+    calibrate,
+    loop,
+    looped,
+    measured,
+    metrics,
+    predict_rows,
+)
+from wattline.source.measured.profiled.campaign import Pauses
+from wattline.source.measured.profiled.meter import Forest
+from wattline.source.measured.profiled.rows import COLUMNS, batches, harness
+from wattline.source.roofline.source.residual import BOUNDS, Net, adjust
+from wattline.source.roofline.source.silicon import Silicon
+from wattline.source.roofline.source.voltage import voltage
+from wattline.source.roofline.source.work import cost
 
-import wattline.source.meter as meter_module
-import wattline.source.residual as residual_module
-import wattline.source.silicon as silicon_module
 from wattline.hardware.facts import Sheet, load
-from wattline.source import campaign, shapes
-from wattline.source.calibrate import PRIORS, Metrics, Report, calibrate, loop, looped, measured, metrics, predict_rows
-from wattline.source.campaign import Pauses
-from wattline.source.meter import Forest
-from wattline.source.residual import BOUNDS, Net, adjust
-from wattline.source.rows import COLUMNS, batches, harness
-from wattline.source.silicon import Silicon
-from wattline.source.voltage import voltage
-from wattline.source.work import cost
+from wattline.source.measured.profiled import campaign
+from wattline.source.roofline.source import shapes
 
 PACKAGE = Path(silicon_module.__file__).parents[1]
 CHIPS = PACKAGE / "hardware" / "data" / "chips"
@@ -547,8 +558,8 @@ def clean(s: Set) -> np.ndarray:
 
 def install(chip: Silicon, moe: np.ndarray) -> None:
     """Make the package use these constants in this process, before they are written."""
-    import wattline.source.rows as rows_module
-    import wattline.source.uncertain as uncertain_module
+    import wattline.source.measured.profiled.rows as rows_module
+    import wattline.source.roofline.source.uncertain as uncertain_module
 
     table = {k: dict(v) for k, v in silicon_module.calibration().items()}
     table["harness"]["moe"] = {d: [float(v)] for d, v in zip(("bfloat16", "fp8", "fp8_block"), moe, strict=True)}
@@ -562,7 +573,7 @@ def install(chip: Silicon, moe: np.ndarray) -> None:
 
 def use(nets: dict[str, Net], forests: dict[str, Forest]) -> None:
     """Make the package use these corrections in this process."""
-    import wattline.source.calibrate as calibrate_module
+    import wattline.source.measured.profiled.calibrate as calibrate_module
 
     residual_module.nets = calibrate_module.nets = lambda: nets  # type: ignore[assignment,attr-defined]
     meter_module.forests = lambda: forests  # type: ignore[assignment]

@@ -4,7 +4,7 @@
 
 Four shares and a time, none of which names a model, and the energy of a 16-bit operation of the A100:
 fitted by Gauss-Newton with priors to published iteration times (rows marked `fit` of
-plan/data/published_training.csv, those the reference table marks as checked) and to the stage profile
+training/data/published_training.csv, those the reference table marks as checked) and to the stage profile
 of GPT-3 over clocks in ``pipeline/`` (Perseus artifact of ml-energy/zeus). Errors are quoted on the
 fitted rows and leaving one model out.
 """
@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from wattline.source.roofline.source.source import Roofline
 
 from wattline.hardware import catalog
-from wattline.plan import validate_training as training
-from wattline.source import silicon
 from wattline.source.base import Array, Device
-from wattline.source.roofline import Roofline
+from wattline.source.roofline.source import silicon
+from wattline.training import validate_training as training
 from wattline.workload.catalog import model
 from wattline.workload.parallel import Parallel
 from wattline.workload.train import stage_operators

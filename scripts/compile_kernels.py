@@ -9,19 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from wattline import Frontier, scenario
+from wattline import Frontier
 from wattline.hardware.power_tree import PowerTree
-from wattline.plan.curves import Job
-from wattline.plan.fleet import Fleet
-from wattline.plan.fluid import Traffic
-from wattline.plan.serving_search import Question, rows
-from wattline.plan.step import Replica
-from wattline.simulate import fleet as serving
-from wattline.simulate.controllers import Uncapped
-from wattline.simulate.policies import FixedClock, Parking
-from wattline.simulate.serving import simulate
-from wattline.simulate.site import Crew, Site, play
-from wattline.simulate.table import step_table
+from wattline.scenario.scenario import scenario
+from wattline.serving.candidates import Question, rows
+from wattline.serving.fluid import Traffic
+from wattline.serving.simulate import pool as serving
+from wattline.serving.simulate.play import simulate
+from wattline.serving.simulate.policies import FixedClock, Parking
+from wattline.serving.simulate.table import step_table
+from wattline.serving.step import Replica
+from wattline.site.allocate import Fleet
+from wattline.site.curves import Job
+from wattline.site.simulate.controllers import Uncapped
+from wattline.site.simulate.site import Crew, Site, play
 from wattline.source.base import Device
 from wattline.workload.parallel import Parallel
 from wattline.workload.traffic import Requests

@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wattline.plan.pipeline import PipelineJob, plan_pipeline
-from wattline.plan.profile import read
+from wattline.training.pipeline import PipelineJob, plan_pipeline
+from wattline.training.profile import read
 
 Floats = NDArray[np.float64]
 

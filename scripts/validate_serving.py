@@ -14,14 +14,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from wattline.scenario.scenario.validate import read_table
 
-from wattline import scenario
-from wattline.plan.serving_rows import Row, predict, rows_of
-from wattline.simulate.fleet import Fleet, Pool
-from wattline.simulate.outcome import Run
-from wattline.simulate.serving import simulate
-from wattline.simulate.table import step_table
-from wattline.validate import read_table
+from wattline.scenario.scenario import scenario
+from wattline.serving.serving_rows import Row, predict, rows_of
+from wattline.serving.simulate.outcome import Run
+from wattline.serving.simulate.play import simulate
+from wattline.serving.simulate.pool import Fleet, Pool
+from wattline.serving.simulate.table import step_table
 from wattline.workload.arrivals import PAGE, Lengths
 from wattline.workload.traffic import Requests
 

@@ -14,9 +14,22 @@ import sys
 import tempfile
 from pathlib import Path
 
-from wattline import cli_design, design, design_file, fleet, fleet_place, scenario, serve_search, site_simulation
-from wattline.plan.fleet_answer import expected as expected_fleet
-from wattline.report.site_page import write_site_charts
+from wattline.scenario.scenario import (
+    design,
+    design_file,
+    fleet,
+    fleet_place,
+    scenario,
+)
+from wattline.scenario.scenario import (
+    search as serve_search,
+)
+from wattline.scenario.scenario import (
+    simulate_site as site_simulation,
+)
+from wattline.show.cli import design as cli_design
+from wattline.show.report.site_page import write_site_charts
+from wattline.site.answer import expected as expected_fleet
 
 ROOT = Path(__file__).parent.parent
 # Examples whose charts stand in the docs: chart -> file of docs/pictures.
@@ -80,7 +93,7 @@ def main() -> None:
         path.with_suffix(".expected.json").write_text(text, "utf-8")
     pictures = ROOT / "docs" / "pictures"
     for name, to in PICTURES.items():
-        command = [sys.executable, "-m", "wattline.cli", "plan", str(ROOT / "examples" / f"{name}.toml")]
+        command = [sys.executable, "-m", "wattline.show.cli.main", "plan", str(ROOT / "examples" / f"{name}.toml")]
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run([*command, "--charts", folder], check=True, stdout=subprocess.DEVNULL)
             for chart, file in to.items():

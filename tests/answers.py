@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wattline.plan.answer import Answer, Outcome
+from wattline.frontier.answer import Answer, Outcome
 
 _STAGES, _MICROBATCHES = 8, 24
 

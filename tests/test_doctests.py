@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-MODULES = ["wattline.errors", "wattline.units", "wattline.frontier.algebra", "wattline.frontier.fit"]
+MODULES = ["wattline.core.errors", "wattline.core.units", "wattline.frontier.algebra", "wattline.frontier.fit"]
 
 
 @pytest.mark.parametrize("name", MODULES)

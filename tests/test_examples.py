@@ -5,9 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from wattline import cli_design, design, design_file, fleet, fleet_place, scenario, serve_search
-from wattline.plan.answer import Answer
-from wattline.plan.fleet_answer import FleetAnswer, expected
+from wattline.frontier.answer import Answer
+from wattline.scenario.scenario import (
+    design,
+    design_file,
+    fleet,
+    fleet_place,
+    scenario,
+)
+from wattline.scenario.scenario import (
+    search as serve_search,
+)
+from wattline.show.cli import design as cli_design
+from wattline.site.answer import FleetAnswer, expected
 
 ALL = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
 FLEETS = [path for path in ALL if fleet.is_fleet(path) and not fleet.load(path).pools]

@@ -23,7 +23,9 @@ print(*[name for name in {HEAVY!r} if name in sys.modules])
     return found.stdout.split()
 
 
-@pytest.mark.parametrize("module", ["wattline", "wattline.cli", "wattline.scenario", "wattline.report"])
+@pytest.mark.parametrize(
+    "module", ["wattline", "wattline.show.cli.main", "wattline.scenario.scenario", "wattline.show.report"]
+)
 def test_import_is_light(module):
     """Importing pulls in nothing heavy and opens no connection."""
     assert _loaded(f"import {module}") == []
@@ -32,5 +34,5 @@ def test_import_is_light(module):
 def test_help_is_light():
     """Asking for help needs nothing heavy either."""
     quiet = "with contextlib.redirect_stdout(io.StringIO()): cli.main(['--help'])"
-    statement = f"import contextlib, io, wattline.cli as cli\n{quiet}"
+    statement = f"import contextlib, io, wattline.show.cli.main as cli\n{quiet}"
     assert _loaded(statement) == []

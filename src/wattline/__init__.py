@@ -7,8 +7,8 @@ milliseconds in any program that only wants to measure.
 # typing and importlib are left out on purpose: they are most of what importing this would cost.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .control.tune import tune
-    from .errors import (
+    from .control.loops.tune import tune
+    from .core.errors import (
         CapacityError,
         GoalError,
         InputError,
@@ -48,8 +48,8 @@ _HOME = {
     "Choice": ".frontier.origin",
     **dict.fromkeys(("NEVER", "ZERO", "Frontier", "Point", "best", "total"), ".frontier.algebra"),
     **dict.fromkeys(("begin", "end"), ".measure"),
-    "tune": ".control.tune",
-    **dict.fromkeys((name for name in __all__ if name.endswith("Error")), ".errors"),
+    "tune": ".control.loops.tune",
+    **dict.fromkeys((name for name in __all__ if name.endswith("Error")), ".core.errors"),
 }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from wattline.control.keeper import Keeper
-from wattline.control.simulated import SimulatedGpu
-from wattline.measure.replay import VirtualClock
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.control.lease.keeper import Keeper
+from wattline.measure.devices.replay import VirtualClock
 
 from ..measure.conftest import fake_library, fake_nvml
 

@@ -1,11 +1,11 @@
-"""Tests for `wattline.errors`."""
+"""Tests for `wattline.core.errors`."""
 
 from __future__ import annotations
 
 import pytest
 
-from wattline import errors
-from wattline.errors import GoalError, InputError, WattlineError, nearest
+from wattline.core import errors
+from wattline.core.errors import GoalError, InputError, WattlineError, nearest
 
 KINDS = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, WattlineError)]
 

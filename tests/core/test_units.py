@@ -1,4 +1,4 @@
-"""Tests for `wattline.units`."""
+"""Tests for `wattline.core.units`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import UnitError
-from wattline.units import parse, show
+from wattline.core.errors import UnitError
+from wattline.core.units import parse, show
 
 UNITS = ["W", "J", "s", "Hz", "B", "B/s", "FLOP", "FLOP/s", "J/B", "J/FLOP", "V", "g", "m2", "K"]
 UNITS += ["g/J", "USD/J", "USD", "token", "token/s", "request", "request/s", ""]

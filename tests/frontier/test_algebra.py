@@ -17,7 +17,16 @@ from wattline import NEVER, ZERO, Frontier, GoalError, InputError, best, total
 from wattline.frontier.algebra import _FILTER_PAIRS
 from wattline.frontier.pruning import hull_index, prune
 
-from ..strategies import QUARTERS, close, convex_frontiers, exact_frontiers, exact_points, rough_frontiers, same, trees
+from ..strategies import (
+    QUARTERS,
+    close,
+    convex_frontiers,
+    exact_frontiers,
+    exact_points,
+    rough_frontiers,
+    same,
+    trees,
+)
 
 SOME = exact_frontiers()
 EDGE = exact_frontiers(edge=True)

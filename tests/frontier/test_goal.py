@@ -1,11 +1,11 @@
-"""Tests for `wattline.plan.goal`: a goal picks one point of a convex frontier."""
+"""Tests for `wattline.frontier.goal`: a goal picks one point of a convex frontier."""
 
 import numpy as np
 import pytest
 
-from wattline.errors import GoalError, ScenarioError
-from wattline.plan.answer import Goal, Rates
-from wattline.plan.goal import choose
+from wattline.core.errors import GoalError, ScenarioError
+from wattline.frontier.answer import Goal, Rates
+from wattline.frontier.goal import choose
 
 TIME = np.array([10.0, 12.0, 16.0])
 ENERGY = np.array([100.0, 80.0, 70.0])

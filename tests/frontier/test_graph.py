@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
-from wattline.errors import GoalError, InputError
+from wattline.core.errors import GoalError, InputError
 from wattline.frontier._unfold import settle
 from wattline.frontier.graph import INFINITE, Dag, Network, State, solve
 from wattline.frontier.periodic import _Climb, _Stretch, solve_family

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware import catalog
 from wattline.hardware.architectures import architecture, names
 from wattline.hardware.flat import inside

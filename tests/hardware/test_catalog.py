@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware import catalog
 from wattline.hardware.chip import balance
 from wattline.hardware.facts import KINDS

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware import catalog
 from wattline.hardware.chip import clocks, energy, rate, runs_in, swing, voltage
 
@@ -59,7 +59,7 @@ def test_voltage_stays_within_its_bounds(clock: float) -> None:
 
 def test_the_source_uses_the_same_curve() -> None:
     """The power model's voltage curve is this one, point by point."""
-    other = pytest.importorskip("wattline.source.voltage").voltage
+    other = pytest.importorskip("wattline.source.roofline.voltage").voltage
     for name in CHIPS:
         chip = catalog.chip(name)
         f = np.linspace(1e8, 3e9, 301)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import CapacityError, InputError
+from wattline.core.errors import CapacityError, InputError
 from wattline.hardware import catalog
 from wattline.hardware.cluster import Cluster
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wattline.errors import InputError, UnitError
+from wattline.core.errors import InputError, UnitError
 from wattline.hardware.architecture import Architecture, Fanout
 from wattline.hardware.architectures import architecture, names
 from wattline.hardware.description import load

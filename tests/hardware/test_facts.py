@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from wattline.errors import InputError, UnitError
+from wattline.core.errors import InputError, UnitError
+from wattline.core.units import parse
 from wattline.hardware import catalog
 from wattline.hardware.facts import KINDS, Sheet, keys, load, sheet
-from wattline.units import parse
 
 ALL = [(kind, name) for kind in KINDS for name in catalog.names(kind)]
 FIND = {"chip": catalog.chip, "node": catalog.node, "rack": catalog.rack, "site": catalog.site}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware import catalog
 from wattline.hardware.architectures import architecture
 from wattline.hardware.flat import inside, units

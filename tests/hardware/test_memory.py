@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware.memory import generation, generations, sram_area, sram_energy
 
 CACTI = list(csv.DictReader((Path(__file__).parent / "cacti.csv").read_text("utf-8").splitlines()))

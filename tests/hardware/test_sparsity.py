@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware.architectures import architecture
-from wattline.hardware.sparsity import Density, bitmask, compressed_rows, pattern, run_length, sparse, stored
+from wattline.hardware.sparsity import (
+    Density,
+    bitmask,
+    compressed_rows,
+    pattern,
+    run_length,
+    sparse,
+    stored,
+)
 
 
 def pairs_by_hand(values: np.ndarray, run: int) -> int:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware import technology as t
 
 # Horowitz (ISSCC 2014), 45 nm, and Jouppi et al. (ISCA 2021, table 2), 7 nm: pJ.

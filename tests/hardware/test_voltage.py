@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware.architecture import Architecture, Domain
 from wattline.hardware.architectures import architecture
 from wattline.hardware.technology import polynomial

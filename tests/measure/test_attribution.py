@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.measure.attribution import Work, attribute, load, origin, work
 
 BASE = 1_700_000_000

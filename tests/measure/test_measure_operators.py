@@ -62,7 +62,7 @@ def test_rows_can_be_validated_and_calibrated_with(fake_library, tmp_path):
         assert row["clock_mhz"]
         assert row["power_limit"] == "700"
         assert row["date"].endswith("Z")
-    code = "import sys; from wattline.cli import main; sys.exit(main())"
+    code = "import sys; from wattline.show.cli.main import main; sys.exit(main())"
     wattline = [sys.executable, "-c", code]
     told = subprocess.run(
         [*wattline, "validate", "operators", str(path), "--chip", "h100-sxm", "--json"],

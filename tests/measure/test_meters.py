@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from wattline.measure import amd, apple, cpu, find, hwmon, jetson, node, nvidia
+from wattline.measure import find
+from wattline.measure.devices import amd, apple, cpu, hwmon, jetson, node, nvidia
+from wattline.measure.devices.replay import ReplayMeter, VirtualClock
 from wattline.measure.meter import CallableMeter, Meter, MeterError, State
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import ReplayMeter, VirtualClock
 from wattline.measure.result import SCOPES
 
 from .drive import Driver

@@ -11,13 +11,13 @@ import time
 
 import pytest
 
-from wattline.cli_measure import doctor_command, run_command
+from wattline.measure.devices.replay import ReplayMeter
 from wattline.measure.doctor import examine
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import ReplayMeter
 from wattline.measure.run import run
+from wattline.show.cli.measure import doctor_command, run_command
 
-PROGRAM = "import sys; from wattline.cli_measure import run_command; sys.exit(run_command(sys.argv[1:]))"
+PROGRAM = "import sys; from wattline.show.cli.measure import run_command; sys.exit(run_command(sys.argv[1:]))"
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -15 $$", 143)])

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wattline.measure.devices.replay import Recording, ReplayMeter, VirtualClock
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import Recording, ReplayMeter, VirtualClock
 
 from .drive import Driver
 

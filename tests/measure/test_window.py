@@ -14,9 +14,9 @@ import pytest
 import wattline
 from wattline.measure import monitor as monitors
 from wattline.measure import window as windows
+from wattline.measure.devices.replay import Recording, ReplayMeter, VirtualClock
 from wattline.measure.meter import CallableMeter, Meter, MeterError
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import Recording, ReplayMeter, VirtualClock
 from wattline.measure.window import Window, begin, current, end, measure
 
 from .drive import Driver
@@ -238,7 +238,7 @@ def test_a_window_never_closed_is_said_at_exit():
     code = (
         "import wattline\n"
         "from wattline.measure.monitor import Monitor, use\n"
-        "from wattline.measure.replay import ReplayMeter\n"
+        "from wattline.measure.devices.replay import ReplayMeter\n"
         "use(Monitor([ReplayMeter(100.0)]))\n"
         "wattline.begin('open')\n"
         "print('done'); raise SystemExit(5)\n"
@@ -315,7 +315,7 @@ def test_a_forked_child_starts_afresh(monitor):
     code = (
         "import os, wattline\n"
         "from wattline.measure.monitor import Monitor, use\n"
-        "from wattline.measure.replay import ReplayMeter\n"
+        "from wattline.measure.devices.replay import ReplayMeter\n"
         "use(Monitor([ReplayMeter(100.0)]))\n"
         "m = wattline.begin('parent')\n"
         "pid = os.fork()\n"

@@ -1,4 +1,4 @@
-"""Tests for `wattline.design` and `wattline.design_search`: studies of designs from the file's values to the answer."""
+"""Tests for `wattline.scenario.design` and `wattline.scenario.design_search`: studies of designs from the file's values to the answer."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from wattline.scenario.scenario.design_file import parse_study
+from wattline.scenario.scenario.design_search import optimise
+from wattline.scenario.scenario.design_space import DesignAnswer, undominated
+from wattline.scenario.scenario.whatif import sketches, summaries
 
-from tests.studies import SERVING, TRAINING, study
-from wattline import GoalError, ScenarioError, design, report, scenario
-from wattline.cli import main
-from wattline.design_file import parse_study
-from wattline.design_search import optimise
-from wattline.plan.design import DesignAnswer, undominated
-from wattline.report import page
-from wattline.whatif import sketches, summaries
+from tests.scenario.studies import SERVING, TRAINING, study
+from wattline import GoalError, ScenarioError
+from wattline.scenario.scenario import design, scenario
+from wattline.show import report
+from wattline.show.cli.main import main
+from wattline.show.report import page
 
 WORKS = [{"name": "chat", "weight": 1, **SERVING}, {"name": "run", "weight": 3, **TRAINING, "hardware": {"nodes": 4}}]
 
@@ -203,7 +205,7 @@ def test_the_answer_is_plain_values_and_the_same_twice(small):
 
 def test_processes_give_the_same_answer(small, monkeypatch):
     """Two workers, the same designs."""
-    monkeypatch.setattr("wattline.sweep.PATIENCE", 0.0)
+    monkeypatch.setattr("wattline.scenario.sweep.PATIENCE", 0.0)
     both = design.answer(study(budget={"area": "814 mm2", "power": "700 W"}, energy="100 GWh"), jobs=2)
     np.testing.assert_allclose(both.designs.costs, small.designs.costs, rtol=1e-12)
     assert both.chosen == small.chosen
@@ -306,6 +308,6 @@ def test_the_command_line_runs_a_study(tmp_path: Path, capsys):
     assert "no design of 3 keeps" in capsys.readouterr().err
     assert main(["whatif", str(path), "--set", "site.pue=1.1"]) == 2
     assert "wattline plan answers it" in capsys.readouterr().err
-    plain = Path(__file__).parent.parent / "examples" / "llama-8b-serving.toml"
+    plain = Path(__file__).parents[2] / "examples" / "llama-8b-serving.toml"
     assert main(["plan", str(plain), "--jobs", "2"]) == 2
     assert "has no [design]" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Tests for `wattline.design_file`."""
+"""Tests for `wattline.scenario.design_file`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wattline.scenario.scenario.design_file import load, parse_study
 
-from tests.studies import SERVING, TRAINING, VARY, study
+from tests.scenario.studies import SERVING, TRAINING, VARY, study
 from wattline import InputError, ScenarioError
-from wattline.design_file import load, parse_study
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 FILE = """
 [hardware]
 chip = "h100-like"

@@ -1,4 +1,4 @@
-"""Tests for `wattline.fleet` and `fleet_work`: jobs of every kind become frontiers, and the answer holds together."""
+"""Tests for `wattline.scenario.fleet` and `fleet_work`: jobs of every kind become frontiers, and the answer holds together."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from wattline.scenario.scenario.fleet_file import tree_of
+from wattline.scenario.scenario.fleet_work import work_of
 
-from wattline import cli, fleet, report
-from wattline import scenario as scenarios
-from wattline.errors import GoalError, InputError, ScenarioError
-from wattline.fleet_file import tree_of
-from wattline.fleet_work import work_of
+from wattline.core.errors import GoalError, InputError, ScenarioError
+from wattline.scenario.scenario import fleet
+from wattline.scenario.scenario import scenario as scenarios
+from wattline.show import report
+from wattline.show.cli import main as cli
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 FEED = {"limit": "50 kW", "part": [{"name": "row", "count": 2, "limit": "30 kW", "loss": "5 %"}]}
 

@@ -1,4 +1,4 @@
-"""Tests for `wattline.fleet_file`: what a fleet scenario may say, and clear words for what it may not."""
+"""Tests for `wattline.scenario.fleet_file`: what a fleet scenario may say, and clear words for what it may not."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from wattline import fleet_file as ff
-from wattline.errors import InputError, ScenarioError, UnitError
+from wattline.core.errors import InputError, ScenarioError, UnitError
+from wattline.scenario.scenario import fleet_file as ff
 
 JOB = {"name": "a", "speeds": [1.0, 0.5], "powers": ["10 kW", "4 kW"]}
 

@@ -1,4 +1,4 @@
-"""Tests for `wattline.fleet_place`: jobs planned on every chip they may run on, and put where they draw least."""
+"""Tests for `wattline.scenario.fleet_place`: jobs planned on every chip they may run on, and put where they draw least."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from wattline.scenario.scenario.fleet_file import parse_fleet
 
-from wattline import cli, fleet_place
-from wattline.errors import GoalError, ScenarioError
-from wattline.fleet_file import parse_fleet
+from wattline.core.errors import GoalError, ScenarioError
+from wattline.scenario.scenario import fleet_place
+from wattline.show.cli import main as cli
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 NEW = {"name": "new", "chip": "h100-sxm", "nodes": 4, "asleep": "150 W"}
 CHAT = {"name": "chat", "scenario": "llama-8b-serving.toml", "demand": "200 req/s"}
 

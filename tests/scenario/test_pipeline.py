@@ -1,16 +1,16 @@
-"""Tests for `wattline.pipeline`, `wattline.report.plans` and the command `wattline pipeline`."""
+"""Tests for `wattline.scenario.pipeline`, `wattline.show.report.plans` and the command `wattline pipeline`."""
 
 import csv
 import json
 from pathlib import Path
 
 import pytest
+from wattline.scenario.scenario.pipeline import Request, run, steps, tables
 
-from wattline.cli import main
-from wattline.errors import InputError
-from wattline.pipeline import Request, run, steps, tables
+from wattline.core.errors import InputError
+from wattline.show.cli.main import main
 
-from .plan.profiles import text
+from ..training.profiles import text
 
 SHAPE = ("--stages", "3", "--microbatches", "4", "--points", "3")
 WAITS = ("--waiting-power", "75 W")

@@ -1,14 +1,21 @@
-"""Tests for `wattline.scenario`: one file in, one answer out, and clear words for bad input."""
+"""Tests for `wattline.scenario.scenario`: one file in, one answer out, and clear words for bad input."""
 
 from pathlib import Path
 
 import pytest
 
-from wattline import scenario as sc
-from wattline import whatif
-from wattline.errors import CapacityError, GoalError, InputError, ScenarioError, UnitError, WattlineError
+from wattline.core.errors import (
+    CapacityError,
+    GoalError,
+    InputError,
+    ScenarioError,
+    UnitError,
+    WattlineError,
+)
+from wattline.scenario.scenario import scenario as sc
+from wattline.scenario.scenario import whatif
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 TRAIN = {
     "model": {"name": "llama-3.1-8b"},

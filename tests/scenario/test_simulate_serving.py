@@ -1,4 +1,4 @@
-"""Tests for `wattline.simulation` and `wattline simulate`: a scenario played against its requests."""
+"""Tests for `wattline.scenario.simulate_serving` and `wattline simulate`: a scenario played against its requests."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from wattline import cli, scenario, simulation
-from wattline.errors import ScenarioError
+from wattline.core.errors import ScenarioError
+from wattline.scenario.scenario import scenario
+from wattline.scenario.scenario import simulate_serving as simulation
+from wattline.show.cli import main as cli
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "llama-8b-simulated.toml"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "llama-8b-simulated.toml"
 SMALL = {"serve.count": 150}
 
 

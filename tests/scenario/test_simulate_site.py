@@ -1,4 +1,4 @@
-"""Tests for `wattline.site_simulation` and `wattline simulate` of a fleet: a scenario file becomes a site that is played."""
+"""Tests for `wattline.scenario.simulate_site` and `wattline simulate` of a fleet: a scenario file becomes a site that is played."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import math
 from pathlib import Path
 
 import pytest
+from wattline.scenario.scenario.fleet_file import parse_fleet
 
-from wattline import cli, fleet, site_simulation
-from wattline.errors import InputError, ScenarioError
-from wattline.fleet_file import parse_fleet
+from wattline.core.errors import InputError, ScenarioError
+from wattline.scenario.scenario import fleet
+from wattline.scenario.scenario import simulate_site as site_simulation
+from wattline.show.cli import main as cli
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 EXAMPLE = EXAMPLES / "site-simulated.toml"
 SHORT = ("--set", "simulate.lasts=60 s")
 

@@ -1,4 +1,4 @@
-"""Tests for `wattline.sweep`."""
+"""Tests for `wattline.scenario.sweep`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import time
 from typing import Any
 
 import pytest
+from wattline.scenario.scenario.scenario import Scenario
 
-from wattline import InputError, MissingExtraError, sweep
-from wattline.scenario import Scenario
+from wattline import InputError, MissingExtraError
+from wattline.scenario.scenario import sweep
 
 SCENARIO = Scenario("made by hand", {"train.tokens": 2.0})
 
@@ -135,7 +136,7 @@ def test_ray_gives_the_same_rows():
     # Ray leaves sockets and files to the garbage collector and warns of settings to come; a process
     # of its own keeps that, and its threads, away from the other tests.
     code = """
-import tests.test_sweep as t
+import tests.scenario.test_sweep as t
 from wattline import sweep
 done = []
 rows = sweep.sweep(t.SCENARIO, t.POINTS, engine="ray", jobs=2, progress=done.append, evaluate=t.evaluate)
@@ -148,7 +149,7 @@ assert sum(done) == len(t.POINTS)
 
 def test_workers_run_one_thread_each_and_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the caller had set, or not set, about threads is there again after workers have started."""
-    from wattline.sweep import _one_thread_each
+    from wattline.scenario.scenario.sweep import _one_thread_each
 
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)

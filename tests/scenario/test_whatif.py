@@ -1,15 +1,15 @@
-"""Tests for `wattline.whatif`: many points at once give the rows of one at a time."""
+"""Tests for `wattline.scenario.whatif`: many points at once give the rows of one at a time."""
 
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wattline.source.roofline.source.source import Roofline
 
-from tests.test_scenario import SERVE, TRAIN, changed
-from wattline import scenario as sc
-from wattline import whatif
-from wattline.source.roofline import Roofline
+from tests.scenario.test_scenario import SERVE, TRAIN, changed
+from wattline.scenario.scenario import scenario as sc
+from wattline.scenario.scenario import whatif
 
 # Values per key: hardware constants, the site, goals and latency limits; some without an answer.
 HARDWARE = {

@@ -1,1 +1,1 @@
-"""Tests of `wattline.plan`."""
+"""Tests of `wattline.serving`."""

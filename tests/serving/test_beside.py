@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from wattline.plan import diffusion_rows, engine, serving_rows
+from wattline.serving import diffusion_rows, engine, serving_rows
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "calibrate_serving.py"
 

@@ -1,11 +1,11 @@
-"""Tests for wattline.plan.serving_search: what is unbeaten, and frontiers of candidates."""
+"""Tests for wattline.serving.candidates: what is unbeaten, and frontiers of candidates."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.plan.serving_search import Candidate, Part, Promise, frontier, pruned, unbeaten
+from wattline.serving.candidates import Candidate, Part, Promise, frontier, pruned, unbeaten
 
 FIGURES = st.lists(st.tuples(*[st.integers(1, 6).map(float)] * 3), min_size=1, max_size=30)
 

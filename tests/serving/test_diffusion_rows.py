@@ -1,15 +1,15 @@
-"""Tests for `wattline.plan.diffusion_rows`: measured image and video generation beside predictions."""
+"""Tests for `wattline.serving.diffusion_rows`: measured image and video generation beside predictions."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from wattline.source.roofline.source.source import Roofline
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware import catalog
-from wattline.plan.diffusion_rows import TARGETS, legacy, predict, rows_of, validate
+from wattline.serving.diffusion_rows import TARGETS, legacy, predict, rows_of, validate
 from wattline.source.base import Device
-from wattline.source.roofline import Roofline
 
 SOURCE = Roofline()
 

@@ -1,4 +1,4 @@
-"""Tests for wattline.plan.fluid: requests as a fluid, held against closed forms and against its own plain code."""
+"""Tests for wattline.serving.fluid: requests as a fluid, held against closed forms and against its own plain code."""
 
 import math
 
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wattline.plan import _fluid
-from wattline.plan.fluid import Curves, Settings, Traffic, flow, latency
+from wattline.serving import _fluid
+from wattline.serving.fluid import Curves, Settings, Traffic, flow, latency
 from wattline.workload.traffic import Requests
 
 STEP, EACH, FILL = 0.01, 1e-4, 0.02

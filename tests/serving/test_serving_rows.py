@@ -1,14 +1,14 @@
-"""Tests for `wattline.plan.serving_rows`: measured serving configurations beside predictions."""
+"""Tests for `wattline.serving.serving_rows`: measured serving configurations beside predictions."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from wattline.source.roofline.source.source import Roofline
 
-from wattline.errors import InputError
-from wattline.plan.measured import metrics
-from wattline.plan.serving_rows import TARGETS, predict, rows_of, validate
-from wattline.source.roofline import Roofline
+from wattline.core.errors import InputError
+from wattline.serving.beside import metrics
+from wattline.serving.serving_rows import TARGETS, predict, rows_of, validate
 
 SOURCE = Roofline()
 

@@ -1,17 +1,17 @@
-"""Tests for `wattline.plan.serving`: least joules per token within the latency promise."""
+"""Tests for `wattline.serving.steady`: least joules per token within the latency promise."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from wattline.source.roofline.source.source import Roofline
 
-from wattline.errors import GoalError, ScenarioError
+from wattline.core.errors import GoalError, ScenarioError
+from wattline.frontier.answer import Answer, Goal, Rates
 from wattline.hardware import catalog
 from wattline.hardware.cluster import Cluster
-from wattline.plan.answer import Answer, Goal, Rates
-from wattline.plan.serving import ServingJob, batches, plan_serving
-from wattline.plan.step import Load, Replica
-from wattline.source.roofline import Roofline
+from wattline.serving.steady import ServingJob, batches, plan_serving
+from wattline.serving.step import Load, Replica
 from wattline.workload.catalog import model
 from wattline.workload.parallel import Parallel
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from wattline import Frontier
 from wattline.hardware.power_tree import Group, PowerTree
-from wattline.plan.curves import Job
-from wattline.plan.fleet import Fleet
+from wattline.site.allocate import Fleet
+from wattline.site.curves import Job
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""Tests for `wattline.plan.fleet`: power where it buys most, against brute force and linear programs."""
+"""Tests for `wattline.site.allocate`: power where it buys most, against brute force and linear programs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wattline import Frontier
-from wattline.errors import GoalError, InputError
+from wattline.core.errors import GoalError, InputError
 from wattline.hardware.power_tree import Overhead, PowerTree, uniform
-from wattline.plan.curves import Job
-from wattline.plan.fleet import Fleet, FleetPlan
+from wattline.site.allocate import Fleet, FleetPlan
+from wattline.site.curves import Job
 
 from .fleets import brute, fleets, linear_program
 

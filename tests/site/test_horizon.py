@@ -1,4 +1,4 @@
-"""Tests for `wattline.plan.horizon` and `receding`: work put where hours are cheap, limits kept in each."""
+"""Tests for `wattline.site.horizon` and `receding`: work put where hours are cheap, limits kept in each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wattline import Frontier
-from wattline.errors import GoalError, InputError
+from wattline.core.errors import GoalError, InputError
 from wattline.hardware.power_tree import Overhead, PowerTree
-from wattline.plan.curves import Job
-from wattline.plan.fleet import Fleet
-from wattline.plan.horizon import Conditions, Horizon, HorizonPlan, Task
-from wattline.plan.receding import Forecast, follow
+from wattline.site.allocate import Fleet
+from wattline.site.curves import Job
+from wattline.site.horizon import Conditions, Horizon, HorizonPlan, Task
+from wattline.site.receding import Forecast, follow
 
 HOUR = 3600.0
 CURVED = Frontier.of([1.0, 1.2, 1.5, 2.0], [600, 560, 530, 520.0], waiting_power=100.0)

@@ -1,4 +1,4 @@
-"""Tests for `wattline.plan.layers`: the cheapest way down, checked against every mixture."""
+"""Tests for `wattline.site.layers`: the cheapest way down, checked against every mixture."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from wattline import Frontier
-from wattline.errors import GoalError, InputError
+from wattline.core.errors import GoalError, InputError
 from wattline.hardware.power_tree import PowerTree
-from wattline.plan.curves import Job
-from wattline.plan.fleet import Fleet
-from wattline.plan.layers import LAYERS, Measure, Standing, by_layer, price_curve, shares
+from wattline.site.allocate import Fleet
+from wattline.site.curves import Job
+from wattline.site.layers import LAYERS, Measure, Standing, by_layer, price_curve, shares
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""Tests for `wattline.plan.placement`: which job on which chips, against every assignment."""
+"""Tests for `wattline.site.placement`: which job on which chips, against every assignment."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wattline import Frontier
-from wattline.errors import GoalError, InputError
+from wattline.core.errors import GoalError, InputError
 from wattline.hardware.power_tree import Overhead, PowerTree
-from wattline.plan.placement import Placement, Pool, Work, compare, place
+from wattline.site.placement import Placement, Pool, Work, compare, place
 
 # New chips: fast, dear to keep awake; old ones: slow, and cheap to keep awake.
 NEW = Frontier.of([1.0, 1.5], [500.0, 300.0], waiting_power=200.0)

@@ -1,4 +1,4 @@
-"""Tests for `wattline.plan.program`: programs in, values, prices and bounds out."""
+"""Tests for `wattline.site.program`: programs in, values, prices and bounds out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog, milp
 
-from wattline.plan.program import InfeasibleError, Program
+from wattline.site.program import InfeasibleError, Program
 
 
 def knapsack(whole: bool) -> tuple[Program, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Tests for `wattline.plan.timeline`: series with their units, and gaps that are never filled unasked."""
+"""Tests for `wattline.site.timeline`: series with their units, and gaps that are never filled unasked."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wattline.errors import InputError, UnitError
-from wattline.plan.timeline import constant, read, temperature
+from wattline.core.errors import InputError, UnitError
+from wattline.site.timeline import constant, read, temperature
 
 EDGES = np.arange(5) * 3600.0
 

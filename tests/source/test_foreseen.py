@@ -1,4 +1,4 @@
-"""Tests for `wattline.source.stack` and `wattline.source.foreseen`: many devices at once answer as each alone."""
+"""Tests for `wattline.source.roofline.stack` and `wattline.source.foreseen`: many devices at once answer as each alone."""
 
 from dataclasses import replace
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wattline.source.roofline.source.silicon import Silicon
+from wattline.source.roofline.source.source import Roofline
 
 from wattline.hardware.catalog import chip, node
 from wattline.hardware.chip import pinned
-from wattline.source import stack
 from wattline.source.base import Device, PointsTable, tables
 from wattline.source.foreseen import Listener, foresee
-from wattline.source.roofline import Roofline
-from wattline.source.silicon import Silicon
+from wattline.source.roofline.source import stack
 from wattline.workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm
 
 DEVICE = Device(pinned(chip("h100-sxm")), node("hgx-h100"))

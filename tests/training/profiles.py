@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wattline.plan.profile import Profile, parse
+from wattline.training.profile import Profile, parse
 
 HEAD = "stage,instruction,frequency,time,energy"
 WORK = {"forward": 0.05, "backward": 0.09, "backward_input": 0.05, "backward_weight": 0.04, "recompute": 0.05}

@@ -1,4 +1,4 @@
-"""Tests for `wattline.plan.jobs`: what a recurring job takes, and the best fixed choice."""
+"""Tests for `wattline.training.jobs`: what a recurring job takes, and the best fixed choice."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
-from wattline.plan.jobs import Job, choice, default, oracle, read
+from wattline.core.errors import InputError
+from wattline.training.jobs import Job, choice, default, oracle, read
 
 EPOCHS = """dataset,network,batch_size,optimizer,target_metric,target_epoch,reached
 d,n,16,sgd,0.6,10,True

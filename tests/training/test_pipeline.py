@@ -1,4 +1,4 @@
-"""Tests for `wattline.plan.pipeline`: exact bounds, plans that keep them, and everything a job may add."""
+"""Tests for `wattline.training.pipeline`: exact bounds, plans that keep them, and everything a job may add."""
 
 import itertools
 import time
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
-from wattline.errors import GoalError, InputError
-from wattline.plan.pipeline import PipelineJob, gaps, plan_pipeline
-from wattline.plan.profile import parse
+from wattline.core.errors import GoalError, InputError
+from wattline.training.pipeline import PipelineJob, gaps, plan_pipeline
+from wattline.training.profile import parse
 
 from .profiles import HEAD, profile
 

@@ -1,4 +1,4 @@
-"""Tests for `wattline.simulate.recurring`: a recurring job played from its traces."""
+"""Tests for `wattline.training.play`: a recurring job played from its traces."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from wattline.errors import InputError
-from wattline.plan.jobs import Job, oracle
-from wattline.plan.recurring import Outcome, Trial, ValueTuner
-from wattline.simulate.recurring import play
+from wattline.core.errors import InputError
+from wattline.training.jobs import Job, oracle
+from wattline.training.play import play
+from wattline.training.recurring import Outcome, Trial, ValueTuner
 
 JOB = Job(
     "toy", (16, 32), np.array([100.0, 200.0]), np.array([[10.0, 8.0], [6.0, 5.0]]), np.array([[90.0, 150.0], [95.0, 160.0]]),

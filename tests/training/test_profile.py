@@ -1,4 +1,4 @@
-"""Tests for `wattline.plan.profile`: what a profile may hold, what is refused and how, and composed settings."""
+"""Tests for `wattline.training.profile`: what a profile may hold, what is refused and how, and composed settings."""
 
 import gzip
 import itertools
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.frontier.algebra import Frontier, total
-from wattline.plan.profile import Table, options, parse, parts_of, read, stage_map
+from wattline.training.profile import Table, options, parse, parts_of, read, stage_map
 
 from .profiles import HEAD, profile, text
 

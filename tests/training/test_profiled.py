@@ -1,17 +1,17 @@
-"""Tests for `wattline.plan.profiled` and `wattline.source.measured`: a measured frontier answers every goal."""
+"""Tests for `wattline.training.profiled` and `wattline.source.measured.profiled`: a measured frontier answers every goal."""
 
 from __future__ import annotations
 
 import pytest
+from wattline.scenario.scenario.scenario import parse, solve
+from wattline.source.measured.profiled.profiled import TAG, Trial
 
-from wattline.errors import GoalError, InputError, ScenarioError
+from wattline.core.errors import GoalError, InputError, ScenarioError
 from wattline.frontier.algebra import Frontier
-from wattline.plan.answer import Goal, Rates
-from wattline.plan.profiled import plan_profiled
-from wattline.scenario import parse, solve
-from wattline.source import measured
-from wattline.source.measured import TAG, Trial
-from wattline.store import Store
+from wattline.frontier.answer import Goal, Rates
+from wattline.measure.store.database import Store
+from wattline.source.measured.profiled import profiled as measured
+from wattline.training.profiled import plan_profiled
 
 # One execution: (s, J total) at three clocks, waiting 50 W.
 TIMES, TOTALS, WAITING = (1.0, 1.2, 2.0), (400.0, 300.0, 290.0), 50.0

@@ -1,4 +1,4 @@
-"""Tests for `wattline.plan.recurring`: learning the batch size while a job recurs."""
+"""Tests for `wattline.training.recurring`: learning the batch size while a job recurs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
-from wattline.plan.recurring import Outcome, ValueTuner, _learnt
+from wattline.core.errors import InputError
+from wattline.training.recurring import Outcome, ValueTuner, _learnt
 
 BATCHES = (16, 32, 64, 128, 256)
 

@@ -1,14 +1,14 @@
-"""Tests for `wattline.plan.schedule`: schedules as data, and what must wait for what."""
+"""Tests for `wattline.training.schedule`: schedules as data, and what must wait for what."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError, ScenarioError
+from wattline.core.errors import InputError, ScenarioError
 from wattline.frontier.graph import Dag
 from wattline.frontier.path import longest_path
-from wattline.plan.schedule import Graph, graph, schedule
+from wattline.training.schedule import Graph, graph, schedule
 
 NAMES = ("gpipe", "1f1b", "interleaved", "zb-h1", "dualpipe")
 UNIT = {"forward": 1.0, "backward": 2.0, "backward_input": 1.0, "backward_weight": 1.0, "transfer": 0.0}

@@ -1,4 +1,4 @@
-"""Tests for `wattline.plan.training`: from operators to the frontier, the plan and its elasticities."""
+"""Tests for `wattline.training.training`: from operators to the frontier, the plan and its elasticities."""
 
 from dataclasses import replace
 
@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wattline.errors import CapacityError, GoalError, ScenarioError
+from wattline.core.errors import CapacityError, GoalError, ScenarioError
+from wattline.frontier.answer import Answer, Goal, Rates
 from wattline.hardware import catalog
 from wattline.hardware.cluster import Cluster
-from wattline.plan.answer import Answer, Goal, Rates
-from wattline.plan.training import TrainingJob, plan_training, sketch_training
+from wattline.training.training import TrainingJob, plan_training, sketch_training
 from wattline.workload.catalog import model
 from wattline.workload.parallel import Parallel
 
-from .toy import Toy
+from ..serving.toy import Toy
 
 TWO_PERCENT = Goal("max_slowdown", 0.02)
 

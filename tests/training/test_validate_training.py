@@ -1,13 +1,13 @@
-"""Tests for `wattline.plan.validate_training`: published runs read, predicted, and told when they cannot be."""
+"""Tests for `wattline.training.validate_training`: published runs read, predicted, and told when they cannot be."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from wattline.source.roofline.source.source import Roofline
 
-from wattline.errors import InputError
-from wattline.plan.validate_training import metrics, published, read_run, target_of, validate
-from wattline.source.roofline import Roofline
+from wattline.core.errors import InputError
+from wattline.training.validate_training import metrics, published, read_run, target_of, validate
 from wattline.workload.flops import megatron
 
 SOURCE = Roofline(sustained=True)

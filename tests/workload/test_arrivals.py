@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.workload.arrivals import DAY, Lengths, synthetic
 
 TEXT = {"prompt": Lengths(500, 1.0), "output": Lengths(200, 0.5)}

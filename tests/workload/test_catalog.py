@@ -2,7 +2,7 @@
 
 import pytest
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.workload.catalog import model, models
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.workload.config import ALIASES
 from wattline.workload.model import Model
 

@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
-from wattline.workload.diffusion import Picture, denoise_operators, diffuser, diffusers, frame_operators
+from wattline.core.errors import InputError
+from wattline.workload.diffusion import (
+    Picture,
+    denoise_operators,
+    diffuser,
+    diffusers,
+    frame_operators,
+)
 from wattline.workload.operator import Attention, Gemm, Operator
 
 IMAGE = Picture(height=1024, width=1024)

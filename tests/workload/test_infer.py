@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError, ScenarioError
+from wattline.core.errors import InputError, ScenarioError
 from wattline.workload.catalog import model, models
 from wattline.workload.flops import forward_flops
 from wattline.workload.infer import Precision, expected_share, ranks_reached, step_operators

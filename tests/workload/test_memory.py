@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import CapacityError
+from wattline.core.errors import CapacityError
 from wattline.workload.catalog import model
 from wattline.workload.fits import check_serving, check_training
 from wattline.workload.memory import (

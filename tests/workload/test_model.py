@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.workload.catalog import model
 from wattline.workload.model import Latent, Layer, Model, Recurrent, Weights, hybrid, stored_bytes
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import ScenarioError
+from wattline.core.errors import ScenarioError
 from wattline.workload.catalog import model
 from wattline.workload.parallel import Parallel
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.workload.traffic import Requests, read_requests
 
 OURS = "arrival_s,prompt_tokens,output_tokens\n10,100,5\n10.5,200,7\n12,300,9\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import ScenarioError
+from wattline.core.errors import ScenarioError
 from wattline.workload.catalog import model
 from wattline.workload.flops import megatron, model_flops
 from wattline.workload.memory import ADAM, ADAM_BF16_MOMENTS, stage_parameters

@@ -15,19 +15,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .actuator import Actuator, ControlError
-    from .client import Client, lease
-    from .keeper import Keeper, Lease
+    from .daemon.client import Client, lease
+    from .lease.actuator import Actuator, ControlError
+    from .lease.keeper import Keeper, Lease
 
 __all__ = ["Actuator", "Client", "ControlError", "Keeper", "Lease", "lease"]
 
 _HOME = {
-    "Actuator": "actuator",
-    "ControlError": "actuator",
-    "Client": "client",
-    "lease": "client",
-    "Keeper": "keeper",
-    "Lease": "keeper",
+    "Actuator": "lease.actuator",
+    "ControlError": "lease.actuator",
+    "Client": "daemon.client",
+    "lease": "daemon.client",
+    "Keeper": "lease.keeper",
+    "Lease": "lease.keeper",
 }
 
 

@@ -11,25 +11,18 @@ level k serves flows between `flow_at[k]` and `flow_at[k + 1]`, the last one wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-P = ParamSpec("P")
-R = TypeVar("R")
+from ..core.compiled import compiled
+
 Ints = NDArray[Any]
 Floats = NDArray[np.float64]
 Network = tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Any, Any]
 
 INFINITE = np.int64(1) << np.int64(61)  # twice this still fits, and potentials stay below 2**57
-
-
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile to machine code on first call, kept on disk; the type of the function is kept for the checker."""
-    return cast("Callable[P, R]", numba.njit(cache=True, nogil=True)(function))
 
 
 @compiled

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from wattline.frontier._flow import Floats, Ints, _pop, _push, compiled
+from wattline.frontier._flow import Floats, Ints, _pop, _push
+
+from ..core.compiled import compiled
 
 
 @compiled

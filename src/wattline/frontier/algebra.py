@@ -29,8 +29,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import GoalError, InputError
-from ..units import show
+from ..core.errors import GoalError, InputError
+from ..core.units import show
 from .origin import (
     Array,
     Choice,

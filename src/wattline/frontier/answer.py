@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..units import show
+from ..core.units import show
 
 Array = NDArray[np.float64]
 
@@ -86,7 +86,7 @@ class Answer:
 
     def _repr_html_(self) -> str:
         """Show the frontier, the chosen point and what it saves in a notebook."""
-        from ..frontier import display
+        from . import display
 
         base, chosen = self.baseline, self.chosen
         marks = [("maximum clocks", base.time_s, base.energy_j), ("chosen", chosen.time_s, chosen.energy_j)]

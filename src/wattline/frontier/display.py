@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..units import show
+from ..core.units import show
 
 Array = NDArray[np.float64]
 

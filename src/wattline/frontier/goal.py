@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import GoalError, ScenarioError
-from ..units import show
+from ..core.errors import GoalError, ScenarioError
+from ..core.units import show
 from .answer import Array, Goal, Rates
 
 

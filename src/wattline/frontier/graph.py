@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wattline.errors import GoalError, InputError
+from wattline.core.errors import GoalError, InputError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

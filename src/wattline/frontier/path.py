@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._flow import compiled
+from ..core.compiled import compiled
 from .graph import Dag, Floats, Ints
 
 

@@ -18,7 +18,7 @@ from time import perf_counter
 
 import numpy as np
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.frontier.graph import (
     FOREVER,
     INFINITE,

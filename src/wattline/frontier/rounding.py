@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.frontier.graph import Dag, GraphFrontier, Hull
 
 Floats = NDArray[np.float64]

@@ -12,8 +12,8 @@ import functools
 from pathlib import Path
 from typing import Final
 
-from ..errors import InputError, nearest
-from ..toml_text import read_toml
+from ..core.errors import InputError, nearest
+from ..core.toml_text import read_toml
 from .architecture import Architecture
 from .description import load
 

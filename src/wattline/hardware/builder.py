@@ -8,10 +8,21 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final, TypeVar
 
-from ..errors import InputError, nearest
+from ..core.errors import InputError, nearest
 from . import technology
-from .architecture import DOMAIN_KINDS, OPERANDS, Architecture, Compute, Domain, Fanout, Level, Link, Sparsity, Vector
-from .follow import DERIVED, derived
+from .architecture import (
+    DOMAIN_KINDS,
+    OPERANDS,
+    Architecture,
+    Compute,
+    Domain,
+    Fanout,
+    Level,
+    Link,
+    Sparsity,
+    Vector,
+)
+from .consequences import DERIVED, derived
 from .sparsity import checked
 from .stated import Stated, rule
 

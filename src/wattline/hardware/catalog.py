@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from ..errors import InputError, nearest
-from ..toml_text import read_toml
+from ..core.errors import InputError, nearest
+from ..core.toml_text import read_toml
 from . import architectures
 from .facts import KINDS, Sheet, load
 

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InputError, nearest
+from ..core.errors import InputError, nearest
 from .facts import Sheet
 
 # Spacing of lockable clocks where a chip states none: NVIDIA data-centre GPUs since Ampere

@@ -13,8 +13,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..errors import CapacityError, InputError
-from ..units import show
+from ..core.errors import CapacityError, InputError
+from ..core.units import show
 from .facts import Sheet
 
 

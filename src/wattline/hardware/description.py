@@ -18,12 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..toml_text import read_toml
+from ..core.errors import InputError
+from ..core.toml_text import read_toml
 from . import stated
 from .architecture import Architecture
 from .builder import Builder
-from .follow import follow
+from .consequences import follow
 from .lines import lines
 from .stated import Stated
 

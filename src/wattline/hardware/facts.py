@@ -16,9 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import InputError, nearest
-from ..toml_text import read_toml
-from ..units import parse, show
+from ..core.errors import InputError, nearest
+from ..core.toml_text import read_toml
+from ..core.units import parse, show
 
 if TYPE_CHECKING:
     from .architecture import Architecture

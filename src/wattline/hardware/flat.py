@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-from ..errors import InputError
+from ..core.errors import InputError
 from .architecture import Architecture, Domain, Fanout, Level
 from .builder import BYTES
 from .facts import Fact, Sheet, keys, sheet

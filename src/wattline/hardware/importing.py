@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import InputError, MissingExtraError
+from ..core.errors import InputError, MissingExtraError
 
 # J of one bit or operation above which a figure is a counter's weight (files that count accesses write 1).
 _TOY: Final = 1e-8

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
-from ..errors import InputError, nearest
-from ..units import parse
+from ..core.errors import InputError, nearest
+from ..core.units import parse
 from .technology import cell_area, sram_word, supply, wire
 
 # Bits that an access costs beside its data, as data bits. Estimate: some 32 of address and enable out and as much

@@ -26,8 +26,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InputError, nearest
-from ..units import show
+from ..core.errors import InputError, nearest
+from ..core.units import show
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

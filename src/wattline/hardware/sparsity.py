@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..errors import InputError, nearest
+from ..core.errors import InputError, nearest
 from .architecture import OPERANDS, Architecture, Fanout, Level, Sparsity
 
 

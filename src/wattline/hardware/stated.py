@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, Final
 
-from ..errors import InputError, UnitError, nearest
-from ..units import parse, show
+from ..core.errors import InputError, UnitError, nearest
+from ..core.units import parse, show
 from .lines import nearest_line
 
 TAGS: Final = ("name", "title", "aliases", "base", "node", "family", "server", "note", "checked")

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Final
 
-from ..errors import InputError, nearest
-from ..units import parse
+from ..core.errors import InputError, nearest
+from ..core.units import parse
 
 # Charge a wire draws for one random bit: it rises every fourth cycle (half the bits change, half of these rise).
 _ACTIVITY: Final = 0.25

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InputError, nearest
+from ..core.errors import InputError, nearest
 from .architecture import Architecture, Domain
 
 Array = NDArray[np.float64]

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ..errors import InputError
+from ..core.errors import InputError
 
 # Categories of a trace's events that are work of a device (Kineto's names).
 KERNELS: Final = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})

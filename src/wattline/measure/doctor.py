@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..units import show
+from ..core.units import show
 from .monitor import PROBE_SECONDS, Monitor, default
 from .result import FEWEST_PERIODS
 from .track import Track

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
-from . import amd, apple, cpu, hwmon, jetson, node, nvidia
+from .devices import amd, apple, cpu, hwmon, jetson, node, nvidia
 from .meter import Meter, Missing
 
 # A package adds meters with an entry point of this group: a function of no arguments that returns a list of Meter.

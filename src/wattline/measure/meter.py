@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from ..errors import WattlineError
+from ..core.errors import WattlineError
 from .result import Method, Scope
 
 Clock = Callable[[], float]

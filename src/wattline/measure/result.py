@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ..errors import InputError
+from ..core.errors import InputError
 
 Scope = Literal["gpu", "cpu", "dram", "soc", "node", "wall"]
 Method = Literal["counter", "power-integral", "estimated", "none"]

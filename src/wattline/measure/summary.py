@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..units import show
+from ..core.units import show
 from .result import Measurement
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from ..errors import InputError
+from ..core.errors import InputError
 from .result import Factor, Measurement, Part
 
 

@@ -17,15 +17,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.errors import GoalError, ScenarioError, WattlineError
+from ..core.units import show
+from ..frontier.answer import Array
+from ..hardware.facts import INSIDE, Sheet
+from ..source.base import Source
 from .design_file import Study, Work, applied
-from .errors import GoalError, ScenarioError, WattlineError
-from .hardware.facts import INSIDE, Sheet
-from .plan.answer import Array
-from .plan.design import DesignAnswer, Designs, Step, WorkAnswer, choose, mixed, undominated
+from .design_space import DesignAnswer, Designs, Step, WorkAnswer, choose, mixed, undominated
 from .scenario import cluster_of, rates_of, solve
-from .source.base import Source
 from .sweep import EXACT, Progress, crew
-from .units import show
 from .whatif import sketches, summaries
 
 Choice = tuple[int, ...]
@@ -194,7 +194,7 @@ def _source(work: Work) -> Source | None:
     """Return a mapping search that keeps what other constants may make best; None for the scenario's own source."""
     if work.scenario["hardware.source"] != "dataflow":
         return None
-    from .source.dataflow import Dataflow, Space
+    from ..source.dataflow import Dataflow, Space
 
     return Dataflow(space=Space(imperfect=False, step=2.0, wide=True))
 

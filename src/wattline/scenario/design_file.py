@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from ..core.errors import InputError, ScenarioError
+from ..core.toml_text import read_toml
+from ..hardware.facts import INSIDE
 from . import scenario as scenarios
 from . import schema, schema_design
-from .errors import InputError, ScenarioError
-from .hardware.facts import INSIDE
 from .scenario import Scenario, check_fact, flat
-from .toml_text import read_toml
 
 # Sections that a study may state for all its works.
 SHARED: Final = ("hardware", "chip", "node", "site", "goal")

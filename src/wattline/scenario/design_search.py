@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from .errors import MissingExtraError
-from .plan.answer import Array
-from .plan.design import undominated
+from ..core.errors import MissingExtraError
+from ..frontier.answer import Array
+from .design_space import undominated
 
 Choice = tuple[int, ...]
 # (energy, time, area) or None, and by how much the budgets are missed.

@@ -21,8 +21,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GoalError
-from .answer import Answer, Array
+from ..core.errors import GoalError
+from ..frontier.answer import Answer, Array
 
 # What the chosen design may have least of.
 LEAST: Final = ("energy", "time", "edp", "area")

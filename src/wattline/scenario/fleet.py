@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ScenarioError
+from ..core.errors import ScenarioError
+from ..core.units import show
+from ..frontier.answer import Rates
+from ..hardware.power_tree import PowerTree
+from ..site.allocate import Fleet, FleetPlan
+from ..site.answer import FleetAnswer, JobOutcome
+from ..site.horizon import Conditions, Goal, Horizon, Task
+from ..site.layers import Measure, Standing, by_layer, price_curve
+from ..site.receding import Forecast, follow
+from ..site.timeline import Steps, constant, read
 from .fleet_file import FleetScenario, beside, is_fleet, load, parse_fleet, tree_of
 from .fleet_work import Placed, placed
-from .hardware.power_tree import PowerTree
-from .plan.answer import Rates
-from .plan.fleet import Fleet, FleetPlan
-from .plan.fleet_answer import FleetAnswer, JobOutcome
-from .plan.horizon import Conditions, Goal, Horizon, Task
-from .plan.layers import Measure, Standing, by_layer, price_curve
-from .plan.receding import Forecast, follow
-from .plan.timeline import Steps, constant, read
-from .units import show
 
 __all__ = ["FleetScenario", "conditions_of", "is_fleet", "load", "parse_fleet", "solve"]
 

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import ScenarioError, UnitError, nearest
+from ..core.toml_text import read_toml
+from ..core.units import parse
+from ..hardware.power_tree import Group, Overhead, PowerTree
+from ..measure.carbon.series import instant
+from ..site.timeline import read, temperature
 from . import schema_fleet as schema
-from .carbon.series import instant
-from .errors import ScenarioError, UnitError, nearest
-from .hardware.power_tree import Group, Overhead, PowerTree
-from .plan.timeline import read, temperature
-from .toml_text import read_toml
-from .units import parse
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..core.errors import CapacityError, GoalError, ScenarioError, nearest
+from ..frontier.algebra import Frontier
+from ..frontier.answer import Array
+from ..hardware.power_tree import PowerTree
+from ..site.placement import Placement, Pool, Work, place
 from . import scenario as scenarios
-from .errors import CapacityError, GoalError, ScenarioError, nearest
 from .fleet_file import FleetScenario, beside, tree_of
 from .fleet_work import idle_power
-from .frontier.algebra import Frontier
-from .hardware.power_tree import PowerTree
-from .plan.answer import Array
-from .plan.placement import Placement, Pool, Work, place
 
 # Most points of a frontier that are placed.
 _POINTS: Final = 12

@@ -13,15 +13,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..core.errors import GoalError, ScenarioError, WattlineError
+from ..frontier.algebra import Frontier
+from ..frontier.answer import Array
+from ..hardware.cluster import Cluster
+from ..hardware.power_tree import PowerTree
+from ..site.curves import Job
+from ..site.layers import LAYERS, Measure
 from . import scenario as scenarios
-from .errors import GoalError, ScenarioError, WattlineError
 from .fleet_file import FleetScenario, beside, matching
-from .frontier.algebra import Frontier
-from .hardware.cluster import Cluster
-from .hardware.power_tree import PowerTree
-from .plan.answer import Array
-from .plan.curves import Job
-from .plan.layers import LAYERS, Measure
 
 # Most points of a training job's frontier; shares of its traffic at which a replica is looked at; shares of
 # replicas among which the same traffic is looked at.

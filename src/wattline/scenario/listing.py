@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from .hardware import architectures
-from .hardware import catalog as hardware
-from .hardware.architecture import Architecture
-from .units import show
-from .workload import catalog as models
+from ..core.units import show
+from ..hardware import architectures
+from ..hardware import catalog as hardware
+from ..hardware.architecture import Architecture
+from ..workload import catalog as models
 
 # The facts that tell entries of a kind apart at a glance, and the head of their column.
 BRIEF: Final[Mapping[str, Mapping[str, str]]] = {
@@ -70,7 +70,7 @@ def peak(chip: Architecture) -> tuple[str, float]:
 
 def imported(path: Path) -> dict[str, Any]:
     """Return the description in another tool's hardware YAML, as TOML text, and what of it does not map."""
-    from .hardware.importing import read_yaml
+    from ..hardware.importing import read_yaml
 
     found = read_yaml(path)
     return {"name": found.name, "toml": found.toml, "missing": found.missing}

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError
-from .hardware import catalog
-from .plan.answer import Answer, Outcome
-from .plan.pipeline import PipelineJob, PipelinePlan, Realized, gaps, plan_pipeline
-from .plan.profile import Profile, read
-from .units import parse, show
+from ..core.errors import InputError
+from ..core.units import parse, show
+from ..frontier.answer import Answer, Outcome
+from ..hardware import catalog
+from ..training.pipeline import PipelineJob, PipelinePlan, Realized, gaps, plan_pipeline
+from ..training.profile import Profile, read
 
 POINTS = 25  # deadlines at which a plan is realised
 Tell = Callable[[int], None]
@@ -98,8 +98,8 @@ class Found:
 
 def warm() -> float:
     """Compile the solver, or load it compiled from disk; return how long that took in seconds."""
-    from .frontier.graph import Dag, solve
-    from .frontier.rounding import round_discrete
+    from ..frontier.graph import Dag, solve
+    from ..frontier.rounding import round_discrete
 
     began = perf_counter()
     dag = Dag(np.array([0, 0]), np.array([[0, 1]]))

@@ -13,26 +13,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.errors import ScenarioError, nearest
+from ..core.toml_text import read_toml
+from ..core.units import show
+from ..frontier.answer import Answer, Goal, Rates
+from ..hardware import catalog as hardware
+from ..hardware.chip import pinned
+from ..hardware.cluster import Cluster
+from ..hardware.facts import INSIDE, Sheet, keys, sheet
+from ..hardware.stated import rule as entry_rule
+from ..source.base import Source
+from ..workload import catalog as models
+from ..workload.config import read as read_config
+from ..workload.infer import Precision
+from ..workload.model import Model
+from ..workload.parallel import Parallel
+from ..workload.traffic import read_requests
 from . import schema
-from .errors import ScenarioError, nearest
-from .hardware import catalog as hardware
-from .hardware.chip import pinned
-from .hardware.cluster import Cluster
-from .hardware.facts import INSIDE, Sheet, keys, sheet
-from .hardware.stated import rule as entry_rule
-from .plan.answer import Answer, Goal, Rates
-from .source.base import Source
-from .toml_text import read_toml
-from .units import show
-from .workload import catalog as models
-from .workload.config import read as read_config
-from .workload.infer import Precision
-from .workload.model import Model
-from .workload.parallel import Parallel
-from .workload.traffic import read_requests
 
 if TYPE_CHECKING:
-    from .plan.training import TrainingJob
+    from ..training.training import TrainingJob
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +281,7 @@ def _near(cluster: Cluster) -> int:
 def source_of(scenario: Scenario) -> Source:
     """Return the source that answers a scenario where the caller names none."""
     if scenario["hardware.source"] == "dataflow":
-        from .source.dataflow import Dataflow
+        from ..source.dataflow import Dataflow
 
         return Dataflow()
     return default_source() if scenario.has("serve") else training_source()
@@ -289,14 +289,14 @@ def source_of(scenario: Scenario) -> Source:
 
 def default_source() -> Source:
     """Return the source used where the caller names none: the calibrated analytic model."""
-    from .source.roofline import Roofline
+    from ..source.roofline.source import Roofline
 
     return Roofline()
 
 
 def training_source() -> Source:
     """Return the same with products, collectives and kernels at the rates they keep up in a training step."""
-    from .source.roofline import Roofline
+    from ..source.roofline.source import Roofline
 
     return Roofline(sustained=True)
 
@@ -313,9 +313,9 @@ def solve(scenario: Scenario, *, source: Source | None = None, detail: bool = Tr
 
 
 def _solve_measured(scenario: Scenario) -> Answer:
-    from .plan.profiled import plan_profiled
-    from .source import measured
-    from .store import Store
+    from ..measure.store.database import Store
+    from ..source.measured import profiled as measured
+    from ..training.profiled import plan_profiled
 
     place = scenario.get("measured.store")
     plain = place is not None and "://" not in place
@@ -338,7 +338,7 @@ def _solve_measured(scenario: Scenario) -> Answer:
 
 
 def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:
-    from .plan.training import plan_training
+    from ..training.training import plan_training
 
     job, cluster = training(scenario)
     return plan_training(
@@ -356,7 +356,7 @@ def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:
 
 def training(scenario: Scenario) -> tuple[TrainingJob, Cluster]:
     """Return what to train and on what."""
-    from .plan.training import TrainingJob
+    from ..training.training import TrainingJob
 
     model, cluster = model_of(scenario), cluster_of(scenario)
     _check_precision(scenario["train.precision"], cluster)
@@ -392,7 +392,7 @@ def _check_precision(precision: str, cluster: Cluster) -> None:
 
 
 def _host_time(scenario: Scenario) -> float:
-    from .plan.validate_training import constants
+    from ..training.validate_training import constants
 
     stated = scenario.get("train.host_time")
     return constants()["host.iteration"] if stated is None else float(stated)
@@ -400,7 +400,7 @@ def _host_time(scenario: Scenario) -> float:
 
 def _checkpoint_time(scenario: Scenario, model: Model, cluster: Cluster) -> float:
     """Return seconds per iteration spent writing checkpoints: the nodes of one replica write the model's state."""
-    from .plan.validate_training import constants
+    from ..training.validate_training import constants
 
     every = scenario.get("train.checkpoint_every")
     if every is None:
@@ -417,8 +417,8 @@ def searches(scenario: Scenario) -> bool:
 
 
 def _solve_serving(scenario: Scenario, source: Source, detail: bool) -> Answer:
-    from .plan.serving import ServingJob, plan_serving
-    from .plan.step import Load, Replica
+    from ..serving.steady import ServingJob, plan_serving
+    from ..serving.step import Load, Replica
 
     if searches(scenario):
         raise ScenarioError("[serve.search] is answered by `wattline plan` alone; take it out to plan one replica")

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .errors import ScenarioError, nearest
-from .units import parse
+from ..core.errors import ScenarioError, nearest
+from ..core.units import parse
 
 PRECISIONS: Final = ("fp32", "tf32", "bf16", "fp16", "fp8", "fp4")
 

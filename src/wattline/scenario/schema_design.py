@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .errors import ScenarioError, nearest
-from .plan.design import LEAST
+from ..core.errors import ScenarioError, nearest
+from .design_space import LEAST
 from .schema import Key
 
 SEARCHES: Final = ("auto", "grid", "optimise")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .errors import ScenarioError, nearest
-from .plan.layers import LAYERS
+from ..core.errors import ScenarioError, nearest
+from ..site.layers import LAYERS
+from ..site.simulate.breaker import CURVES
 from .schema import Key
-from .simulate.breaker import CURVES
 
 
 def _table() -> tuple[Key, ...]:

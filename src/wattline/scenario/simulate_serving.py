@@ -6,25 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ..core.errors import ScenarioError
+from ..core.units import show
+from ..hardware.cluster import Cluster
+from ..serving.simulate.outcome import Limits, Run
+from ..serving.simulate.play import simulate
+from ..serving.simulate.policies import BatchSteering, FixedClock, Governor, Parking, Policy
+from ..serving.simulate.pool import Fleet, Link, Pool
+from ..serving.simulate.study import Study, compare
+from ..serving.simulate.table import StepTable, step_table
+from ..serving.step import Replica
+from ..source.base import Device, Source
+from ..source.overhead import Overhead
+from ..workload import catalog as models
+from ..workload.arrivals import Lengths, synthetic
+from ..workload.fits import check_serving
+from ..workload.infer import Precision
+from ..workload.traffic import Requests, read_requests
 from . import scenario as scenarios
-from .errors import ScenarioError
-from .hardware.cluster import Cluster
-from .plan.overhead import Overhead
-from .plan.step import Replica
 from .scenario import Scenario
-from .simulate.fleet import Fleet, Link, Pool
-from .simulate.outcome import Limits, Run
-from .simulate.policies import BatchSteering, FixedClock, Governor, Parking, Policy
-from .simulate.serving import simulate
-from .simulate.study import Study, compare
-from .simulate.table import StepTable, step_table
-from .source.base import Device, Source
-from .units import show
-from .workload import catalog as models
-from .workload.arrivals import Lengths, synthetic
-from .workload.fits import check_serving
-from .workload.infer import Precision
-from .workload.traffic import Requests, read_requests
 
 # What keys of [serve] are where a scenario leaves them out.
 DEFAULTS: Final[Mapping[str, Any]] = {

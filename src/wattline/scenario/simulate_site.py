@@ -10,20 +10,20 @@ from typing import Any, Final, cast
 
 import numpy as np
 
+from ..core.errors import ScenarioError
+from ..core.units import show
+from ..frontier.algebra import Frontier
+from ..hardware.power_tree import PowerTree
+from ..site.simulate.breaker import CURVES
+from ..site.simulate.controllers import controller
+from ..site.simulate.site import Crew, Limit, Physics, Site, play
+from ..site.simulate.site_outcome import SiteRun
+from ..site.timeline import read
 from . import scenario as scenarios
 from . import schema_fleet
-from .errors import ScenarioError
 from .fleet_file import FleetScenario, beside, tree_of
 from .fleet_work import Placed, placed
-from .frontier.algebra import Frontier
-from .hardware.power_tree import PowerTree
-from .plan.timeline import read
-from .simulate.breaker import CURVES
-from .simulate.controllers import controller
-from .simulate.site import Crew, Limit, Physics, Site, play
-from .simulate.site_outcome import SiteRun
 from .sweep import sweep
-from .units import show
 
 # Who plays where a scenario does not say.
 USUAL: Final = ("uncapped", "uniform", "proportional", "prices")

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from .errors import InputError, MissingExtraError, nearest
+from ..core.errors import InputError, MissingExtraError, nearest
 from .scenario import Scenario
 from .whatif import Changes, Row, sketches, summaries
 

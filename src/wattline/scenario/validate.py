@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError
-from .hardware import catalog
-from .hardware.facts import Sheet
-from .source import calibrate as calibration
-from .source.rows import COLUMNS, dtype_column
+from ..core.errors import InputError
+from ..hardware import catalog
+from ..hardware.facts import Sheet
+from ..source.measured import calibrate as calibration
+from ..source.measured.rows import COLUMNS, dtype_column
 
 Column = NDArray[Any]
 
@@ -57,7 +57,7 @@ def operators(inputs: Path, targets: Path | None = None, chip: str | None = None
 
     Parameters
     ----------
-    inputs : columns as `wattline.source.rows.COLUMNS`; `device` names the chip unless `chip` does.
+    inputs : columns as `wattline.source.measured.rows.COLUMNS`; `device` names the chip unless `chip` does.
     targets : measured `latency` (ms) and `power` (W), by `row_id` or in the same order; those of
         `inputs` where None.
 
@@ -146,15 +146,15 @@ def configurations(kind: str, inputs: Path, targets: Path | None = None) -> dict
     ids = table.get("row_id", np.arange(_length(table))).tolist()
     found = _targets(read_table(targets), ids, targets) if targets else {}
     if kind == "training":
-        from .plan.validate_training import validate
+        from ..training.validate_training import validate
 
         whole = {**table, **found}
         rows = [{name: str(column[i]) for name, column in whole.items()} for i in range(len(ids))]
         return validate(rows, training_source())
     if kind == "diffusion":
-        from .plan.diffusion_rows import validate as compare
+        from ..serving.diffusion_rows import validate as compare
     else:
-        from .plan.serving_rows import validate as compare
+        from ..serving.serving_rows import validate as compare
     told = compare(table, default_source(), found or None)
     seen = {k: np.asarray((found or table)[k], dtype=np.float64) for k in told["metrics"]}
     family = next((table[k] for k in ("family", "model_id") if k in table), None)

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from .errors import WattlineError
-from .plan.answer import Answer, Array, Goal
+from ..core.errors import WattlineError
+from ..frontier.answer import Answer, Array, Goal
+from ..source.base import Device, Source
+from ..source.foreseen import Listener, Question, foresee
 from .scenario import Scenario, cluster_of, goal_of, rates_of, solve, source_of, training
-from .source.base import Device, Source
-from .source.foreseen import Listener, Question, foresee
 
 if TYPE_CHECKING:
-    from .hardware.cluster import Cluster
-    from .plan.training import Sketch, TrainingJob
+    from ..hardware.cluster import Cluster
+    from ..training.training import Sketch, TrainingJob
 
 Changes = Mapping[str, Any]
 Row = dict[str, Any]
@@ -143,7 +143,7 @@ def _figures(answer: Answer) -> Row:
 
 
 def _sketch(base: Scenario, point: _Point, source: Source) -> Row | None:
-    from .plan.training import training_figures
+    from ..training.training import training_figures
 
     ratio = _correction(base, _others(point.changes, _SAME_SCHEDULE))
     job, cluster = training(point.scenario)
@@ -169,7 +169,7 @@ def _sketch(base: Scenario, point: _Point, source: Source) -> Row | None:
 def _sketched(
     scenario: Scenario, job: TrainingJob, cluster: Cluster, source: Source, goal: Goal | None = None
 ) -> Sketch | None:
-    from .plan.training import sketch_training
+    from ..training.training import sketch_training
 
     limit = scenario.get("site.power_limit")
     return sketch_training(job, cluster, source, goal or goal_of(scenario), rates_of(scenario), limit)

@@ -1,1 +1,1 @@
-"""Plans: compose frontiers, pick points under goals, unroll them into settings."""
+"""Serving: a replica's steps, its engine, and what serves requests for the least energy."""

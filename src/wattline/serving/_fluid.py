@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-P = ParamSpec("P")
-R = TypeVar("R")
+from ..core.compiled import compiled
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -21,11 +18,6 @@ DRAIN, MORE = 8, 1000
 NONE = 0.5
 # Seconds of queueing where nothing moves.
 STUCK = 1e6
-
-
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile on first call, kept on disk."""
-    return cast("Callable[P, R]", numba.njit(cache=True, nogil=True)(function))
 
 
 @compiled

@@ -18,12 +18,12 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CapacityError
+from ..core.errors import CapacityError
 from ..hardware.cluster import Cluster
 from ..source.base import Array, Device, Source
+from ..source.overhead import Overhead
 from .engine import assemble, constants
 from .fluid import Curves, Settings, Traffic, flow, latency
-from .overhead import Overhead
 from .step import Job, Load, Replica, clock_grid, work_of
 
 Role = Literal["both", "prefill", "decode"]

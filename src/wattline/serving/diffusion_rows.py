@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..errors import InputError
+from ..core.errors import InputError
 from ..hardware import catalog as hardware
 from ..source.base import Array, Device, Source
 from ..workload.diffusion import Diffuser, Picture, denoise_operators, diffuser, frame_operators
+from .beside import Columns, compare, number, whole
 from .engine import (
     Beat,
     Constants,
@@ -30,7 +31,6 @@ from .engine import (
     slowed,
     sums,
 )
-from .measured import Columns, compare, number, whole
 from .step import clock_grid
 
 TARGETS: Final = ("energy_per_gen_j", "throughput_gen_s", "power_per_gpu_w", "batch_latency_s")

@@ -52,7 +52,7 @@ NEUTRAL: Final[Constants] = {
 @functools.cache
 def settings(name: str = "serving") -> Mapping[str, Any]:
     """Return ``data/NAME.toml``: "serving" or "diffusion"."""
-    return tomllib.loads((resources.files("wattline.plan") / "data" / f"{name}.toml").read_text("utf-8"))
+    return tomllib.loads((resources.files(__package__) / "data" / f"{name}.toml").read_text("utf-8"))
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from .answer import Rates
+from ..frontier.answer import Rates
 
 LATENCIES: Final = ("ttft", "tpot", "latency")
 

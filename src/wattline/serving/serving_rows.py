@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..errors import InputError, nearest
+from ..core.errors import InputError, nearest
 from ..hardware import catalog as hardware
 from ..source.base import Array, Device, Source
 from ..workload import catalog as models
 from ..workload.model import Model
 from ..workload.parallel import Parallel
+from .beside import Columns, compare, number, whole
 from .engine import Constants, Parts, Table, assemble, constants, settings
-from .measured import Columns, compare, number, whole
 from .step import Job, Load, Replica, clock_grid, work_of
 
 TARGETS: Final = ("energy_per_token_j", "throughput_tok_s", "power_per_gpu_w", "median_itl_ms")

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GoalError, ScenarioError
+from ..core.errors import GoalError, ScenarioError
+from ..core.units import show
+from ..frontier.answer import NO_RATES, Answer, Goal, Outcome, Rates
 from ..frontier.pruning import hull_index, prune
 from ..hardware.cluster import Cluster
+from ..source import elasticity
 from ..source.base import Array, Device, Source
-from ..units import show
+from ..source.overhead import Overhead
 from ..workload.fits import check_serving
-from . import elasticity
-from .answer import NO_RATES, Answer, Goal, Outcome, Rates
-from .overhead import Overhead
 from .step import Load, Replica, Step, steps
 
 

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CapacityError, InputError
+from ..core.errors import CapacityError, InputError
 from ..hardware.chip import clocks as lockable
 from ..source.base import Array, Device, Points, Source
 from ..workload.infer import AS_STORED, Precision, step_operators
@@ -386,7 +386,7 @@ def steps(
         uncertainty=spread(kind, "energy_per_token_j"),
         time_uncertainty=spread(kind, "throughput_tok_s"),
     )
-    sample = replace(sample, source=f"{sample.source}; engine steps: plan/data/serving.toml")
+    sample = replace(sample, source=f"{sample.source}; engine steps: serving/data/serving.toml")
 
     def points(row: int, time: Array, parts: Mapping[str, Array]) -> Points:
         return replace(sample, time=time[row], parts={n: j[row] for n, j in parts.items()})

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..frontier._flow import Floats, Ints, compiled
+from ..core.compiled import compiled
+from ..frontier._flow import Floats, Ints
 
 
 @compiled

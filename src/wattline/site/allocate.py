@@ -22,9 +22,9 @@ from typing import Final, Literal
 
 import numpy as np
 
-from ..errors import GoalError, InputError
+from ..core.errors import GoalError, InputError
+from ..core.units import show
 from ..hardware.power_tree import TOLERANCE, PowerTree
-from ..units import show
 from .curves import Array, Curves, Ints, Job, Points
 
 Reading = Literal["hull", "discrete"]
@@ -258,7 +258,7 @@ class _Reading:
 
     def fill(self, room: Array, target: float) -> tuple[FleetPlan, Array, Ints]:
         """Return the exact optimum of the convex problem, the room it leaves and the vertex below each job."""
-        from . import _fleet
+        from . import _allocate as _fleet
 
         fleet, curves, n = self.fleet, self.curves, len(self.fleet.jobs)
         above, left = fleet.tree.row_parent, room.copy()
@@ -290,7 +290,7 @@ class _Reading:
 
     def whole(self, relaxed: FleetPlan, room: Array, low: Ints, target: float) -> FleetPlan:
         """Return a plan of one setting per job beside the convex one: rounded down, then up where there is room."""
-        from . import _fleet
+        from . import _allocate as _fleet
 
         fleet, curves, points, n = self.fleet, self.curves, self.fleet.points, len(self.fleet.jobs)
         rows = (fleet.place, fleet.tree.row_parent, room)
@@ -332,7 +332,7 @@ class _Reading:
     def _made(
         self, power: Array, work: Array, low: Ints, high: Ints, share: Array, price: Array, target: float
     ) -> FleetPlan:
-        from . import _fleet
+        from . import _allocate as _fleet
 
         fleet = self.fleet
         return FleetPlan(

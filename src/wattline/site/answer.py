@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ..core.units import show
+from ..frontier.answer import Rates
 from ..hardware.power_tree import PowerTree
-from ..units import show
-from .answer import Rates
-from .fleet import FleetPlan
+from .allocate import FleetPlan
 from .horizon import HorizonPlan
 from .layers import PriceCurve, shares
 

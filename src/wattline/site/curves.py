@@ -22,7 +22,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GoalError, InputError
+from ..core.errors import GoalError, InputError
 from ..frontier.algebra import Frontier
 
 Array = NDArray[np.float64]
@@ -160,7 +160,7 @@ class Curves:
     @staticmethod
     def of(points: Points, *, discrete: bool) -> Curves:
         """Return the envelopes over all points, or in the discrete reading over those that meet the minimum."""
-        from . import _fleet
+        from . import _allocate as _fleet
 
         sizes = np.diff(points.first)[points.kind] + 1
         begin = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)

@@ -22,11 +22,11 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GoalError, InputError
+from ..core.errors import GoalError, InputError
+from ..core.units import show
 from ..hardware.power_tree import TOLERANCE, PowerTree
-from ..units import show
+from .allocate import Fleet
 from .curves import Curves, Job, Points
-from .fleet import Fleet
 from .program import Program, Solution
 from .timeline import moment
 

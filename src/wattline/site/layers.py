@@ -19,10 +19,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GoalError, InputError, nearest
+from ..core.errors import GoalError, InputError, nearest
+from ..core.units import show
 from ..frontier.algebra import Frontier
 from ..frontier.pruning import hull_index
-from ..units import show
 
 Array = NDArray[np.float64]
 

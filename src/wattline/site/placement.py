@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GoalError, InputError
+from ..core.errors import GoalError, InputError
+from ..core.units import show
 from ..frontier.algebra import Frontier
 from ..hardware.power_tree import PowerTree
-from ..units import show
 from .program import InfeasibleError, Program
 
 Array = NDArray[np.float64]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import GoalError, WattlineError
+from ..core.errors import GoalError, WattlineError
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ..errors import GoalError
+from ..core.errors import GoalError
 from .curves import Array, Curves, Ints
 from .program import Program
 
@@ -21,7 +21,7 @@ from .program import Program
 _SOLVER: Final = 1e-8
 
 if TYPE_CHECKING:
-    from .fleet import Fleet, FleetPlan, Reading
+    from .allocate import Fleet, FleetPlan, Reading
 
 
 def plan_spread(fleet: Fleet, reading: Reading, target: float) -> FleetPlan:
@@ -50,7 +50,7 @@ def plan_spread(fleet: Fleet, reading: Reading, target: float) -> FleetPlan:
     power = _within(fleet, np.minimum(power, curves.power[curves.begin + curves.count - 1]), curves.least)
     low, high, share, work = _state(curves, power)
     price = np.maximum(0.0, -solved.price[: len(room)])
-    from .fleet import FleetPlan
+    from .allocate import FleetPlan
 
     plan = FleetPlan(
         tree=fleet.tree, names=fleet.names, reading=reading,

@@ -17,9 +17,9 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..carbon.series import instant
-from ..errors import InputError, UnitError
-from ..units import parse, show
+from ..core.errors import InputError, UnitError
+from ..core.units import parse, show
+from ..measure.carbon.series import instant
 
 Array = NDArray[np.float64]
 Fill = Literal["hold", "line"]

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..core.errors import InputError
 from ..frontier.algebra import Frontier
 from ..hardware.facts import Sheet
 from ..workload.operator import Operator

@@ -12,8 +12,8 @@ from typing import Final
 
 from ..hardware.cluster import Cluster
 from ..hardware.facts import Sheet
-from ..source.base import Device, Source
-from ..source.foreseen import Listener, foresee
+from .base import Device, Source
+from .foreseen import Listener, foresee
 
 STEP: Final = 0.01
 # Counts, limits of what can be set, facts that decide what fits rather than what it costs, and conventions.

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..frontier.answer import Array
 from ..hardware.cluster import Cluster
-from .answer import Array
 
 Quantity = TypeVar("Quantity", float, Array)
 

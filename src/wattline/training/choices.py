@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GoalError
+from ..core.errors import GoalError
 from ..frontier.graph import Dag, GraphFrontier
 from ..frontier.pruning import prune
 from .profile import Floats, Ints, Options
@@ -72,7 +72,7 @@ class Network:
 
     def starts(self, pick: Ints) -> tuple[Floats, float]:
         """Return (n,) starts in seconds and when the last node ends."""
-        from . import _search
+        from . import _choices as _search
 
         start = np.zeros(len(self.kind))
         end = _search.reach(
@@ -129,7 +129,7 @@ class Network:
         return min(relaxed, key=self.spent)
 
     def _priced(self, frontier: GraphFrontier, time: float) -> Ints:
-        from . import _search
+        from . import _choices as _search
 
         price = frontier.schedule(time).price
         pick: Ints = _search.steady(
@@ -142,7 +142,7 @@ class Network:
 
     def relax(self, pick: Ints, deadline: float) -> Ints:
         """Slow computations down, changed in place, where there is time left; the best savings first."""
-        from . import _search
+        from . import _choices as _search
 
         backward = self.order[::-1].copy()
         dearest = self._dearest()
@@ -180,7 +180,7 @@ class Network:
 
         Raises GoalError where no such plan meets `deadline`.
         """
-        from . import _search
+        from . import _choices as _search
 
         group, of = self._by_instruction() if granularity == "instruction" else self._by_stage()
         uses = np.bincount(self.kind, minlength=len(group)).astype(float)

@@ -18,9 +18,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, nearest
+from ..core.errors import InputError, nearest
+from ..core.units import show
 from ..frontier.algebra import Frontier
-from ..units import show
 
 Array = NDArray[np.float64]
 

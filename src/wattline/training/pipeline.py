@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GoalError, InputError, nearest
+from ..core.errors import GoalError, InputError, nearest
+from ..core.units import show
 from ..frontier.graph import Dag, GraphFrontier, solve
 from ..frontier.periodic import solve_family
 from ..frontier.rounding import SwitchPlan, round_discrete, round_switch_once
-from ..units import show
+from .choices import GRANULARITIES, Network
 from .profile import Floats, Ints, Options, Profile, options, parts_of, stage_map
 from .schedule import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, TRANSFER, Graph, graph, schedule
-from .search import GRANULARITIES, Network
 
 REPEATING = ("1f1b", "zb-h1")
 NEAR = 1e-9  # relative: times that differ by less are the same

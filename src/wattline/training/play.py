@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
-from ..plan.jobs import Array, Job
-from ..plan.recurring import Outcome, Tuner
+from ..core.errors import InputError
+from .jobs import Array, Job
+from .recurring import Outcome, Tuner
 
 # Runs of one recurrence after which the target is taken to be out of reach.
 _TRIES = 20

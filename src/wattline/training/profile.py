@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, nearest
+from ..core.errors import InputError, nearest
 from ..frontier.fit import fit
 from ..frontier.pruning import hull_index, prune
 from .schedule import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, FORWARD

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GoalError, ScenarioError
+from ..core.errors import GoalError, ScenarioError
+from ..core.units import show
 from ..frontier.algebra import Frontier
-from ..units import show
-from .answer import Answer, Array, Goal, Outcome, Rates
+from ..frontier.answer import Answer, Array, Goal, Outcome, Rates
 
 
 def plan_profiled(

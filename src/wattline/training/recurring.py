@@ -22,7 +22,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..core.errors import InputError
 from .jobs import Array
 
 # What is believed before the first run, of log cost over octaves of batch size. Halving or doubling the

@@ -18,15 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ScenarioError
+from ..core.errors import ScenarioError
 from ..frontier.algebra import Frontier, total
+from ..frontier.answer import NO_RATES, Answer, Goal, Outcome, Rates
+from ..frontier.goal import Choice, choose
 from ..frontier.graph import Dag, GraphFrontier, solve
 from ..frontier.path import longest_path, start_times
 from ..frontier.periodic import solve_family
 from ..frontier.rounding import round_discrete
 from ..hardware.chip import clocks as chip_clocks
 from ..hardware.cluster import Cluster
+from ..source import elasticity
 from ..source.base import Array, Device, Points, Source, tables
+from ..source.overhead import Overhead
 from ..workload.fits import check_training
 from ..workload.flops import model_flops
 from ..workload.memory import ADAM
@@ -34,12 +38,8 @@ from ..workload.model import Model
 from ..workload.operator import Operator
 from ..workload.parallel import Parallel
 from ..workload.train import stage_operators
-from . import elasticity
-from .answer import NO_RATES, Answer, Goal, Outcome, Rates
-from .goal import Choice, choose
-from .overhead import Overhead
+from .iteration import steady_iteration
 from .schedule import BACKWARD, FORWARD, Graph, graph, schedule
-from .steady import steady_iteration
 
 _PER_ITERATION = ("gradients", "optimizer", "parameters")
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..errors import InputError, WattlineError
+from ..core.errors import InputError, WattlineError
 from ..hardware import catalog as hardware
 from ..hardware.cluster import Cluster
 from ..source.base import Device, Source
@@ -63,7 +63,7 @@ _DEGREES: Final = {"TP": "tensor", "PP": "pipeline", "DP": "data", "EP": "expert
 @functools.cache
 def constants() -> Mapping[str, float]:
     """Return the constants of ``data/training.toml`` by dotted name, SI."""
-    text = resources.files("wattline.plan").joinpath("data/training.toml").read_text("utf-8")
+    text = resources.files(__package__).joinpath("data/training.toml").read_text("utf-8")
     table = {k: v for k, v in tomllib.loads(text).items() if isinstance(v, dict)}
     return {f"{group}.{key}": float(entry[0]) for group, rows in table.items() for key, entry in rows.items()}
 
@@ -71,7 +71,7 @@ def constants() -> Mapping[str, float]:
 @functools.cache
 def published() -> tuple[Mapping[str, str], ...]:
     """Return the checked table of published runs, as text."""
-    text = resources.files("wattline.plan").joinpath("data/published_training.csv").read_text("utf-8")
+    text = resources.files(__package__).joinpath("data/published_training.csv").read_text("utf-8")
     return tuple(csv.DictReader(text.splitlines()))
 
 

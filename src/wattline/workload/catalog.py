@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from ..errors import InputError, nearest
+from ..core.errors import InputError, nearest
 from .model import Latent, Layer, Model, Recurrent, Weights, hybrid
 
 # Keys that describe the pattern of layers, or the entry itself, and are no field of Model.

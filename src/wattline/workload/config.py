@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import InputError
+from ..core.errors import InputError
 from .model import Latent, Layer, Model, Recurrent, hybrid
 from .quantization import weights
 

@@ -15,7 +15,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-from ..errors import InputError, nearest
+from ..core.errors import InputError, nearest
 from .operator import Attention, Collective, Elementwise, Gemm, Operator
 
 # Passes that norms, activations and residuals of a decoder make over each of its values (the convolutions'

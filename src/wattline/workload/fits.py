@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ..errors import CapacityError, ScenarioError
-from .memory import ADAM, USABLE, Footprint, Optimizer, max_batch, serving_footprint, training_footprint
+from ..core.errors import CapacityError, ScenarioError
+from .memory import (
+    ADAM,
+    USABLE,
+    Footprint,
+    Optimizer,
+    max_batch,
+    serving_footprint,
+    training_footprint,
+)
 from .model import Model
 from .parallel import Parallel
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from ..errors import InputError, ScenarioError, nearest
+from ..core.errors import InputError, ScenarioError, nearest
 from .memory import state_bytes
 from .model import INNER, Layer, Matrix, Model
 from .operator import BYTES, Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator

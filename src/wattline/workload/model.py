@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import InputError
+from ..core.errors import InputError
 from .operator import BYTES
 
 MIXERS: Final = ("full", "window", "recurrent", "none")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..errors import ScenarioError
+from ..core.errors import ScenarioError
 from .model import Layer, Model, count_layers
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from ..errors import InputError, nearest
+from ..core.errors import InputError, nearest
 from .model import Weights
 
 # torch dtype -> precision. Weights published in fp32 are loaded as they are.

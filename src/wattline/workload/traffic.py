@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..core.errors import InputError
 
 # Columns of each layout: arrival, prompt, output. Sources: Azure/AzurePublicDataset (CC BY 4.0), HPMLL/BurstGPT.
 _LAYOUTS: Final = (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from ..errors import ScenarioError, nearest
+from ..core.errors import ScenarioError, nearest
 from .memory import ADAM, Optimizer, stage_parameters
 from .model import Matrix, Model
 from .operator import Collective, Elementwise, Operator

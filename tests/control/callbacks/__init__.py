@@ -1,1 +1,1 @@
-"""Tests for `wattline.callbacks`."""
+"""Tests for `wattline.control.callbacks`."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from wattline.measure.devices.replay import ReplayMeter
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import ReplayMeter
 
 # The frameworks warn of their own matters.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -29,7 +29,7 @@ def test_hugging_face_trainer_logs_energy(tmp_path: Path, monitor: Monitor) -> N
     torch = pytest.importorskip("torch", reason="no torch here")
     transformers = pytest.importorskip("transformers", reason="no transformers here")
     pytest.importorskip("accelerate", reason="no accelerate here")
-    from wattline.callbacks.huggingface import WattlineCallback
+    from wattline.control.callbacks.huggingface import WattlineCallback
 
     config = transformers.LlamaConfig(
         vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
@@ -69,7 +69,7 @@ def test_lightning_logs_energy(tmp_path: Path, monitor: Monitor) -> None:
     pl = pytest.importorskip("lightning.pytorch", reason="no lightning here")
     from lightning.pytorch.loggers import CSVLogger
 
-    from wattline.callbacks.lightning import WattlineCallback
+    from wattline.control.callbacks.lightning import WattlineCallback
 
     class Model(pl.LightningModule):
         def __init__(self) -> None:
@@ -106,10 +106,10 @@ def test_lightning_logs_energy(tmp_path: Path, monitor: Monitor) -> None:
 @pytest.fixture
 def tuned(tmp_path: Path):
     """A simulated device with its meter, and how to tune it in few steps."""
-    from wattline.control import local
-    from wattline.control.keeper import Keeper
-    from wattline.control.simulated import SimulatedGpu
-    from wattline.control.tune import Rule
+    from wattline.control.devices.simulated import SimulatedGpu
+    from wattline.control.lease import local
+    from wattline.control.lease.keeper import Keeper
+    from wattline.control.loops.tune import Rule
 
     gpu = SimulatedGpu(found=600.0)
     gpu.busy(True)
@@ -125,7 +125,7 @@ def test_hugging_face_trainer_is_tuned(tmp_path: Path, tuned) -> None:
     torch = pytest.importorskip("torch", reason="no torch here")
     transformers = pytest.importorskip("transformers", reason="no transformers here")
     pytest.importorskip("accelerate", reason="no accelerate here")
-    from wattline.callbacks.huggingface import TuningCallback
+    from wattline.control.callbacks.huggingface import TuningCallback
 
     gpu, how = tuned
     config = transformers.LlamaConfig(
@@ -149,7 +149,7 @@ def test_lightning_is_tuned_and_lets_go_after_an_error(tmp_path: Path, tuned) ->
     """The same in Lightning, and a fit that fails puts back what was found too."""
     torch = pytest.importorskip("torch", reason="no torch here")
     pl = pytest.importorskip("lightning.pytorch", reason="no lightning here")
-    from wattline.callbacks.lightning import TuningCallback
+    from wattline.control.callbacks.lightning import TuningCallback
 
     gpu, how = tuned
 
@@ -192,7 +192,7 @@ def test_keras_logs_energy(monkeypatch: pytest.MonkeyPatch, monitor: Monitor) ->
     keras = pytest.importorskip("keras", reason="no keras here")
     import numpy as np
 
-    from wattline.callbacks.keras import WattlineCallback
+    from wattline.control.callbacks.keras import WattlineCallback
 
     model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")

@@ -1,4 +1,4 @@
-"""Tests for `wattline.callbacks.steps` and `loggers`: figures of stretches of steps, with no framework at all."""
+"""Tests for `wattline.control.callbacks.steps` and `loggers`: figures of stretches of steps, with no framework at all."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from wattline.callbacks import loggers
-from wattline.callbacks.steps import Steps, need
-from wattline.errors import MissingExtraError
+from wattline.control.callbacks import loggers
+from wattline.control.callbacks.steps import Steps, need
+from wattline.core.errors import MissingExtraError
 from wattline.measure import window as windows
+from wattline.measure.devices.replay import ReplayMeter
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import ReplayMeter
 from wattline.measure.window import measure
 
 
@@ -110,11 +110,11 @@ def test_a_framework_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(MissingExtraError, match="pip install nothing"):
         need("nothing_of_this_name", "nothing")
     for name in ("huggingface", "lightning", "keras"):
-        monkeypatch.delitem(sys.modules, f"wattline.callbacks.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"wattline.control.callbacks.{name}", raising=False)
     for framework in ("transformers", "lightning", "lightning.pytorch", "pytorch_lightning", "keras"):
         monkeypatch.setitem(sys.modules, framework, None)
     import importlib
 
     for name in ("huggingface", "lightning", "keras"):
         with pytest.raises(MissingExtraError, match=f"pip install {'transformers' if name == 'huggingface' else name}"):
-            importlib.import_module(f"wattline.callbacks.{name}")
+            importlib.import_module(f"wattline.control.callbacks.{name}")

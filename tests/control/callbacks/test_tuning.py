@@ -1,4 +1,4 @@
-"""Tests for `wattline.callbacks.tuning`: what the callbacks of all frameworks do, without a framework."""
+"""Tests for `wattline.control.callbacks.tuning`: what the callbacks of all frameworks do, without a framework."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import types
 
 import pytest
 
-from wattline.callbacks.tuning import Trained
-from wattline.control import local
-from wattline.control.actuator import ControlError
-from wattline.control.keeper import Keeper
-from wattline.control.simulated import SimulatedGpu
-from wattline.control.tune import Rule
+from wattline.control.callbacks.tuning import Trained
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.control.lease import local
+from wattline.control.lease.actuator import ControlError
+from wattline.control.lease.keeper import Keeper
+from wattline.control.loops.tune import Rule
+from wattline.measure.devices.replay import VirtualClock
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import VirtualClock
 
 
 @pytest.fixture
@@ -86,8 +86,8 @@ def test_the_hooks_of_the_trainer_are_wired(rig, monkeypatch):
     fake = types.ModuleType("transformers")
     fake.TrainerCallback = object  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "transformers", fake)
-    monkeypatch.delitem(sys.modules, "wattline.callbacks.huggingface", raising=False)
-    from wattline.callbacks.huggingface import TuningCallback
+    monkeypatch.delitem(sys.modules, "wattline.control.callbacks.huggingface", raising=False)
+    from wattline.control.callbacks.huggingface import TuningCallback
 
     callback, state = TuningCallback(**how), types.SimpleNamespace(max_steps=200, global_step=0)
     callback.on_train_begin(None, state, None)
@@ -98,7 +98,7 @@ def test_the_hooks_of_the_trainer_are_wired(rig, monkeypatch):
     assert callback.tuned.report is not None
     assert callback.tuned.report.looks > 5
     assert gpu.read("power_limit") == 600.0
-    monkeypatch.delitem(sys.modules, "wattline.callbacks.huggingface", raising=False)
+    monkeypatch.delitem(sys.modules, "wattline.control.callbacks.huggingface", raising=False)
 
 
 def test_the_hooks_of_lightning_are_wired(rig, monkeypatch):
@@ -109,8 +109,8 @@ def test_the_hooks_of_lightning_are_wired(rig, monkeypatch):
     parent.pytorch = fake  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lightning", parent)
     monkeypatch.setitem(sys.modules, "lightning.pytorch", fake)
-    monkeypatch.delitem(sys.modules, "wattline.callbacks.lightning", raising=False)
-    from wattline.callbacks.lightning import TuningCallback
+    monkeypatch.delitem(sys.modules, "wattline.control.callbacks.lightning", raising=False)
+    from wattline.control.callbacks.lightning import TuningCallback
 
     callback = TuningCallback(**how)
     trainer = types.SimpleNamespace(estimated_stepping_batches=float("inf"), global_step=0)
@@ -124,4 +124,4 @@ def test_the_hooks_of_lightning_are_wired(rig, monkeypatch):
     assert gpu.read("power_limit") == 600.0
     assert callback.tuned.report is not None
     assert callback.tuned.report.looks > 5
-    monkeypatch.delitem(sys.modules, "wattline.callbacks.lightning", raising=False)
+    monkeypatch.delitem(sys.modules, "wattline.control.callbacks.lightning", raising=False)

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from wattline.control.actuator import Actuator
-from wattline.control.daemon import Daemon, Options
-from wattline.control.keeper import Keeper
-from wattline.control.policy import Policy, read
-from wattline.control.service import Service
+from wattline.control.daemon.server.policy import Policy, read
+from wattline.control.daemon.server.server import Daemon, Options
+from wattline.control.daemon.server.service import Service
+
+from wattline.control.lease.actuator import Actuator
+from wattline.control.lease.keeper import Keeper
 
 ALL = """
 [limits]

@@ -1,4 +1,4 @@
-"""Tests for `wattline.control.policy` and `budget`: what is not allowed is denied, and says what would be."""
+"""Tests for `wattline.control.daemon.policy` and `budget`: what is not allowed is denied, and says what would be."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wattline.control.daemon.server.peers import tls_peer, unix_peer
+from wattline.control.daemon.server.policy import Peer, Policy, load, read
 
-from wattline.control.actuator import ControlError
-from wattline.control.budget import Bucket, Budget
-from wattline.control.peers import tls_peer, unix_peer
-from wattline.control.policy import Peer, Policy, load, read
-from wattline.control.simulated import SimulatedGpu
-from wattline.errors import InputError
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.control.lease.actuator import ControlError
+from wattline.control.lease.budget import Bucket, Budget
+from wattline.core.errors import InputError
 
 TEXT = """
 [limits]

@@ -1,4 +1,4 @@
-"""Tests for `wattline.control.daemon`, `client` and `start`: real sockets, real processes, real signals."""
+"""Tests for `wattline.control.daemon.server`, `client` and `start`: real sockets, real processes, real signals."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ import time
 from pathlib import Path
 
 import pytest
+from wattline.control.daemon.server.server import Options
+from wattline.control.daemon.server.system import bind, tls_context
 
-from wattline.control import Client, ControlError, lease, nvidia
-from wattline.control.daemon import Options
-from wattline.control.simulated import SimulatedGpu
-from wattline.control.system import bind, tls_context
-from wattline.errors import InputError
+from wattline.control import Client, ControlError, lease
+from wattline.control.devices import nvidia
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.core.errors import InputError
 
 from .serve import ALL, serving
 
-WATTLINE = [sys.executable, "-c", "import sys; from wattline.cli import main; sys.exit(main(sys.argv[1:]))"]
+WATTLINE = [sys.executable, "-c", "import sys; from wattline.show.cli.main import main; sys.exit(main(sys.argv[1:]))"]
 
 
 def until(condition, seconds=10.0):
@@ -258,7 +259,7 @@ def test_a_client_that_does_not_read_holds_up_nobody(gpus, tmp_path, together):
 
 def test_idle_connections_are_closed_and_leases_kept(gpus, tmp_path, monkeypatch):
     """A connection that holds nothing and says nothing is closed after a while; one that holds a device is not."""
-    monkeypatch.setattr("wattline.control.daemon.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("wattline.control.daemon.server.IDLE_SECONDS", 0.2)
     with serving(gpus, tmp_path), Client(tmp_path / "daemon.sock") as client:
         held = client.take("SIM-0", power_limit=300.0)
         idle = raw(tmp_path / "daemon.sock")
@@ -310,7 +311,7 @@ def test_many_clients_at_once(tmp_path):
 
 def test_another_tool_is_noticed_without_being_asked(gpus, tmp_path, monkeypatch):
     """The daemon compares leases with their devices from time to time; one that was disturbed ends."""
-    monkeypatch.setattr("wattline.control.daemon.ROUND", 0.1)
+    monkeypatch.setattr("wattline.control.daemon.server.ROUND", 0.1)
     with serving(gpus, tmp_path), Client(tmp_path / "daemon.sock") as client:
         held = client.take("SIM-0", power_limit=300.0, clock=1.2e9)
         gpus[0].write("power_limit", 250.0)
@@ -406,7 +407,7 @@ def test_a_policy_is_read_anew_on_a_signal(tmp_path):
 
 def test_without_a_policy_file_the_daemon_says_that_it_denies(tmp_path, monkeypatch):
     """The default is to deny, and the operator is told."""
-    from wattline.control import start as starting
+    from wattline.control.daemon.server import start as starting
 
     monkeypatch.setattr(starting, "PLACE", tmp_path / "none.toml")
     asked = starting.Asked(options=Options(socket=tmp_path / "s"), state=tmp_path, simulate=1)

@@ -1,4 +1,4 @@
-"""Tests for `wattline.control.service` and `protocol`: any message gets one answer, and only allowed ones change anything."""
+"""Tests for `wattline.control.daemon.service` and `protocol`: any message gets one answer, and only allowed ones change anything."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from wattline.control.daemon.server.metrics import render
+from wattline.control.daemon.server.policy import Peer, read
+from wattline.control.daemon.server.server import answer
+from wattline.control.daemon.server.service import Service
 
-from wattline.control import protocol
-from wattline.control.actuator import ControlError
-from wattline.control.daemon import answer
-from wattline.control.keeper import Keeper
-from wattline.control.metrics import render
-from wattline.control.policy import Peer, read
-from wattline.control.service import Service
-from wattline.control.simulated import SimulatedGpu
-from wattline.exporters.served import parse
+from wattline.control.daemon.server import protocol
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.control.lease.actuator import ControlError
+from wattline.control.lease.keeper import Keeper
+from wattline.measure.exporters.served import parse
 
 from .serve import ALL
 

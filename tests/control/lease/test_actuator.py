@@ -10,12 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.control import amd, nvidia, rapl
-from wattline.control.actuator import UNITS, Actuator, ControlError, Range, describe, pick, setting_of
-from wattline.control.find import find
-from wattline.control.keeper import Keeper
-from wattline.control.simulated import SimulatedGpu
-from wattline.errors import InputError
+from wattline.control.devices import amd, nvidia, rapl
+from wattline.control.devices.find import find
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.control.lease.actuator import (
+    UNITS,
+    Actuator,
+    ControlError,
+    Range,
+    describe,
+    pick,
+    setting_of,
+)
+from wattline.control.lease.keeper import Keeper
+from wattline.core.errors import InputError
 
 LEVELS = "0: 500Mhz\n1: 900Mhz\n2: 1700Mhz *\n"
 

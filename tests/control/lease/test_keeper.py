@@ -1,4 +1,4 @@
-"""Tests for `wattline.control.keeper`: what was found comes back, whatever happens; nothing else is changed."""
+"""Tests for `wattline.control.lease.keeper`: what was found comes back, whatever happens; nothing else is changed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wattline.control import journal, local, nvidia
-from wattline.control.actuator import ControlError
-from wattline.control.keeper import Keeper
-from wattline.control.simulated import SimulatedGpu
+from wattline.control.devices import nvidia
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.control.lease import journal, local
+from wattline.control.lease.actuator import ControlError
+from wattline.control.lease.keeper import Keeper
 
 
 def log(keeper: Keeper) -> list[dict]:
@@ -221,7 +222,7 @@ def test_a_child_that_outlives_its_killed_parent_holds_nothing(fake_nvml, tmp_pa
     fake_nvml(found=450, state=tmp_path / "knobs")
     code = (
         "import os, sys, time\nfrom pathlib import Path\nfrom wattline.control import nvidia\n"
-        "from wattline.control.keeper import Keeper\n"
+        "from wattline.control.lease.keeper import Keeper\n"
         "lease = Keeper(nvidia.find()[0], Path(sys.argv[1])).take('0', power_limit=300.0)\n"
         "child = os.fork()\nif child == 0:\n    time.sleep(30)\n    os._exit(0)\nprint(child, flush=True)\ntime.sleep(30)"
     )
@@ -270,9 +271,9 @@ def test_a_real_full_disk_refuses_the_lease(tmp_path):
     code = """
 import resource, signal, sys
 from pathlib import Path
-from wattline.control.actuator import ControlError
-from wattline.control.keeper import Keeper
-from wattline.control.simulated import SimulatedGpu
+from wattline.control.lease.actuator import ControlError
+from wattline.control.lease.keeper import Keeper
+from wattline.control.devices.simulated import SimulatedGpu
 gpu = SimulatedGpu()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -310,7 +311,7 @@ CHILD = """
 import os, signal, sys, time
 from pathlib import Path
 from wattline.control import nvidia
-from wattline.control.keeper import Keeper
+from wattline.control.lease.keeper import Keeper
 keeper = Keeper(nvidia.find()[0], Path(sys.argv[1]))
 lease = keeper.take("0", power_limit=300.0, clock=1.2e9)
 print("held", flush=True)

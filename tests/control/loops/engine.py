@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from wattline.control.simulated import SimulatedGpu
-from wattline.simulate import serving
-from wattline.simulate.outcome import PER_DECADE, SMALLEST
-from wattline.simulate.policies import Knobs, PoolView, View
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.serving.simulate import play as serving
+from wattline.serving.simulate.outcome import PER_DECADE, SMALLEST
+from wattline.serving.simulate.policies import Knobs, PoolView, View
 
 # Edges of the buckets of vLLM (vllm/v1/metrics/loggers.py), s.
 ITL = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0)

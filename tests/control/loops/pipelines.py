@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from wattline.control.follow import Follower, Plan
-from wattline.control.keeper import Keeper
-from wattline.control.simulated import SimulatedGpu
-from wattline.measure.replay import VirtualClock
-from wattline.report.plans import write_plan
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.control.lease.keeper import Keeper
+from wattline.control.loops.follow import Follower, Plan
+from wattline.measure.devices.replay import VirtualClock
+from wattline.show.report.plans import write_plan
 
 IDLE = 100.0
 CLOCKS = (990e6, 1185e6, 1380e6, 1575e6, 1770e6, 1980e6)
@@ -41,8 +41,8 @@ def profile(folder: Path) -> Path:
 
 def planned(folder: Path, microbatches: int = 6, max_slowdown: float = 0.05, schedule: str = "1f1b") -> tuple[Any, Any]:
     """(the pipeline's plan, the chosen realisation) for the profile above."""
-    from wattline.plan.pipeline import PipelineJob, plan_pipeline
-    from wattline.plan.profile import read
+    from wattline.training.pipeline import PipelineJob, plan_pipeline
+    from wattline.training.profile import read
 
     job = PipelineJob(
         read(profile(folder)), stages=len(STAGES), microbatches=microbatches, waiting_power=IDLE, schedule=schedule

@@ -1,4 +1,4 @@
-"""Tests for `wattline.control.follow`: plans followed by real processes, with and without torch."""
+"""Tests for `wattline.control.loops.follow`: plans followed by real processes, with and without torch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wattline.control.daemon.server.client import Client
 
 import wattline
-from wattline.control.actuator import ControlError
-from wattline.control.client import Client
-from wattline.control.follow import Follower, Plan, Program, Step, play
-from wattline.errors import InputError
+from wattline.control.lease.actuator import ControlError
+from wattline.control.loops.follow import Follower, Plan, Program, Step, play
+from wattline.core.errors import InputError
 
+from ..daemon.serve import serving
 from . import pipelines
-from .serve import serving
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_joining_never_slows_and_leaves_no_short_run(rows, latency):
 def test_csv_and_json_are_one_plan(made, tmp_path):
     """A plan written as CSV is followed as the one in JSON; only the schedule's name is not in it."""
     _, plan, chosen, path = made
-    from wattline.report.plans import write_plan
+    from wattline.show.report.plans import write_plan
 
     write_plan(plan.rows(chosen), {}, tmp_path / "plan.csv")
     a, b = Plan.read(path), Plan.read(tmp_path / "plan.csv")

@@ -1,4 +1,4 @@
-"""Tests for `wattline.control.governor` and `scrape`: closed loops over HTTP with the serving simulator."""
+"""Tests for `wattline.control.loops.governor` and `scrape`: closed loops over HTTP with the serving simulator."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wattline.control.daemon.server.client import Client
 
-from wattline.control.actuator import ControlError
-from wattline.control.client import Client
-from wattline.control.governor import Governor, Promise, govern, told
-from wattline.control.keeper import Keeper
-from wattline.control.scrape import Histogram, MetricsError, Reading, Scraper, parse
-from wattline.control.simulated import SimulatedGpu
-from wattline.errors import InputError
-from wattline.simulate.fleet import Fleet, Pool
-from wattline.simulate.outcome import Limits
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.control.lease.actuator import ControlError
+from wattline.control.lease.keeper import Keeper
+from wattline.control.loops.governor import Governor, Promise, govern, told
+from wattline.control.loops.scrape import Histogram, MetricsError, Reading, Scraper, parse
+from wattline.core.errors import InputError
+from wattline.serving.simulate.outcome import Limits
+from wattline.serving.simulate.pool import Fleet, Pool
 from wattline.workload.traffic import Requests
 
-from ..simulate.fleets import table
+from ...serving.simulate.fleets import table
+from ..daemon.serve import serving
 from .engine import ITL, Engine, Page, histogram, play, served
-from .serve import serving
 
 TPOT = 0.05
 
@@ -336,7 +336,7 @@ def test_what_cannot_be_governed_is_refused(keeper, gpu, said):
 
 def test_the_command_governs_a_simulated_device(capsys):
     """`wattline govern` prints what it does, in words or in JSON, and ends after as many looks as asked."""
-    from wattline.cli import main
+    from wattline.show.cli.main import main
 
     page = Page()
     page.text = reading([0.02] * 500)

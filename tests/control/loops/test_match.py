@@ -1,11 +1,11 @@
-"""Tests for `wattline.control.match`: a plan for other devices or another schedule is refused, and nothing is changed."""
+"""Tests for `wattline.control.loops.match`: a plan for other devices or another schedule is refused, and nothing is changed."""
 
 from __future__ import annotations
 
 import pytest
 
-from wattline.control.actuator import ControlError
-from wattline.control.match import same_job, settable
+from wattline.control.lease.actuator import ControlError
+from wattline.control.loops.match import same_job, settable
 
 PLAN = {"schedule": "1f1b", "stages": 4, "microbatches": 8}
 

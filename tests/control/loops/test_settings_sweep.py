@@ -1,4 +1,4 @@
-"""Tests for `wattline.control.profile`, `rounds`, `settle` and `live`: a sweep finds the device's own frontier."""
+"""Tests for `wattline.control.loops.settings_sweep`, `rounds`, `settle` and `live`: a sweep finds the device's own frontier."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wattline.source.measured.profiled.profiled import Trial
 
-from wattline.cli import main
-from wattline.control import local
-from wattline.control.actuator import ControlError
-from wattline.control.keeper import Keeper
-from wattline.control.live import picture, plot, progress, watching
-from wattline.control.profile import Profiler, Task, profile, settings
-from wattline.control.rounds import Rounds, count, half_widths, student
-from wattline.control.settle import Settle
-from wattline.control.simulated import SimulatedGpu
-from wattline.errors import InputError
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.control.lease import local
+from wattline.control.lease.actuator import ControlError
+from wattline.control.lease.keeper import Keeper
+from wattline.control.loops.live import picture, plot, progress, watching
+from wattline.control.loops.rounds import Rounds, count, half_widths, student
+from wattline.control.loops.settings_sweep import Profiler, Task, profile, settings
+from wattline.control.loops.settle import Settle
+from wattline.core.errors import InputError
+from wattline.measure.devices.replay import VirtualClock
 from wattline.measure.monitor import Monitor, use
-from wattline.measure.replay import VirtualClock
-from wattline.source import measured
-from wattline.source.measured import Trial
-from wattline.store import Store
+from wattline.measure.store.database import Store
+from wattline.show.cli.main import main
+from wattline.source.measured.profiled import profiled as measured
 
 CLOCKS = (600e6, 900e6, 1.2e9, 1.5e9, 1.98e9)
 
@@ -414,7 +414,7 @@ def test_the_command_refuses_what_it_cannot_do(tmp_path, capsys):
 def test_a_real_interrupt_is_resumed(tmp_path):
     """SIGINT to the running command and its profiler ends both with 130; run again, it goes on and finishes."""
     command = [
-        sys.executable, "-c", "import sys; from wattline.cli import main; sys.exit(main(sys.argv[1:]))", "profile",
+        sys.executable, "-c", "import sys; from wattline.show.cli.main import main; sys.exit(main(sys.argv[1:]))", "profile",
         *QUICK, "--clocks", "3", "--name", "demo", "--store", str(tmp_path / "runs.db"), "--json", "--", *PROGRAM,
     ]  # fmt: skip
     first = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)

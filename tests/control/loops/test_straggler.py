@@ -1,4 +1,4 @@
-"""Tests for `wattline.control.straggler`: pipelines of real processes that move along their frontiers together."""
+"""Tests for `wattline.control.loops.straggler`: pipelines of real processes that move along their frontiers together."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from wattline.control.follow import Follower
-from wattline.control.keeper import Keeper
-from wattline.control.simulated import SimulatedGpu
-from wattline.control.straggler import Board, Family, Notice, Pace
-from wattline.errors import InputError
-from wattline.measure.replay import VirtualClock
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.control.lease.keeper import Keeper
+from wattline.control.loops.follow import Follower
+from wattline.control.loops.straggler import Board, Family, Notice, Pace
+from wattline.core.errors import InputError
+from wattline.measure.devices.replay import VirtualClock
 
 from .pipelines import IDLE, STAGES, planned, work_of
 
@@ -160,7 +160,7 @@ def test_a_family_holds_what_pays_and_reads_back(made):
 
 def test_the_command_writes_a_family(made, capsys):
     """`wattline pipeline --family FILE` stores plans at every one of --points deadlines."""
-    from wattline.cli import main
+    from wattline.show.cli.main import main
 
     _, family, path = made
     out = path.with_name("written.json")

@@ -1,22 +1,22 @@
-"""Tests for `wattline.control.tune`: a loop on a simulated device, through leases of a process and of a daemon."""
+"""Tests for `wattline.control.loops.tune`: a loop on a simulated device, through leases of a process and of a daemon."""
 
 from __future__ import annotations
 
 import pytest
+from wattline.control.daemon.server.client import Client
 
 import wattline
-from wattline.control import local
-from wattline.control.actuator import ControlError
-from wattline.control.client import Client
-from wattline.control.keeper import Keeper
-from wattline.control.simulated import SimulatedGpu
-from wattline.control.tune import Rule, Tuning, leases, tune
-from wattline.control.tuner import Objective
-from wattline.errors import InputError
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.control.lease import local
+from wattline.control.lease.actuator import ControlError
+from wattline.control.lease.keeper import Keeper
+from wattline.control.loops.tune import Rule, Tuning, leases, tune
+from wattline.control.loops.tuner import Objective
+from wattline.core.errors import InputError
+from wattline.measure.devices.replay import VirtualClock
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import VirtualClock
 
-from .serve import serving
+from ..daemon.serve import serving
 
 
 class Rig:

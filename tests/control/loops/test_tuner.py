@@ -1,4 +1,4 @@
-"""Tests for `wattline.control.tuner` and its belief: little looking, close to the best there is, awake to drift."""
+"""Tests for `wattline.control.loops.tuner` and its belief: little looking, close to the best there is, awake to drift."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wattline.control.landscape import SLOPES, Look, believe
-from wattline.control.tuner import Objective, Tuner
-from wattline.errors import InputError
+from wattline.control.loops.landscape import SLOPES, Look, believe
+from wattline.control.loops.tuner import Objective, Tuner
+from wattline.core.errors import InputError
 
 LIMITS = tuple(100.0 + 25.0 * k for k in range(9))
 STEPS = 40

@@ -15,10 +15,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe, ScheduleInterleaved1F1B
 
-from wattline.control.actuator import ControlError
-from wattline.control.follow import Follower, Plan, attach
-from wattline.control.keeper import Keeper
-from wattline.control.simulated import SimulatedGpu
+from wattline.control.devices.simulated import SimulatedGpu
+from wattline.control.lease.actuator import ControlError
+from wattline.control.lease.keeper import Keeper
+from wattline.control.loops.follow import Follower, Plan, attach
 
 MICROBATCHES, WIDTH = 4, 8
 KINDS = {"1f1b": Schedule1F1B, "gpipe": ScheduleGPipe, "interleaved": ScheduleInterleaved1F1B}

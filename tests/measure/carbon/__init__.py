@@ -1,1 +1,1 @@
-"""Tests for `wattline.carbon`."""
+"""Tests for `wattline.measure.carbon`."""

@@ -1,4 +1,4 @@
-"""Tests for `wattline.carbon`: series, the table of countries, and clients with recorded answers."""
+"""Tests for `wattline.measure.carbon`: series, the table of countries, and clients with recorded answers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.carbon.clients import ElectricityMaps, FetchError, UKCarbonIntensity, WattTime, fetch, plugin
-from wattline.carbon.countries import countries, country
-from wattline.carbon.series import Series, constant, instant, read
-from wattline.errors import InputError
+from wattline.core.errors import InputError
+from wattline.measure.carbon.clients import (
+    ElectricityMaps,
+    FetchError,
+    UKCarbonIntensity,
+    WattTime,
+    fetch,
+    plugin,
+)
+from wattline.measure.carbon.countries import countries, country
+from wattline.measure.carbon.series import Series, constant, instant, read
 
 KWH = 3.6e6
 

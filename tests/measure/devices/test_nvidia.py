@@ -1,4 +1,4 @@
-"""Tests for `wattline.measure.nvidia`: the real client against a simulated library whose truth is known."""
+"""Tests for `wattline.measure.devices.nvidia`: the real client against a simulated library whose truth is known."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from wattline.measure import nvidia
+from wattline.measure.devices import nvidia
 from wattline.measure.monitor import Monitor
 
-from .drive import Driver
+from ..drive import Driver
 
 WAVES = {
     "constant": {"wave": "constant", "hi": 300},
@@ -199,7 +199,7 @@ def test_a_command_is_measured_through_the_system_loader(fake_library, tmp_path)
     """`run` in a fresh process finds the library by its name, measures, and passes the exit code on."""
     config, answer = tmp_path / "cfg", tmp_path / "answer.json"
     config.write_text("devices=2\ncounter=0.02\nwave=constant\nhi=300\n")
-    code = "import sys; from wattline.cli_measure import run_command; sys.exit(run_command(sys.argv[2:], sys.argv[1]))"
+    code = "import sys; from wattline.show.cli.measure import run_command; sys.exit(run_command(sys.argv[2:], sys.argv[1]))"
     environment = {**os.environ, "LD_LIBRARY_PATH": str(Path(fake_library).parent), "FAKENVML": str(config)}
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     done = subprocess.run(

@@ -1,1 +1,1 @@
-"""Tests for `wattline.exporters`."""
+"""Tests for `wattline.measure.exporters`."""

@@ -1,13 +1,13 @@
-"""Tests for `wattline.exporters.otel` against the OpenTelemetry SDK."""
+"""Tests for `wattline.measure.exporters.otel` against the OpenTelemetry SDK."""
 
 from __future__ import annotations
 
 import pytest
 
-from wattline.exporters.otel import Otel
+from wattline.measure.devices.replay import ReplayMeter, VirtualClock
+from wattline.measure.exporters.otel import Otel
 from wattline.measure.meter import State
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import ReplayMeter, VirtualClock
 
 sdk = pytest.importorskip("opentelemetry.sdk.metrics", reason="no OpenTelemetry here; pip install 'wattline[otel]'")
 

@@ -1,4 +1,4 @@
-"""Tests for `wattline.exporters.prometheus` and the dashboard that reads it."""
+"""Tests for `wattline.measure.exporters.prometheus` and the dashboard that reads it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ import urllib.request
 
 import pytest
 
-from wattline.exporters.grafana import dashboard
-from wattline.exporters.prometheus import CONTENT_TYPE, METRICS, Exporter, Windows, device_samples, render
 from wattline.measure import window as windows
+from wattline.measure.devices.replay import ReplayMeter, VirtualClock
+from wattline.measure.exporters.grafana import dashboard
+from wattline.measure.exporters.prometheus import (
+    CONTENT_TYPE,
+    METRICS,
+    Exporter,
+    Windows,
+    device_samples,
+    render,
+)
 from wattline.measure.meter import State
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import ReplayMeter, VirtualClock
 from wattline.measure.window import Window
 
 STATE = State(clock=1.98e9, temperature=61.0, power_limit=700.0, utilization=0.97, throttle=("power cap",))

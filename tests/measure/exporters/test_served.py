@@ -1,4 +1,4 @@
-"""Tests for `wattline.exporters.served`: joules of a server shared over its requests, none made and none lost."""
+"""Tests for `wattline.measure.exporters.served`: joules of a server shared over its requests, none made and none lost."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
-from wattline.exporters.served import Interval, Poller, Request, Scrape, attribute, between, parse, scrape
+from wattline.core.errors import InputError
+from wattline.measure.devices.replay import ReplayMeter
+from wattline.measure.exporters.served import (
+    Interval,
+    Poller,
+    Request,
+    Scrape,
+    attribute,
+    between,
+    parse,
+    scrape,
+)
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import ReplayMeter
 
 # As vLLM writes them, two engines, shortened to the metrics that matter and two that do not.
 VLLM = """\

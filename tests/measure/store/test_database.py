@@ -1,4 +1,4 @@
-"""Tests for `wattline.store`: both databases keep the same promises, and none of them harms the program."""
+"""Tests for `wattline.measure.store.database`: both databases keep the same promises, and none of them harms the program."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from wattline import store as module
-from wattline.errors import InputError
-from wattline.store import Store, StoreError, Writer, default_url
+from wattline.core.errors import InputError
+from wattline.measure.store import database as module
+from wattline.measure.store.database import Store, StoreError, Writer, default_url
 
 from . import postgres
 
@@ -262,7 +262,7 @@ def test_a_writer_that_is_never_closed_ends_with_the_program(tmp_path: Path) -> 
     """What was handed over is kept even if the program forgets to close."""
     path = tmp_path / "runs.db"
     code = f"""
-    from wattline.store import Writer
+    from wattline.measure.store.database import Writer
     Writer({str(path)!r}, "forgot", seconds=60).start().add("samples", [{{"time_unix_s": 1.0, "device": "d"}}])
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=60)
@@ -273,13 +273,13 @@ def test_a_writer_that_is_never_closed_ends_with_the_program(tmp_path: Path) -> 
 
 KILLED = """
 import sys, time
-import wattline.recorder
+import wattline.measure.store.recorder
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import ReplayMeter
+from wattline.measure.devices.replay import ReplayMeter
 from wattline.measure.window import measure
 
 monitor = Monitor([ReplayMeter(200.0)])
-recorder = wattline.recorder.Recorder("killed", sys.argv[1], monitor=monitor).start()
+recorder = wattline.measure.store.recorder.Recorder("killed", sys.argv[1], monitor=monitor).start()
 while True:
     with measure("step", monitor=monitor) as m:
         time.sleep(0.2)
@@ -363,7 +363,7 @@ def test_a_row_that_no_store_can_take_does_not_block_the_rest(tmp_path: Path) ->
 
 FULL = """
 import resource, sys
-from wattline.store import Store, Writer
+from wattline.measure.store.database import Store, Writer
 
 Store(sys.argv[1]).begin("before")
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
@@ -393,7 +393,7 @@ def test_a_forked_child_leaves_the_parents_store_alone(tmp_path: Path) -> None:
     """A child neither writes through the parent's connection nor ends its run."""
     code = f"""
     import os
-    from wattline.store import Writer
+    from wattline.measure.store.database import Writer
     writer = Writer({str(tmp_path / "runs.db")!r}, "parent").start()
     writer.commit()
     child = os.fork()

@@ -1,4 +1,4 @@
-"""Tests for `wattline.recorder`: windows and samples of a program reach the store, and the program never notices."""
+"""Tests for `wattline.measure.store.recorder`: windows and samples of a program reach the store, and the program never notices."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from wattline import cli_store
+from wattline.measure.devices.replay import ReplayMeter
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import ReplayMeter
+from wattline.measure.store.database import Store
+from wattline.measure.store.recorder import Recorder, record
 from wattline.measure.window import current, listeners, measure
-from wattline.recorder import Recorder, record
-from wattline.store import Store
+from wattline.show.cli import store as cli_store
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Tests for `wattline.runs` and `wattline.cli_store`: runs listed, shown, compared, priced and exported."""
+"""Tests for `wattline.measure.store.runs` and `wattline.show.cli.store`: runs listed, shown, compared, priced and exported."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from wattline import cli_store, runs
-from wattline.carbon.series import Series
-from wattline.errors import InputError
-from wattline.store import Store, StoreError
+from wattline.core.errors import InputError
+from wattline.measure.carbon.series import Series
+from wattline.measure.store import runs
+from wattline.measure.store.database import Store, StoreError
+from wattline.show.cli import store as cli_store
 
 
 def answer(name: str, joules: float | None, width: float = 1.0, tokens: float = 100.0) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Tests for wattline.serve_search: the search against brute force, its laws, its command, and Ray."""
+"""Tests for wattline.scenario.search: the search against brute force, its laws, its command, and Ray."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from wattline.scenario.scenario.search.confirm import confirm
+from wattline.scenario.scenario.search.space import Variant, placed, split, variants
+from wattline.scenario.scenario.simulate_serving import requests_of
 
-from wattline import cli, scenario, serve_search
-from wattline.errors import GoalError, ScenarioError
-from wattline.plan.search_answer import SearchAnswer
-from wattline.plan.serving_search import Part
-from wattline.plan.step import clock_grid
-from wattline.serve_search.confirm import confirm
-from wattline.serve_search.space import Variant, placed, split, variants
-from wattline.simulation import requests_of
+from wattline.core.errors import GoalError, ScenarioError
+from wattline.scenario.scenario import scenario
+from wattline.scenario.scenario import search as serve_search
+from wattline.serving.candidates import Part
+from wattline.serving.search_answer import SearchAnswer
+from wattline.serving.step import clock_grid
+from wattline.show.cli import main as cli
 from wattline.source.base import Device
 
 TINY = {
@@ -275,6 +277,6 @@ def test_an_unmet_promise_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_an_engine_needs_a_search(capsys: pytest.CaptureFixture[str]) -> None:
     """A plan of one replica has nothing to spread over machines."""
-    example = Path(__file__).parent.parent / "examples" / "llama-8b-serving.toml"
+    example = Path(__file__).parents[3] / "examples" / "llama-8b-serving.toml"
     assert cli.main(["plan", str(example), "--engine", "ray"]) == 2
     assert "no [serve.search]" in capsys.readouterr().err

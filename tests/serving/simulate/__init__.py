@@ -1,1 +1,1 @@
-"""Tests of `wattline.simulate`."""
+"""Tests of `wattline.serving.simulate`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from wattline.simulate.table import StepTable
+from wattline.serving.simulate.table import StepTable
 from wattline.workload.traffic import Requests
 
 WORD = (1 << 64) - 1

@@ -1,4 +1,4 @@
-"""Tests for `wattline.simulate._core`: the compiled core beside the same rules in plain Python."""
+"""Tests for `wattline.serving.simulate._core`: the compiled core beside the same rules in plain Python."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wattline.simulate.fleet import Fleet, Pool
-from wattline.simulate.outcome import Limits, Run
-from wattline.simulate.policies import FixedClock, Governor
-from wattline.simulate.serving import simulate
+from wattline.serving.simulate.outcome import Limits, Run
+from wattline.serving.simulate.play import simulate
+from wattline.serving.simulate.policies import FixedClock, Governor
+from wattline.serving.simulate.pool import Fleet, Pool
 from wattline.workload.traffic import Requests
 
 from . import plain
@@ -114,7 +114,7 @@ def test_prefixes_are_found_in_what_is_compared() -> None:
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
 def test_draft_tokens_hold_as_often_as_told(chance: float) -> None:
     """The mean of the hash is the acceptance rate."""
-    from wattline.simulate import _core
+    from wattline.serving.simulate import _core
 
     drawn = [_core.accepted(7, i, 3, 1, chance) for i in range(4000)]
     assert np.mean(drawn) == pytest.approx(chance, abs=0.03)

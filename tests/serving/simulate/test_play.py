@@ -1,4 +1,4 @@
-"""Tests for `wattline.simulate.serving`: conservation, closed forms, and what fleets do."""
+"""Tests for `wattline.serving.simulate.play`: conservation, closed forms, and what fleets do."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wattline.source.roofline.source.source import Roofline
 
-from wattline.errors import CapacityError, InputError
-from wattline.plan.step import Load, step
-from wattline.simulate.fleet import Fleet, Link, Pool
-from wattline.simulate.outcome import Run
-from wattline.simulate.policies import FixedClock, Parking
-from wattline.simulate.serving import simulate
-from wattline.source.roofline import Roofline
+from wattline.core.errors import CapacityError, InputError
+from wattline.serving.simulate.outcome import Run
+from wattline.serving.simulate.play import simulate
+from wattline.serving.simulate.policies import FixedClock, Parking
+from wattline.serving.simulate.pool import Fleet, Link, Pool
+from wattline.serving.step import Load, step
 from wattline.workload.arrivals import Lengths, synthetic
 from wattline.workload.traffic import Requests
 

@@ -1,4 +1,4 @@
-"""Tests for `wattline.simulate.policies`, `bound` and `study`: what policies win, and what none could beat."""
+"""Tests for `wattline.serving.simulate.policies`, `bound` and `study`: what policies win, and what none could beat."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
-from wattline.simulate.bound import clairvoyant
-from wattline.simulate.fleet import Fleet, Pool
-from wattline.simulate.outcome import Limits, Run
-from wattline.simulate.policies import BatchSteering, FixedClock, Governor, Knobs, Parking, PoolView, View
-from wattline.simulate.serving import simulate
-from wattline.simulate.study import compare
+from wattline.core.errors import InputError
+from wattline.serving.simulate.bound import clairvoyant
+from wattline.serving.simulate.outcome import Limits, Run
+from wattline.serving.simulate.play import simulate
+from wattline.serving.simulate.policies import (
+    BatchSteering,
+    FixedClock,
+    Governor,
+    Knobs,
+    Parking,
+    PoolView,
+    View,
+)
+from wattline.serving.simulate.pool import Fleet, Pool
+from wattline.serving.simulate.study import compare
 from wattline.workload.arrivals import Lengths, synthetic
 
 from .fleets import table, tiny

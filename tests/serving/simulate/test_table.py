@@ -1,4 +1,4 @@
-"""Tests for `wattline.simulate.table`: tabulated steps beside those of the planner."""
+"""Tests for `wattline.serving.simulate.table`: tabulated steps beside those of the planner."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wattline.source.roofline.source.source import Roofline
 
-from wattline.plan.step import Load, step
-from wattline.simulate.table import EACH, FINE, StepTable, _rows, step_table, tokens_at
-from wattline.source.roofline import Roofline
+from wattline.serving.simulate.table import EACH, FINE, StepTable, _rows, step_table, tokens_at
+from wattline.serving.step import Load, step
 
 from .fleets import device, replica, table
 
@@ -51,7 +51,7 @@ def test_other_layouts_too(shape: tuple[str, dict[str, int]]) -> None:
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "nemotron-nano-9b-v2"])
 def test_mean_steps_are_those_of_the_planner(model: str, batch: int) -> None:
     """Steps with prompts and without, in the planner's shares, make its mean step to 3 %, recurrent layers too."""
-    from wattline.plan.step import rhythm
+    from wattline.serving.step import rhythm
 
     load = Load(prompt=700, output=250)
     made = table(model)

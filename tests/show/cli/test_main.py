@@ -1,4 +1,4 @@
-"""Tests for `wattline.cli`."""
+"""Tests for `wattline.show.cli.main`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ import pytest
 import wattline
 from tests.answers import serving, training
 from tests.hardware.test_importing import ZIGZAG
-from wattline import GoalError, cli, cli_output, scenario
+from wattline import GoalError
 from wattline.hardware.architectures import architecture
-from wattline.report import page
+from wattline.scenario.scenario import scenario
+from wattline.show.cli import main as cli
+from wattline.show.cli import output as cli_output
+from wattline.show.report import page
 
 SCENARIO = """
 [model]
@@ -231,14 +234,14 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> None:
             return {**changes, "error": "too warm"}
         return {**changes, "time_s": 10.0, "energy_j": 100.0 * pue, "saving_energy": 0.1}
 
-    from wattline import sweep
+    from wattline.scenario.scenario import sweep
 
     monkeypatch.setattr(sweep.sweep, "__kwdefaults__", {**(sweep.sweep.__kwdefaults__ or {}), "evaluate": summary})
 
 
 def test_whatif_of_bad_input_alone_exits_as_plan_does(capsys):
     """Where no point has an answer, the exit code says why: 2 for bad input, 1 for a goal out of reach."""
-    example = Path(__file__).parent.parent / "examples" / "llama-8b-serving.toml"
+    example = Path(__file__).parents[3] / "examples" / "llama-8b-serving.toml"
     assert run("whatif", example, "--set", "serve.tensr=2") == 2
     assert "did you mean 'tensor'" in capsys.readouterr().err
     assert run("whatif", example, "--set", "serve.tpot=1us") == 1
@@ -455,7 +458,7 @@ def test_calibrate_writes_a_chip_that_can_be_read(tmp_path, capsys):
 
 
 def _process(*words: object, **more: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "wattline.cli", *map(str, words)]
+    command = [sys.executable, "-m", "wattline.show.cli.main", *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
 
 
@@ -474,9 +477,9 @@ def test_a_reader_that_leaves_is_no_error():
 def test_an_interrupted_process_is_quiet():
     """Ctrl-C while a process works ends 130 and prints no traceback."""
     code = """
-import sys, time, wattline.cli, wattline.listing
-wattline.listing.names = lambda kind: print("go", flush=True) or time.sleep(30)
-sys.exit(wattline.cli.main(["catalog", "chips"]))
+import sys, time, wattline.show.cli.main, wattline.scenario.listing
+wattline.scenario.listing.names = lambda kind: print("go", flush=True) or time.sleep(30)
+sys.exit(wattline.show.cli.main.main(["catalog", "chips"]))
 """
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""Tests for `wattline.top`: what the live view shows is what the devices say."""
+"""Tests for `wattline.show.cli.top`: what the live view shows is what the devices say."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from wattline import cli_store, top
+from wattline.measure.devices.replay import ReplayMeter, VirtualClock
 from wattline.measure.meter import State
 from wattline.measure.monitor import Monitor
-from wattline.measure.replay import ReplayMeter, VirtualClock
-from wattline.store import Store
+from wattline.measure.store.database import Store
+from wattline.show.cli import store as cli_store
+from wattline.show.cli import top
 
 STATE = State(clock=1.98e9, temperature=61.0, power_limit=700.0, utilization=0.97, throttle=("power cap",))
 

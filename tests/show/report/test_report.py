@@ -1,4 +1,4 @@
-"""Tests for `wattline.report`."""
+"""Tests for `wattline.show.report`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ from rich.console import Console
 
 from tests.answers import serving, training
 from wattline import InputError
-from wattline.plan.answer import Answer
-from wattline.report import charts, page, show_plan, words, write_charts, write_html, write_knobs
+from wattline.frontier.answer import Answer
+from wattline.show.report import (
+    charts,
+    page,
+    show_plan,
+    words,
+    write_charts,
+    write_html,
+    write_knobs,
+)
 
 BOTH = [training(), serving()]
 

@@ -1,12 +1,13 @@
-"""Tests for `wattline.report.scatter`: predictions drawn against measurements."""
+"""Tests for `wattline.show.report.scatter`: predictions drawn against measurements."""
 
 from __future__ import annotations
 
 import pytest
 
-from wattline.errors import InputError
-from wattline.plan import diffusion_rows, serving_rows, validate_training
-from wattline.report.scatter import GROUPS, ROWS, points, scatter, write_scatter
+from wattline.core.errors import InputError
+from wattline.serving import diffusion_rows, serving_rows
+from wattline.show.report.scatter import GROUPS, ROWS, points, scatter, write_scatter
+from wattline.training import validate_training
 
 
 def found(count: int = 4, groups: int = 2) -> dict[str, object]:

@@ -1,1 +1,1 @@
-"""Tests of `wattline.web`."""
+"""Tests of `wattline.show.web`."""

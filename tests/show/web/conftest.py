@@ -16,7 +16,7 @@ def studio() -> Iterator[str]:
     """Start the server as `wattline web` does; give its address."""
     import uvicorn
 
-    from wattline.web.app import create
+    from wattline.show.web.app import create
 
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Tests for `wattline.web.api`: each view answers with what the command line answers."""
+"""Tests for `wattline.show.web.api`: each view answers with what the command line answers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wattline import scenario as scenarios
-from wattline.errors import InputError
-from wattline.web import api
-from wattline.web.inbox import Request
+from wattline.core.errors import InputError
+from wattline.scenario.scenario import scenario as scenarios
+from wattline.show.web import api
+from wattline.show.web.inbox import Request
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 SERVING = (EXAMPLES / "llama-8b-serving.toml").read_text()
 TRAINING = (EXAMPLES / "gpt3-1024-a100.toml").read_text()
 
@@ -72,8 +72,8 @@ def test_a_sweep_tells_how_far_it_is_and_keeps_order():
 
 def test_a_fleet_is_the_command_lines_answer_and_takes_its_scenarios_along():
     """The files a fleet names, and those they name, travel with it; the answer is `wattline plan`'s."""
-    from wattline import fleet
-    from wattline.web.inbox import packed
+    from wattline.scenario.scenario import fleet
+    from wattline.show.web.inbox import packed
 
     path = EXAMPLES / "curtailment.toml"
     request = packed(path)
@@ -90,7 +90,7 @@ def test_a_fleet_is_the_command_lines_answer_and_takes_its_scenarios_along():
 
 def test_a_simulation_is_the_command_lines():
     """The figures are those of `wattline simulate`; power over time keeps its integral in wider bins."""
-    from wattline import simulation
+    from wattline.scenario.scenario import simulate_serving as simulation
 
     change = {"serve.count": "150", "serve.policy": "governor"}
     found = api.simulate(Request(SERVING, set=change), nothing)

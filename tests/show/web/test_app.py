@@ -1,4 +1,4 @@
-"""Tests for `wattline.web.app`: who may ask, how much, and what every answer carries."""
+"""Tests for `wattline.show.web.app`: who may ask, how much, and what every answer carries."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from wattline.web.app import BODY_LIMIT, POLICY, Settings, create
+from wattline.show.web.app import BODY_LIMIT, POLICY, Settings, create
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SERVING = (ROOT / "examples" / "llama-8b-serving.toml").read_text()
 TRAINING = (ROOT / "examples" / "llama-70b-training.toml").read_text()
 

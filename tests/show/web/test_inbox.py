@@ -1,4 +1,4 @@
-"""Tests for `wattline.web.inbox`: what a client sends becomes a scenario, and no path of its reaches the disk."""
+"""Tests for `wattline.show.web.inbox`: what a client sends becomes a scenario, and no path of its reaches the disk."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattline.errors import InputError, WattlineError
-from wattline.web.inbox import CHANGES_LIMIT, Inbox, Request, check, line_of, packed
+from wattline.core.errors import InputError, WattlineError
+from wattline.show.web.inbox import CHANGES_LIMIT, Inbox, Request, check, line_of, packed
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SERVING = (ROOT / "examples" / "llama-8b-serving.toml").read_text()
 CONFIG = (ROOT / "examples" / "config.json").read_bytes()
 
@@ -29,7 +29,7 @@ def with_config(name: str) -> str:
 
 def test_a_file_sent_along_is_read():
     """A config.json in the request is the model."""
-    from wattline.scenario import model_of
+    from wattline.scenario.scenario.scenario import model_of
 
     request = Request(with_config("my/config.json"), files={"my/config.json": b64(CONFIG)})
     assert model_of(Inbox().scenario(request)).layers > 0

@@ -1,4 +1,4 @@
-"""Tests for `wattline.web.openapi`: the interface is what its description says, under any input."""
+"""Tests for `wattline.show.web.openapi`: the interface is what its description says, under any input."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ with warnings.catch_warnings():
     schemathesis = pytest.importorskip("schemathesis", reason="no schemathesis here; pip install schemathesis")
     from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from wattline.web import openapi
+from wattline.show.web import openapi
 
 schema = schemathesis.openapi.from_dict(openapi.description())
 
 
 def test_every_route_is_described():
     """No route of the interface is missing from its description, and none is made up."""
-    from wattline.web.app import create
+    from wattline.show.web.app import create
 
     routes = {route.path for route in create().routes if route.path.startswith("/api")}
     assert routes == set(openapi.description()["paths"])

@@ -9,7 +9,18 @@ import math
 
 import numpy as np
 
-from wattline.simulate._site_state import BROKEN, CAPPED, DARK, FAILED, TRIPPED, UP, WAITING, Live, Plant, Tally
+from wattline.site.simulate._site_state import (
+    BROKEN,
+    CAPPED,
+    DARK,
+    FAILED,
+    TRIPPED,
+    UP,
+    WAITING,
+    Live,
+    Plant,
+    Tally,
+)
 
 MASK = (1 << 64) - 1
 

@@ -1,4 +1,4 @@
-"""Tests for simulate/oversubscribe.py: chances against the binomial and simulation, and the regime that POLCA reports."""
+"""Tests for site/simulate/oversubscribe.py: chances against the binomial and simulation, and the regime that POLCA reports."""
 
 import importlib.util
 import math
@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware.power_tree import PowerTree
-from wattline.simulate.controllers import Prices, Thresholds, Uncapped
-from wattline.simulate.oversubscribe import Draw, Row, breach, carried, most_servers, study
-from wattline.simulate.site import Crew, Physics, Site, play
+from wattline.site.simulate.controllers import Prices, Thresholds, Uncapped
+from wattline.site.simulate.oversubscribe import Draw, Row, breach, carried, most_servers, study
+from wattline.site.simulate.site import Crew, Physics, Site, play
 
 from .sites import node
 
-BENCH = Path(__file__).parents[2] / "bench" / "oversubscription.py"
+BENCH = Path(__file__).parents[3] / "bench" / "oversubscription.py"
 
 
 def coin(chance: float) -> Draw:

@@ -1,4 +1,4 @@
-"""Tests for simulate/site.py and its compiled core: closed forms, plain Python, conservation, controllers and their limits."""
+"""Tests for site/simulate/site.py and its compiled core: closed forms, plain Python, conservation, controllers and their limits."""
 
 import math
 from dataclasses import replace
@@ -8,13 +8,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware.power_tree import Overhead, PowerTree
-from wattline.simulate import _site
-from wattline.simulate._site_make import live, plant, tally
-from wattline.simulate.breaker import CURVES, TripCurve
-from wattline.simulate.controllers import CONTROLLERS, Prices, Reading, Uncapped, capped, controller, room
-from wattline.simulate.site import Crew, Limit, Physics, Site, play
+from wattline.site.simulate import _site
+from wattline.site.simulate._site_make import live, plant, tally
+from wattline.site.simulate.breaker import CURVES, TripCurve
+from wattline.site.simulate.controllers import (
+    CONTROLLERS,
+    Prices,
+    Reading,
+    Uncapped,
+    capped,
+    controller,
+    room,
+)
+from wattline.site.simulate.site import Crew, Limit, Physics, Site, play
 
 from .plain_site import Plain
 from .plain_site import chance as plain_chance

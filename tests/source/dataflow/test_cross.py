@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware.architectures import architecture
 from wattline.source.dataflow import Einsum, Space, cross, footprint, frontier, settings
 

@@ -1,4 +1,4 @@
-"""Tests for `wattline.source.dataflow.search` against trying every mapping of a small product."""
+"""Tests for `wattline.source.dataflow.mapper` against trying every mapping of a small product."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wattline.errors import CapacityError, InputError
+from wattline.core.errors import CapacityError, InputError
 from wattline.hardware.architectures import architecture
 from wattline.source.dataflow import Einsum, Space, chain, convolution, footprint
 

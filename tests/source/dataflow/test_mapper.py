@@ -1,4 +1,4 @@
-"""Tests for `wattline.source.dataflow.search`: published answers of other mappers, and exhaustive search on small cases."""
+"""Tests for `wattline.source.dataflow.mapper`: published answers of other mappers, and exhaustive search on small cases."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import importlib
 import numpy as np
 import pytest
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware.architectures import architecture
 from wattline.source.dataflow.cost import by_domain, cost
 from wattline.source.dataflow.count import count
 from wattline.source.dataflow.einsum import Einsum
 from wattline.source.dataflow.footprint import footprint
+from wattline.source.dataflow.mapper import search
 from wattline.source.dataflow.plan import joined
 from wattline.source.dataflow.prune import undominated
-from wattline.source.dataflow.search import search
 from wattline.source.dataflow.tiling import Space
 
 PERFECT = Space(imperfect=False)
-module = importlib.import_module("wattline.source.dataflow.search")
+module = importlib.import_module("wattline.source.dataflow.mapper")
 
 
 def best(name, einsum, space=PERFECT):

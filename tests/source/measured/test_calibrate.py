@@ -1,14 +1,14 @@
-"""Tests for `wattline.source.calibrate`: reading rows, errors, and improving a chip by a few rows."""
+"""Tests for `wattline.source.measured.calibrate`: reading rows, errors, and improving a chip by a few rows."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wattline.source.measured.profiled.calibrate import calibrate, compare, metrics, predict_rows
+from wattline.source.roofline.source.routing import route
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware.catalog import chip
-from wattline.source.calibrate import calibrate, compare, metrics, predict_rows
-from wattline.source.routing import route
 
 # Rows of ai-dynamo/aiconfigurator's performance files (Apache-2.0, vLLM 0.22 on an H200):
 # dtype, m, n, k, latency in ms, power in W.

@@ -1,14 +1,14 @@
-"""Tests for `wattline.source.meter`: trees in closed form, and where the meter's reading may and may not go."""
+"""Tests for `wattline.source.measured.meter`: trees in closed form, and where the meter's reading may and may not go."""
 
 import numpy as np
 import pytest
+from wattline.source.measured.profiled.calibrate import predict_rows
+from wattline.source.measured.profiled.meter import Forest, forests, reading
+from wattline.source.roofline.source.silicon import Silicon
+from wattline.source.roofline.source.source import Roofline
 
 from wattline.hardware.catalog import chip, node
 from wattline.source.base import Device
-from wattline.source.calibrate import predict_rows
-from wattline.source.meter import Forest, forests, reading
-from wattline.source.roofline import Roofline
-from wattline.source.silicon import Silicon
 from wattline.workload.operator import Gemm
 
 
@@ -56,7 +56,7 @@ def test_the_meter_never_enters_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device(chip("h200-sxm"), node("hgx-h200"))
     work = [Gemm(name="g", m=256, n=4096, k=4096)]
     before = Roofline().points(work, device)
-    monkeypatch.setattr("wattline.source.meter.forests", dict)
+    monkeypatch.setattr("wattline.source.measured.meter.forests", dict)
     assert np.array_equal(Roofline().points(work, device).energy, before.energy)
     assert forests()
 

@@ -1,12 +1,12 @@
-"""Tests for `wattline.source.shapes`: which tiles a product may take."""
+"""Tests for `wattline.source.roofline.shapes`: which tiles a product may take."""
 
 import numpy as np
 import pytest
+from wattline.source.roofline.source.silicon import Silicon
+from wattline.source.roofline.source.work import Work, cost
 
 from wattline.hardware.catalog import chip
-from wattline.source import shapes
-from wattline.source.silicon import Silicon
-from wattline.source.work import Work, cost
+from wattline.source.roofline.source import shapes
 
 B200 = Silicon.of(chip("b200-sxm"))
 H200 = Silicon.of(chip("h200-sxm"))

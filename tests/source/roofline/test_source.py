@@ -1,4 +1,4 @@
-"""Tests for `wattline.source.roofline` and the physics beneath it: laws, closed forms, witnesses."""
+"""Tests for `wattline.source.roofline.source` and the physics beneath it: laws, closed forms, witnesses."""
 
 import time
 from dataclasses import replace
@@ -7,17 +7,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wattline.source.roofline.source.collective import collective
+from wattline.source.roofline.source.residual import adjust
+from wattline.source.roofline.source.silicon import Silicon
+from wattline.source.roofline.source.source import Roofline
+from wattline.source.roofline.source.work import cost, soft_max
 
-from wattline.errors import InputError
+from wattline.core.errors import InputError
 from wattline.hardware.catalog import chip, node
-from wattline.source import shapes
 from wattline.source.base import Device, Points
-from wattline.source.collective import collective
-from wattline.source.residual import adjust
-from wattline.source.roofline import Roofline
-from wattline.source.silicon import Silicon
-from wattline.source.work import cost, soft_max
-from wattline.workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
+from wattline.source.roofline.source import shapes
+from wattline.workload.operator import (
+    Attention,
+    Collective,
+    Elementwise,
+    Gemm,
+    GroupedGemm,
+    Operator,
+)
 
 CHIPS = ["a100-sxm-80gb", "h100-sxm", "h200-sxm", "b200-sxm", "l40s", "mi300x"]
 H100 = Device(chip("h100-sxm"), node("hgx-h100"))

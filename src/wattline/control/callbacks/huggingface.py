@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..measure.monitor import Monitor
+from ...measure.monitor import Monitor
 from .steps import Log, Steps, need
 from .tuning import Trained
 

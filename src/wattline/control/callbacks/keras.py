@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..measure.monitor import Monitor
+from ...measure.monitor import Monitor
 from .steps import Log, Steps, need
 
 _Base: Any = need("keras", "keras").callbacks.Callback

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import MissingExtraError
-from ..measure.monitor import Monitor
+from ...core.errors import MissingExtraError
+from ...measure.monitor import Monitor
 from .steps import Log, Steps, need
 from .tuning import Trained
 

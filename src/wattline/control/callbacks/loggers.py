@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ..measure import window as windows
+from ...measure import window as windows
 from .steps import Log, figures, need
 
 

@@ -10,9 +10,9 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..measure.monitor import Monitor
-from ..measure.result import Measurement
-from ..measure.window import Window
+from ...measure.monitor import Monitor
+from ...measure.result import Measurement
+from ...measure.window import Window
 
 Log = Callable[[Mapping[str, float], int], None]
 
@@ -107,7 +107,7 @@ def need(module: str, package: str) -> Any:
     """A framework's module, or an error that names what to install."""
     from importlib import import_module
 
-    from ..errors import MissingExtraError
+    from ...core.errors import MissingExtraError
 
     try:
         return import_module(module)

@@ -10,11 +10,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ..control.actuator import ControlError, Knob
-from ..control.client import Held
-from ..control.tune import Report, Rule, Tuning, leases
-from ..control.tuner import Objective
-from ..measure.monitor import Monitor
+from ...measure.monitor import Monitor
+from ..daemon.client import Held
+from ..lease.actuator import ControlError, Knob
+from ..loops.tune import Report, Rule, Tuning, leases
+from ..loops.tuner import Objective
 
 
 class Trained:

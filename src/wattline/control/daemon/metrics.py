@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from ..exporters.prometheus import Metric, Sample
-from ..exporters.prometheus import render as text
+from ...measure.exporters.prometheus import Metric, Sample
+from ...measure.exporters.prometheus import render as text
 from .service import Service
 
 METRICS: Final = {

@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import Any
 
-from .actuator import ControlError
+from ..lease.actuator import ControlError
 from .policy import Peer
 
 

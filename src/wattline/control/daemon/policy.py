@@ -28,9 +28,9 @@ from typing import Final
 
 import msgspec
 
-from ..errors import InputError
-from ..units import parse, show
-from .actuator import KNOBS, UNITS, Actuator, ControlError, Knob, Setting
+from ...core.errors import InputError
+from ...core.units import parse, show
+from ..lease.actuator import KNOBS, UNITS, Actuator, ControlError, Knob, Setting
 
 PLACE: Final = Path("/etc/wattline/policy.toml")
 

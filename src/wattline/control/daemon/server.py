@@ -20,8 +20,8 @@ from typing import Final
 
 import msgspec
 
-from ..errors import WattlineError
-from .actuator import ControlError
+from ...core.errors import WattlineError
+from ..lease.actuator import ControlError
 from .metrics import render
 from .peers import peer_of
 from .policy import Policy

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import InputError
-from .actuator import Actuator
-from .daemon import Daemon, Options
-from .find import find
-from .journal import state_folder
-from .keeper import Keeper
+from ...core.errors import InputError
+from ..devices.find import find
+from ..devices.simulated import SimulatedGpu
+from ..lease.actuator import Actuator
+from ..lease.journal import state_folder
+from ..lease.keeper import Keeper
 from .policy import PLACE, Policy, load
+from .server import Daemon, Options
 from .service import Service
-from .simulated import SimulatedGpu
 from .system import say
 
 

@@ -11,7 +11,7 @@ import ssl
 import sys
 from pathlib import Path
 
-from ..errors import InputError
+from ...core.errors import InputError
 
 
 def tls_context(certificate: Path | None, key: Path | None, authority: Path | None) -> ssl.SSLContext:

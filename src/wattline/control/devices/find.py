@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..measure.meter import Missing
+from ...measure.meter import Missing
+from ..lease.actuator import Actuator
 from . import amd, nvidia, rapl
-from .actuator import Actuator
 
 Found = tuple[list[Actuator], list[Missing]]
 

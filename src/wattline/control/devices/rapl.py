@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from ..measure.cpu import NO_LIMIT, ROOT
-from ..measure.files import number, word
-from ..measure.meter import Missing
-from .actuator import Actuator, Knob, Range
+from ...measure.devices.cpu import NO_LIMIT, ROOT
+from ...measure.devices.files import number, word
+from ...measure.meter import Missing
+from ..lease.actuator import Actuator, Knob, Range
 from .files import read_number, write_text
 
 FLOOR: Final = 0.25

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
-from ..measure.meter import Meter, MeterError, State
-from .actuator import KNOBS, Actuator, ControlError, Knob, Range
+from ...measure.meter import Meter, MeterError, State
+from ..lease.actuator import KNOBS, Actuator, ControlError, Knob, Range
 
 Clock = Callable[[], float]
 Fault = Literal["", "permission", "lost", "clamp"]
@@ -211,7 +211,7 @@ class _Kept:
 
 
 def main() -> None:
-    """Stand-in for a program on a simulated device: ``python -m wattline.control.simulated COMPUTE MEMORY``, in s."""
+    """Stand-in for a program: ``python -m wattline.control.devices.simulated COMPUTE MEMORY``, in s."""
     import os
     import sys
 

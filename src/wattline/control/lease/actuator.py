@@ -16,8 +16,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from ..errors import InputError, WattlineError, nearest
-from ..units import show
+from ...core.errors import InputError, WattlineError, nearest
+from ...core.units import show
 
 Knob = Literal["power_limit", "clock", "memory_clock"]
 Setting = Mapping[Knob, float | None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ..units import show
+from ...core.units import show
 from .actuator import ControlError
 
 Clock = Callable[[], float]

@@ -22,9 +22,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ..units import show
+from ...core.units import show
 from . import journal
-from .actuator import UNITS, Actuator, ControlError, Knob, Range, Setting, describe, pick, same, setting_of
+from .actuator import (
+    UNITS,
+    Actuator,
+    ControlError,
+    Knob,
+    Range,
+    Setting,
+    describe,
+    pick,
+    same,
+    setting_of,
+)
 from .audit import Audit
 from .journal import Record
 from .restore import restore

@@ -13,9 +13,9 @@ import subprocess
 import sys
 import threading
 
+from ..devices.find import find
 from . import guard
 from .actuator import ControlError
-from .find import find
 from .keeper import Keeper, Lease
 
 # Seconds between looks at whether a lease is due; only where one has a ttl.

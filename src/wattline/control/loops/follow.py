@@ -23,9 +23,9 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from ..errors import InputError
-from .actuator import ControlError
-from .client import Held
+from ...core.errors import InputError
+from ..daemon.client import Held
+from ..lease.actuator import ControlError
 from .match import same_job, settable
 
 Key = tuple[int, str, int]  # chunk, instruction, microbatch

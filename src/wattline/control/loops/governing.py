@@ -12,15 +12,15 @@ from typing import Any
 
 import msgspec
 
-from ..errors import InputError
-from ..units import parse
-from .actuator import ControlError
-from .client import Held, lease
+from ...core.errors import InputError
+from ...core.units import parse
+from ..daemon.client import Held, lease
+from ..devices.simulated import SimulatedGpu
+from ..lease.actuator import ControlError
+from ..lease.keeper import Keeper
 from .governor import Governor, Look, Promise, govern, told
-from .keeper import Keeper
-from .profile import terminating
 from .scrape import Scraper
-from .simulated import SimulatedGpu
+from .settings_sweep import terminating
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

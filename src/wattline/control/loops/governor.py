@@ -18,10 +18,10 @@ from typing import Final, Literal
 
 import msgspec
 
-from ..errors import InputError
-from ..units import show
-from .actuator import ControlError
-from .client import Held
+from ...core.errors import InputError
+from ...core.units import show
+from ..daemon.client import Held
+from ..lease.actuator import ControlError
 from .scrape import MetricsError, Reading, Scraper
 
 Move = Literal["up", "top", "down", "stay", "idle", "blind"]

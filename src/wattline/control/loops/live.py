@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from ..source.measured import Measured
-from ..units import show
-from .actuator import UNITS, Knob
-from .profile import Watcher
+from ...core.units import show
+from ...source.measured.profiled import Measured
+from ..lease.actuator import UNITS, Knob
 from .rounds import Rounds, count, half_widths
+from .settings_sweep import Watcher
 
 WIDTH, HEIGHT = 56, 14
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..units import show
-from .actuator import UNITS, ControlError, Knob
-from .client import Held
+from ...core.units import show
+from ..daemon.client import Held
+from ..lease.actuator import UNITS, ControlError, Knob
 
 
 def same_job(planned: Mapping[str, Any], actual: Mapping[str, Any]) -> None:

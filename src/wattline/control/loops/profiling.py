@@ -12,19 +12,19 @@ from typing import Any
 
 import msgspec
 
-from ..errors import InputError
-from ..measure.monitor import Monitor
-from ..source.measured import KNOBS, Measured
-from ..store import Store
-from ..units import parse, show
-from .actuator import UNITS, Knob
-from .client import Held, lease
-from .keeper import Keeper
+from ...core.errors import InputError
+from ...core.units import parse, show
+from ...measure.monitor import Monitor
+from ...measure.store.database import Store
+from ...source.measured.profiled import KNOBS, Measured
+from ..daemon.client import Held, lease
+from ..devices.simulated import SimulatedGpu
+from ..lease.actuator import UNITS, Knob
+from ..lease.keeper import Keeper
 from .live import picture, watching
-from .profile import Profiler, Task, settings, terminating
 from .rounds import Rounds, count, half_widths
+from .settings_sweep import Profiler, Task, settings, terminating
 from .settle import Settle
-from .simulated import SimulatedGpu
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +115,7 @@ def _devices(
 
 
 def _first_round(rounds: Rounds) -> list[float]:
-    from ..source.measured import Trial
+    from ...source.measured.profiled import Trial
 
     done: list[Trial] = []
     while len(done) < len(rounds.values):

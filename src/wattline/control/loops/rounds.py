@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from ..source.measured import Trial
+from ...source.measured.profiled import Trial
 
 # Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom (NIST/SEMATECH e-Handbook, 1.3.6.7.2).
 _T: Final = (

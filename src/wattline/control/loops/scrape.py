@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from ..errors import InputError
+from ...core.errors import InputError
 
 Kind = Literal["ttft", "itl"]
 

@@ -22,16 +22,16 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from ..errors import InputError
-from ..measure.meter import this_host
-from ..measure.monitor import Monitor, default
-from ..measure.result import Measurement, add
-from ..measure.run import run as run_command
-from ..measure.window import Window
-from ..source.measured import TAG, Measured, Trial, of_key
-from ..store import Store
-from .actuator import ControlError, Knob
-from .client import Held
+from ...core.errors import InputError
+from ...measure.meter import this_host
+from ...measure.monitor import Monitor, default
+from ...measure.result import Measurement, add
+from ...measure.run import run as run_command
+from ...measure.store.database import Store
+from ...measure.window import Window
+from ...source.measured.profiled import TAG, Measured, Trial, of_key
+from ..daemon.client import Held
+from ..lease.actuator import ControlError, Knob
 from .rounds import Rounds
 from .settle import Settle
 
@@ -273,7 +273,7 @@ def profile(
     >>> found = profile(train_step, clocks=8)  # doctest: +SKIP
     >>> found.frontier.knee.plan  # doctest: +SKIP
     """
-    from .client import lease
+    from ..daemon.client import lease
 
     devices = [device] if isinstance(device, str) else list(device)
     with contextlib.ExitStack() as stack:

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ..errors import InputError
-from ..plan.pipeline import PipelinePlan
+from ...core.errors import InputError
+from ...training.pipeline import PipelinePlan
 from .follow import Follower, Plan, Program
 
 # A notice is given when the time to end by changes by more than this share; iterations vary by about as much.

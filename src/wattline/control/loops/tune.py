@@ -17,13 +17,13 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 import msgspec
 
-from ..errors import InputError
-from ..measure.monitor import Monitor
-from ..measure.result import Measurement
-from ..measure.window import Window
-from ..units import show
-from .actuator import UNITS, ControlError, Knob
-from .client import Held, lease
+from ...core.errors import InputError
+from ...core.units import show
+from ...measure.monitor import Monitor
+from ...measure.result import Measurement
+from ...measure.window import Window
+from ..daemon.client import Held, lease
+from ..lease.actuator import UNITS, ControlError, Knob
 from .tuner import Objective, Tuner
 
 T = TypeVar("T")

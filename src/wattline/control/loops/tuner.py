@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from ..errors import InputError
+from ...core.errors import InputError
 from .landscape import SLOPES, Array, Belief, Look, Slopes, believe
 
 # Landscapes drawn from the belief.

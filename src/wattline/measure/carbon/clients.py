@@ -2,7 +2,7 @@
 
 A client is anything with ``series(start, stop)`` (seconds since 1970) that returns a `Series`. Those here ask one
 address at a time through `fetch`, a function of an address and headers that returns decoded JSON, so that a test
-or a proxy can stand in for the network. Others are found through the entry point group ``wattline.carbon``.
+or a proxy can stand in for the network. Others are found through the entry point group ``wattline.measure.carbon``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
-from ..errors import InputError, WattlineError, nearest
-from ..units import parse
+from ...core.errors import InputError, WattlineError, nearest
+from ...core.units import parse
 from .series import Series, instant, steps
 
 Fetch = Callable[[str, Mapping[str, str]], Any]
@@ -142,7 +142,7 @@ class UKCarbonIntensity:
 
 
 def plugin(name: str) -> Callable[..., Client]:
-    """A client by name: those here, then the entry points of the group ``wattline.carbon``."""
+    """A client by name: those here, then the entry points of the group ``wattline.measure.carbon``."""
     from importlib.metadata import entry_points
 
     own: dict[str, Callable[..., Client]] = {

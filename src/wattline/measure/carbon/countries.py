@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-from ..errors import InputError, nearest
-from ..units import parse
+from ...core.errors import InputError, nearest
+from ...core.units import parse
 from .series import Series
 
 

@@ -20,8 +20,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import InputError
-from ..units import parse, show
+from ...core.errors import InputError
+from ...core.units import parse, show
 
 # Units a series may be in, all per joule inside.
 UNITS: Final = ("g/J", "USD/J", "EUR/J")

@@ -6,8 +6,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from ..meter import Meter, MeterError, Missing, State
 from . import hwmon
-from .meter import Meter, MeterError, Missing, State
 
 
 class AmdMeter(Meter):

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from .meter import Meter, MeterError, Missing
-from .result import Scope
+from ..meter import Meter, MeterError, Missing
+from ..result import Scope
 
 COMMAND: Final = ("powermetrics", "--samplers", "cpu_power,gpu_power", "-i", "200")
 _ELAPSED: Final = re.compile(r"\(([0-9.]+)ms elapsed\)")

@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from ..meter import Meter, MeterError, Missing
+from ..result import Scope
 from .files import NumberFile, number, word
-from .meter import Meter, MeterError, Missing
-from .result import Scope
 
 ROOT: Final = Path("/sys/class/powercap")
 # Two zones of one name whose counters agree to this many J at the same instant are one counter.

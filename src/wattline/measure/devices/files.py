@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .meter import MeterError
+from ..meter import MeterError
 
 
 class NumberFile:

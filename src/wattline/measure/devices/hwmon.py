@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from ..meter import Meter, MeterError, Missing, State
+from ..result import Scope
 from .files import NumberFile, number, word
-from .meter import Meter, MeterError, Missing, State
-from .result import Scope
 
 ROOT: Final = Path("/sys/class/hwmon")
 # Driver -> scope of its power, from the kernel's documents of each driver (Documentation/hwmon, gpu/amdgpu, gpu/i915).

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from ..meter import Meter, MeterError, Missing
+from ..result import Scope
 from .files import NumberFile, word
-from .meter import Meter, MeterError, Missing
-from .result import Scope
 
 ROOT: Final = Path("/sys/bus/i2c/drivers/ina3221")
 RAILS: Final[dict[str, Scope]] = {

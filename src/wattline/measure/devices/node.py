@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any, Final
 
-from .meter import Meter, MeterError, Missing
+from ..meter import Meter, MeterError, Missing
 
 IPMI: Final = ("ipmitool", "dcmi", "power", "reading")
 _WATTS: Final = re.compile(r"Instantaneous power reading:\s*([0-9.]+)\s*Watts")

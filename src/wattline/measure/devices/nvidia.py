@@ -15,7 +15,7 @@ import importlib
 import os
 from typing import Any, Final
 
-from .meter import Meter, MeterError, Missing, State
+from ..meter import Meter, MeterError, Missing, State
 
 # NVML field ids (nvml.h): NVML_FI_DEV_POWER_AVERAGE and NVML_FI_DEV_POWER_INSTANT.
 POWER_AVERAGE: Final = 185

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from ..errors import InputError
-from .meter import Clock, Meter, MeterError, State
-from .result import Method, Scope
+from ...core.errors import InputError
+from ..meter import Clock, Meter, MeterError, State
+from ..result import Method, Scope
 
 # Piece of the table that integrates a function of power, s.
 _GRID: Final = 1e-3

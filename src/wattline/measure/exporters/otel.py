@@ -10,8 +10,8 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from ..errors import MissingExtraError
-from ..measure.monitor import Live, Monitor, default
+from ...core.errors import MissingExtraError
+from ..monitor import Live, Monitor, default
 
 # scope -> hw.type of the conventions
 TYPES: Final = {"gpu": "gpu", "cpu": "cpu", "dram": "memory", "soc": "cpu", "node": "enclosure", "wall": "power_supply"}

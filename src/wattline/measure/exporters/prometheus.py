@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple
 
-from ..measure import window as windows
-from ..measure.monitor import Live, Monitor, default
+from .. import window as windows
+from ..monitor import Live, Monitor, default
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PORT: Final = 9469

@@ -25,9 +25,9 @@ from urllib.request import urlopen
 
 import msgspec
 
-from ..errors import InputError, WattlineError
-from ..measure.monitor import Monitor, default
-from ..measure.window import Window
+from ...core.errors import InputError, WattlineError
+from ..monitor import Monitor, default
+from ..window import Window
 
 # vLLM's names (docs.vllm.ai, "Production metrics"). Other servers under the OpenAI protocol give other ones.
 VLLM: Final = {

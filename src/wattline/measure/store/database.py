@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import InputError, MissingExtraError, WattlineError
+from ...core.errors import InputError, MissingExtraError, WattlineError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -22,10 +22,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .measure import window as windows
-from .measure.meter import this_host
-from .measure.monitor import Live, Monitor, default
-from .store import COMMIT_SECONDS, Row, Store, Writer
+from .. import window as windows
+from ..meter import this_host
+from ..monitor import Live, Monitor, default
+from .database import COMMIT_SECONDS, Row, Store, Writer
 
 # Windows that may wait to be worked out, so that a program that opens very many does not fill the memory.
 MOST_WINDOWS = 100_000

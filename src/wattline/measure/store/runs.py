@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from .carbon.series import Series
-from .errors import InputError, MissingExtraError
-from .store import SAMPLE_KEYS, Row, Store, StoreError
+from ...core.errors import InputError, MissingExtraError
+from ..carbon.series import Series
+from .database import SAMPLE_KEYS, Row, Store, StoreError
 
 Table = Literal["runs", "windows", "samples"]
 

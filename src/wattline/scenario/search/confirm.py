@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...serving.candidates import Part, Promise
+from ...serving.search_answer import LATENCIES
+from ...serving.simulate.outcome import Limits, Run
+from ...serving.simulate.play import simulate
+from ...serving.simulate.policies import Knobs, PoolView, View
+from ...serving.simulate.pool import Fleet, Link, Pool
+from ...serving.simulate.table import StepTable, step_table
+from ...source.base import Device
+from ...source.overhead import Overhead
+from ...workload.traffic import Requests
 from .. import scenario as scenarios
-from .. import simulation
-from ..plan.overhead import Overhead
-from ..plan.search_answer import LATENCIES
-from ..plan.serving_search import Part, Promise
+from .. import simulate_serving as simulation
 from ..scenario import Scenario
-from ..simulate.fleet import Fleet, Link, Pool
-from ..simulate.outcome import Limits, Run
-from ..simulate.policies import Knobs, PoolView, View
-from ..simulate.serving import simulate
-from ..simulate.table import StepTable, step_table
-from ..source.base import Device
 from ..whatif import Changes, Row
-from ..workload.traffic import Requests
 from .space import Variant, placed, promise_of, same, slices
 
 

@@ -9,17 +9,17 @@ from typing import Any, Final
 
 import numpy as np
 
+from ...core.errors import CapacityError, GoalError, ScenarioError, WattlineError
+from ...core.units import show
+from ...serving import candidates as plan
+from ...serving.candidates import Candidate, Part, Promise, Question, Role, Rows
+from ...serving.fluid import Traffic
+from ...serving.search_answer import SearchAnswer
+from ...workload.memory import sequence_bytes
 from .. import scenario as scenarios
-from ..errors import CapacityError, GoalError, ScenarioError, WattlineError
-from ..plan import serving_search as plan
-from ..plan.fluid import Traffic
-from ..plan.search_answer import SearchAnswer
-from ..plan.serving_search import Candidate, Part, Promise, Question, Role, Rows
 from ..scenario import Scenario
 from ..sweep import Progress, crew
-from ..units import show
 from ..whatif import Changes, Row
-from ..workload.memory import sequence_bytes
 from .confirm import confirm, link_between
 from .space import Variant, key_of, placed, promise_of, same, traffic_of, variants
 from .telling import Confirmed, answer, chips_of, configuration

@@ -10,15 +10,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from ...core.errors import ScenarioError
+from ...hardware.cluster import Cluster
+from ...serving.candidates import Promise
+from ...serving.fluid import Traffic
+from ...serving.step import Replica
+from ...workload.traffic import Requests
 from .. import scenario as scenarios
-from .. import simulation
-from ..errors import ScenarioError
-from ..hardware.cluster import Cluster
-from ..plan.fluid import Traffic
-from ..plan.serving_search import Promise
-from ..plan.step import Replica
+from .. import simulate_serving as simulation
 from ..scenario import Scenario
-from ..workload.traffic import Requests
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "tensor": (1, 2, 4, 8), "expert": (1,), "data": (1,), "pools": ("one", "disaggregated", "by-length"), "confirm": 10,

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ...core.units import show
+from ...serving import candidates as plan
+from ...serving.candidates import Candidate
+from ...serving.fluid import Traffic
+from ...serving.search_answer import LATENCIES, Configuration, Figures, SearchAnswer
 from .. import scenario as scenarios
-from ..plan import serving_search as plan
-from ..plan.fluid import Traffic
-from ..plan.search_answer import LATENCIES, Configuration, Figures, SearchAnswer
-from ..plan.serving_search import Candidate
 from ..scenario import Scenario
-from ..units import show
 from ..whatif import Row
 from .confirm import table_for
 from .space import DEFAULTS, Variant, key_of, promise_of, slices, split, traffic_of

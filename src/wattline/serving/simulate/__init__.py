@@ -1,1 +1,1 @@
-"""Simulations: plans played against arrivals, failures and noise, through the waist alone."""
+"""The serving simulator: replicas that batch continuously, step by step."""

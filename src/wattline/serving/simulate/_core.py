@@ -6,7 +6,7 @@ One step is: schedule (running requests first, in order of admission, then the q
 and the KV blocks), price (tables of `table.py`), attribute (joules to requests), wait for its end. A step that
 starts at time s sees every request that arrived up to and including s. Nothing here draws a random number
 except which draft tokens are accepted, a hash of seed, request and position; so the same inputs give the same
-bytes. `tests/simulate/plain.py` says the same in plain Python.
+bytes. `tests/serving/simulate/plain.py` says the same in plain Python.
 
 State lies in `_state.py`: `Prices` (tables), `Rules` (what replicas are), `Work` (requests), `Knobs` (what policies
 set), `Live` (replicas now), `Out` (what became of each request). Prices of steps are in `_price.py`.
@@ -18,7 +18,8 @@ import math
 
 import numpy as np
 
-from ._price import at_level, compiled, corners, limited, summed
+from ...core.compiled import compiled_in_place as compiled
+from ._price import at_level, corners, limited, summed
 from ._state import (
     COLD,
     DECODE,

@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
 
-import numba
-
+from ...core.compiled import compiled_in_place as compiled
 from ._state import Floats, Ints, Prices
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile on first call, kept on disk, without counting references: no function here makes or keeps an array.
-
-    Counting them for tuples of sixty arrays at every call made a step 25 times as slow.
-    """
-    return cast("Callable[P, R]", numba.njit(cache=True, nogil=True, _nrt=False)(function))
 
 
 @compiled

@@ -19,10 +19,10 @@ from typing import Final
 
 import numpy as np
 
-from ..source.base import Array
-from ..workload.traffic import Requests
-from .fleet import Fleet, Pool
+from ...source.base import Array
+from ...workload.traffic import Requests
 from .outcome import Limits
+from .pool import Fleet, Pool
 from .table import BUSY, JOULES
 
 _ROUNDS: Final = 60  # of a search that keeps the golden part of an interval each: 3e-13 of it is left

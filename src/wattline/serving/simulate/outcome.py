@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, MissingExtraError
-from ..source.base import Array
+from ...core.errors import InputError, MissingExtraError
+from ...source.base import Array
 
 Ints = NDArray[np.int64]
 

@@ -17,16 +17,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CapacityError, InputError
-from ..source.base import Array
-from ..workload.memory import sequence_bytes
-from ..workload.traffic import Requests
+from ...core.errors import CapacityError, InputError
+from ...source.base import Array
+from ...workload.memory import sequence_bytes
+from ...workload.traffic import Requests
 from . import table as tables
 from ._state import CORNERS, OFF, ON, STARTING, TRANSFER, Live, Out, Prices, Rules, Work
 from ._state import Knobs as CoreKnobs
-from .fleet import ROUTES, Fleet, Link, Pool, Route
 from .outcome import GAPS, Limits, Run
 from .policies import FixedClock, Knobs, Policy, PoolView, View
+from .pool import ROUTES, Fleet, Link, Pool, Route
 from .table import widened
 
 Ints = NDArray[np.int64]

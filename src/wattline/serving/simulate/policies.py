@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from ..errors import InputError
+from ...core.errors import InputError
 from .outcome import Limits
 from .table import StepTable
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from ..errors import InputError
-from ..workload.memory import sequence_bytes, serving_footprint, serving_weights
+from ...core.errors import InputError
+from ...workload.memory import sequence_bytes, serving_footprint, serving_weights
 from .table import StepTable
 
 Role = Literal["both", "prefill", "decode"]

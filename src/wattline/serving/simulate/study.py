@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..workload.traffic import Requests
+from ...workload.traffic import Requests
 from .bound import Bound, clairvoyant
-from .fleet import Fleet
 from .outcome import Limits, Run
+from .play import simulate
 from .policies import BatchSteering, FixedClock, Governor, Parking, Policy
-from .serving import simulate
+from .pool import Fleet
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A step decodes `batch` requests of `context` tokens on average and reads `prompt` tokens of prefill, each of
 which attends to `reach` keys on average. Busy seconds and joules of a step are a sum of four pieces, just
-as `plan/engine.py` sums kinds of operators:
+as `serving/engine.py` sums kinds of operators:
 
     layers (tokens)  +  head (sampled rows)  +  decode attention (batch, context)  +  prefill attention (prompt, reach)
 
@@ -19,7 +19,10 @@ from typing import Final
 
 import numpy as np
 
-from ..plan.engine import (
+from ...source.base import Array, Device, Source
+from ...workload.infer import step_operators
+from ...workload.operator import Operator
+from ..engine import (
     KINDS,
     Beat,
     Constants,
@@ -34,10 +37,7 @@ from ..plan.engine import (
     spread,
     sums,
 )
-from ..plan.step import TASTE, Job, Load, Replica, beats_of, clock_grid
-from ..source.base import Array, Device, Source
-from ..workload.infer import step_operators
-from ..workload.operator import Operator
+from ..step import TASTE, Job, Load, Replica, beats_of, clock_grid
 
 Work = tuple[Operator, ...]
 
@@ -312,7 +312,7 @@ class _Maker:
             waiting=devices * c["energy.waiting"] * chip["power.waiting"],
             limit=devices * c["limit.share"] * chip["power.limit"],
             verified=self.verified, provenance=sample.provenance,
-            source=f"{sample.source}; engine steps: plan/data/serving.toml", uncertainty=uncertainty,
+            source=f"{sample.source}; engine steps: serving/data/serving.toml", uncertainty=uncertainty,
             time_uncertainty=time_uncertainty,
         )  # fmt: skip
 

@@ -40,8 +40,8 @@ def daemon(
 
     Example: wattline daemon --check --policy policy.toml
     """
-    from .control import start
-    from .control.daemon import SOCKET, Options
+    from ...control.daemon import start
+    from ...control.daemon.server import SOCKET, Options
 
     if unit:
         sys.stdout.write(start.unit())
@@ -88,7 +88,7 @@ def profile(
 
     Example: wattline profile --clocks 8 --name step -- python train.py --steps 50
     """
-    from .control.sweep import Asked, sweep
+    from ...control.loops.profiling import Asked, sweep
 
     return sweep(
         Asked(
@@ -120,7 +120,7 @@ def govern(
 
     Example: wattline govern --metrics http://127.0.0.1:8000/metrics --tpot "50 ms" --device 0
     """
-    from .control.governing import Asked, run
+    from ...control.loops.governing import Asked, run
 
     return run(
         Asked(

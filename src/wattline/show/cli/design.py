@@ -40,7 +40,8 @@ def plan(
     """Run a study, and write what was asked for."""
     from rich.console import Console
 
-    from . import design, design_file, report
+    from ...scenario import design, design_file
+    from .. import report
 
     study = design_file.load(scenario, changes)
     with progress(design.expected(study)) as tell:

@@ -17,14 +17,15 @@ def plan(
     print_json: Callable[[Any], None] | None,
 ) -> bool:
     """Plan a fleet and write what was asked for; False, and nothing done, where the file holds no jobs."""
-    from .fleet_file import is_fleet
+    from ...scenario.fleet_file import is_fleet
 
     if not is_fleet(scenario):
         return False
     from rich.console import Console
 
-    from . import fleet, fleet_place, report
-    from .report import placement
+    from ...scenario import fleet, fleet_place
+    from .. import report
+    from ..report import placement
 
     words = ["wattline", "plan", str(scenario)]
     words += [w for key, value in changes.items() for w in ("--set", f"{key}={value}")]

@@ -36,10 +36,10 @@ def run(
     Example: wattline run -- python train.py --epochs 3
     """
     if (keep or store) and command:
-        from .cli_store import run_kept
+        from .store import run_kept
 
         return run_kept(command, json, store)
-    from .cli_measure import run_command
+    from .measure import run_command
 
     return run_command(command, json)
 
@@ -49,7 +49,7 @@ def doctor(*, json: Json = False) -> int:
 
     Example: wattline doctor
     """
-    from .cli_measure import doctor_command
+    from .measure import doctor_command
 
     return doctor_command(json)
 
@@ -65,7 +65,7 @@ def top(
 
     Example: wattline top --once
     """
-    from .cli_store import top_command
+    from .store import top_command
 
     return top_command(interval, once, json, store)
 
@@ -80,7 +80,7 @@ def metrics(
 
     Example: wattline metrics --dashboard > wattline-dashboard.json
     """
-    from .cli_store import dashboard_command, export_command
+    from .store import dashboard_command, export_command
 
     return dashboard_command() if dashboard else export_command(host, port)
 
@@ -93,7 +93,7 @@ def runs_list(
 
     Example: wattline runs list
     """
-    from .cli_store import runs_list as found
+    from .store import runs_list as found
 
     return found(store, limit, json)
 
@@ -104,7 +104,7 @@ def runs_show(run: str = "last", *, store: Place = None, json: Json = False) -> 
 
     Example: wattline runs show last
     """
-    from .cli_store import runs_show as found
+    from .store import runs_show as found
 
     return found(run, store, json)
 
@@ -115,7 +115,7 @@ def runs_compare(*names: str, store: Place = None, json: Json = False) -> int:
 
     Example: wattline runs compare last~1 last
     """
-    from .cli_store import runs_compare as found
+    from .store import runs_compare as found
 
     return found(names, store, json)
 
@@ -132,6 +132,6 @@ def runs_export(
 
     Example: wattline runs export samples.csv last
     """
-    from .cli_store import runs_export as found
+    from .store import runs_export as found
 
     return found(path, names, table, store, json)

@@ -15,8 +15,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from . import __version__, cli_control, cli_live, cli_pipeline, cli_simulate, cli_validate, cli_web
-from .cli_output import (
+from ... import __version__
+from ...core.errors import InputError, WattlineError, nearest
+from . import (
+    control as cli_control,
+)
+from . import (
+    live as cli_live,
+)
+from . import (
+    pipeline as cli_pipeline,
+)
+from . import (
+    simulate as cli_simulate,
+)
+from . import (
+    validate as cli_validate,
+)
+from . import (
+    web as cli_web,
+)
+from .output import (
     Engine,
     Jobs,
     Json,
@@ -31,11 +50,10 @@ from .cli_output import (
     writable,
     write_csv,
 )
-from .errors import InputError, WattlineError, nearest
 
 if TYPE_CHECKING:
-    from .plan.answer import Answer
-    from .scenario import Scenario
+    from ...frontier.answer import Answer
+    from ...scenario.scenario import Scenario
 
 app = App(
     name="wattline",
@@ -122,8 +140,10 @@ def plan(
     scenario
         Scenario file (TOML).
     """
-    from . import cli_design, cli_fleet, cli_search
-    from . import scenario as scenarios
+    from ...scenario import scenario as scenarios
+    from . import design as cli_design
+    from . import fleet as cli_fleet
+    from . import search as cli_search
 
     for path in (html, csv, charts):
         writable(path, folder=path is charts)
@@ -149,7 +169,7 @@ def plan(
     if json:
         print_json(answer.to_dict())
         return
-    from .report import show_plan
+    from ..report import show_plan
 
     show_plan(answer, terminal())
 
@@ -157,7 +177,7 @@ def plan(
 def _write_plan(
     answer: Answer, scenario: Path, sets: Sequence[str], html: Path | None, charts: Path | None, csv: Path | None
 ) -> None:
-    from . import report
+    from .. import report
 
     if html:
         words = ["wattline", "plan", str(scenario), *(w for s in sets for w in ("--set", s)), "--html", str(html)]
@@ -194,8 +214,8 @@ def whatif(
     scenario
         Scenario file (TOML).
     """
-    from . import scenario as scenarios
-    from .sweep import grid as product
+    from ...scenario import scenario as scenarios
+    from ...scenario.sweep import grid as product
 
     if not sets and not grid:
         raise InputError("whatif needs a change: --set key=value or --grid key=a,b,c")
@@ -225,7 +245,7 @@ def whatif(
 
 
 def _sweep(stated: Scenario, points: list[dict[str, Any]], engine: str, jobs: int | None) -> list[dict[str, Any]]:
-    from .sweep import sweep
+    from ...scenario.sweep import sweep
 
     with progress(len(points) + 1) as tell:
         return sweep(stated, [{}, *points], engine=engine, jobs=jobs, progress=tell)
@@ -246,7 +266,7 @@ def _against(base: Mapping[str, Any], rows: list[dict[str, Any]]) -> list[dict[s
 
 
 def _show_rows(base: Mapping[str, Any], rows: list[dict[str, Any]], keys: list[str]) -> None:
-    from .units import show
+    from ...core.units import show
 
     table = blank_table([*keys, "time", "energy", "time saved", "energy saved"], right=len(keys))
     if "error" in base:
@@ -296,7 +316,7 @@ def catalog(
     name
         One of them, in full.
     """
-    from . import listing
+    from ...scenario import listing
 
     if import_ is not None:
         if kind != "architectures" or name is not None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from .measure.doctor import examine
-from .measure.monitor import Monitor
-from .measure.run import run
+from ...measure.doctor import examine
+from ...measure.monitor import Monitor
+from ...measure.run import run
 
 
 def run_command(argv: Sequence[str], json: str | None = None, monitor: Monitor | None = None) -> int:

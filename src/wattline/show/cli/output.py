@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from .errors import InputError
+from ...core.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from .cli_output import Json, filled, print_json, progress, terminal, writable
+from .output import Json, filled, print_json, progress, terminal, writable
 
 
 def register(app: App) -> None:
@@ -59,8 +59,8 @@ def pipeline(
     profile
         Measured settings (CSV, plain or .gz): stage,instruction,frequency,time,energy in MHz, s and J per device.
     """
-    from . import pipeline as pipelines
-    from .report import plans
+    from ...scenario import pipeline as pipelines
+    from ..report import plans
 
     plans.check_suffixes(plan, picture)
     for path in (plan, picture, family):
@@ -77,7 +77,7 @@ def pipeline(
     if plan:
         plans.write_plan(found.rows, pipelines.head(found), plan)
     if family:
-        from .control.straggler import Family
+        from ...control.loops.straggler import Family
 
         Family.of(found.plan, points).write(family)
     if picture:
@@ -86,7 +86,7 @@ def pipeline(
     if json:
         print_json(found.values)
         return
-    from .report import show_plan
+    from ..report import show_plan
 
     show_plan(found.answer, terminal())
     for heads, rows in pipelines.tables(found):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .scenario import Scenario
+    from ...scenario.scenario import Scenario
 
 Bar = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
@@ -26,8 +26,8 @@ def plan(
     """Search, and write what was asked for. `files`: HTML, folder of charts, CSV; `where`: engine and workers."""
     from rich.console import Console
 
-    from . import serve_search
-    from .report import searched
+    from ...scenario import search as serve_search
+    from ..report import searched
 
     html, charts, csv = files
     with bar(serve_search.points(scenario)) as tell:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from .cli_output import Json, Sets, pairs, print_json, writable
-from .errors import InputError
-from .units import show
+from ...core.errors import InputError
+from ...core.units import show
+from .output import Json, Sets, pairs, print_json, writable
 
 if TYPE_CHECKING:
-    from .simulation import Simulation
+    from ...scenario.simulate_serving import Simulation
 
 
 def register(app: App) -> None:
@@ -55,15 +55,15 @@ def simulate(
     scenario
         Scenario file (TOML) with a [serve] section, or with [[job]].
     """
-    from . import scenario as scenarios
-    from . import simulation
-    from .fleet_file import is_fleet
-    from .simulate.outcome import write_parquet
+    from ...scenario import scenario as scenarios
+    from ...scenario import simulate_serving as simulation
+    from ...scenario.fleet_file import is_fleet
+    from ...serving.simulate.outcome import write_parquet
 
     for path in (html, parquet):
         writable(path)
     if is_fleet(scenario):
-        from . import cli_site
+        from . import site as cli_site
 
         if policies or parquet:
             raise InputError("--policies and --parquet are for serving scenarios; a fleet takes --controller")
@@ -74,7 +74,7 @@ def simulate(
     if parquet:
         write_parquet(found.run, parquet)
     if html:
-        from .report.simulated import write_html
+        from ..report.simulated import write_html
 
         words = ["wattline", "simulate", str(scenario), *(w for s in sets for w in ("--set", s))]
         words += [*(["--policies"] if policies else []), "--html", str(html)]
@@ -87,7 +87,7 @@ def simulate(
 
 
 def _page(found: Simulation) -> Any:
-    from .report.simulated import Page
+    from ..report.simulated import Page
 
     return Page(
         title=found.title, run=found.run, facility_j=found.facility_j, facts=found.facts, rows=summary(found),

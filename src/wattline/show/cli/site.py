@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .units import show
+from ...core.units import show
 
 if TYPE_CHECKING:
-    from .report.site_page import Page
-    from .simulate.site_outcome import SiteRun
-    from .site_simulation import SiteSimulation
+    from ...scenario.simulate_site import SiteSimulation
+    from ...site.simulate.site_outcome import SiteRun
+    from ..report.site_page import Page
 
 
 def simulate(
@@ -24,12 +24,12 @@ def simulate(
     print_json: Callable[[Any], None] | None,
 ) -> int:
     """Play a fleet scenario and write what was asked for; 1 where no controller kept every limit."""
-    from . import site_simulation
-    from .fleet_file import load
+    from ...scenario import simulate_site as site_simulation
+    from ...scenario.fleet_file import load
 
     found = site_simulation.run(load(scenario, changes), controllers=controllers, engine=engine)
     if html:
-        from .report.site_page import write_site_html
+        from ..report.site_page import write_site_html
 
         words = ["wattline", "simulate", str(scenario)]
         words += [w for key, value in changes.items() for w in ("--set", f"{key}={value}")]
@@ -45,7 +45,7 @@ def simulate(
 
 def page_of(found: SiteSimulation) -> Page:
     """Return what a page says of a simulation."""
-    from .report.site_page import Page
+    from ..report.site_page import Page
 
     return Page(found.title, found.runs, facts(found), table(found), losses(found), crews(found), found.assumptions)
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from . import runs as queries
-from .measure.monitor import Monitor, default
-from .store import Row, Store
-from .units import show
+from ...core.units import show
+from ...measure.monitor import Monitor, default
+from ...measure.store import runs as queries
+from ...measure.store.database import Row, Store
 
 
 def run_kept(
@@ -24,8 +24,8 @@ def run_kept(
     monitor: Monitor | None = None,
 ) -> int:
     """Run a command as `cli_measure.run_command` does and keep it in a store; the exit code is the command's own."""
-    from .cli_measure import run_command
-    from .recorder import Recorder
+    from ...measure.store.recorder import Recorder
+    from .measure import run_command
 
     kept = Recorder(name or (argv[0] if argv else ""), store, command=argv, interval=interval, monitor=monitor).start()
     code = run_command(argv, json, monitor)
@@ -136,7 +136,7 @@ def top_command(
 
 def export_command(host: str = "127.0.0.1", port: int = 9469, monitor: Monitor | None = None) -> int:
     """Serve metrics for Prometheus until interrupted."""
-    from .exporters.prometheus import Exporter
+    from ...measure.exporters.prometheus import Exporter
 
     exporter = Exporter(monitor, host=host, port=port)
     try:
@@ -153,7 +153,7 @@ def export_command(host: str = "127.0.0.1", port: int = 9469, monitor: Monitor |
 
 def dashboard_command() -> int:
     """Print the Grafana dashboard."""
-    from .exporters.grafana import dashboard
+    from ...measure.exporters.grafana import dashboard
 
     sys.stdout.write(dashboard())
     return 0

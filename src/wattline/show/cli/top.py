@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from .errors import MissingExtraError
-from .measure.monitor import Live, Monitor
-from .runs import grouped
-from .store import Row, Store
-from .units import show
+from ...core.errors import MissingExtraError
+from ...core.units import show
+from ...measure.monitor import Live, Monitor
+from ...measure.store.database import Row, Store
+from ...measure.store.runs import grouped
 
 if TYPE_CHECKING:
     from textual.app import App

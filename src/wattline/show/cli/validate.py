@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from .cli_output import Json, percent, tell, writable
+from .output import Json, percent, tell, writable
 
 Targets = Annotated[Path | None, Parameter(help="Measured columns in a file of their own, by row_id or in order.")]
 Chart = Annotated[
@@ -44,7 +44,7 @@ def validate_operators(
     inputs
         Table of kernels (CSV, plain or .gz).
     """
-    from .validate import operators
+    from ...scenario.validate import operators
 
     writable(chart)
     _told(operators(inputs, targets, chip), chart, json)
@@ -93,7 +93,7 @@ def validate_training(inputs: Path, *, targets: Targets = None, chart: Chart = N
 
 
 def _validated(kind: str, inputs: Path, targets: Path | None, chart: Path | None, json: bool) -> None:
-    from .validate import configurations
+    from ...scenario.validate import configurations
 
     writable(chart)
     _told(configurations(kind, inputs, targets), chart, json)
@@ -102,7 +102,7 @@ def _validated(kind: str, inputs: Path, targets: Path | None, chart: Path | None
 def _told(found: Mapping[str, Any], chart: Path | None, json: bool) -> None:
     """Draw and print what a validation found."""
     if chart:
-        from .report.scatter import write_scatter
+        from ..report.scatter import write_scatter
 
         write_scatter(found, chart)
     names = ["mape", "median_ape", "p90_ape", "bias"]
@@ -131,7 +131,7 @@ def calibrate(
     rows
         Measured kernels (CSV, plain or .gz) with latency (ms) and power (W).
     """
-    from .validate import calibrate as fit
+    from ...scenario.validate import calibrate as fit
 
     writable(output)
     text, report = fit(chip, rows, output)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from .errors import InputError
+from ...core.errors import InputError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -40,7 +40,7 @@ def web(
     """
     import uvicorn
 
-    from .web.app import Settings, create
+    from ..web.app import Settings, create
 
     if not 0 <= port <= 65535:
         raise InputError(f"--port must lie between 0 and 65535, got {port}")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ..errors import InputError
-from ..plan.answer import Answer
-from ..units import show
+from ...core.errors import InputError
+from ...core.units import show
+from ...frontier.answer import Answer
 from . import words
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ..plan.design import DesignAnswer
-from ..units import show
+from ...core.units import show
+from ...scenario.design_space import DesignAnswer
 from . import words
 from .charts import BASELINE, CHOSEN, LESS, LINE, MORE, WIDTH, inline, short
 

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from ..plan.design import DesignAnswer
+from ...scenario.design_space import DesignAnswer
 from . import charts, design_charts, words
 from . import design_tables as tables
 from .page import chart_place, document, fluid, fold, reproduce, section, table, write_text

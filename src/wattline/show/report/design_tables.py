@@ -11,9 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import InputError
-from ..plan.answer import Outcome
-from ..plan.design import DesignAnswer, WorkAnswer
+from ...core.errors import InputError
+from ...frontier.answer import Outcome
+from ...scenario.design_space import DesignAnswer, WorkAnswer
 from . import words
 
 _ROWS, _PARAMETERS = 16, 8

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ..plan.fleet_answer import FleetAnswer, parts
-from ..units import show
+from ...core.units import show
+from ...site.answer import FleetAnswer, parts
 from . import words
 from .charts import BASELINE, CHOSEN, LINE, WIDTH, inline, short
 

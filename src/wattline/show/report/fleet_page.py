@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from ..plan.fleet_answer import FleetAnswer
-from ..units import show
+from ...core.units import show
+from ...site.answer import FleetAnswer
 from . import charts, fleet_charts, words
 from . import fleet_tables as tables
 from .page import chart_place, document, fluid, fold, reproduce, section, table, write_text

@@ -11,9 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import InputError
-from ..plan.fleet_answer import FleetAnswer, parts, totals
-from ..units import show
+from ...core.errors import InputError
+from ...core.units import show
+from ...site.answer import FleetAnswer, parts, totals
 from . import words
 
 _ROWS = 16

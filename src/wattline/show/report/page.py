@@ -17,9 +17,9 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import InputError
-from ..plan.answer import Answer
-from ..units import show
+from ...core.errors import InputError
+from ...core.units import show
+from ...frontier.answer import Answer
 from . import charts, words
 from .terminal import compare
 

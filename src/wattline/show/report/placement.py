@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from ..errors import InputError
-from ..units import show
+from ...core.errors import InputError
+from ...core.units import show
 from . import charts, words
 from .charts import WIDTH, inline
 from .fleet_tables import grid
@@ -22,7 +22,7 @@ from .page import chart_place, document, fluid, reproduce, section, table
 if TYPE_CHECKING:
     import altair as alt
 
-    from ..fleet_place import PlacementAnswer
+    from ...scenario.fleet_place import PlacementAnswer
 
 Rows = tuple[list[str], list[list[str]]]
 _STATES = {"idle": "#b07a10", "asleep": "#7a828e"}

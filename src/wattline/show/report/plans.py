@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from ..errors import InputError
-from ..plan.answer import Answer
+from ...core.errors import InputError
+from ...frontier.answer import Answer
 from . import charts
 from .page import write_html
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ..errors import InputError
+from ...core.errors import InputError
 from .charts import BASELINE, config, svg, version
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..plan.search_answer import LATENCIES, Configuration, Figures, SearchAnswer
-from ..units import show
+from ...core.units import show
+from ...serving.search_answer import LATENCIES, Configuration, Figures, SearchAnswer
 from . import charts as drawing
 from . import page as pages
 from . import words

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ..simulate.outcome import PHASES, Run
-from ..simulate.study import Study
-from ..units import show
+from ...core.units import show
+from ...serving.simulate.outcome import PHASES, Run
+from ...serving.simulate.study import Study
 from . import charts, page, words
 from .page import write_text
 

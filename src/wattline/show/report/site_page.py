@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ..simulate._site_state import REASONS
-from ..simulate.site_outcome import SiteRun
-from ..units import show
+from ...core.units import show
+from ...site.simulate._site_state import REASONS
+from ...site.simulate.site_outcome import SiteRun
 from . import charts, words
 from .page import chart_place, document, fluid, reproduce, section, table, write_text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from ..plan.answer import Answer
+from ...frontier.answer import Answer
 from .words import compact
 
 

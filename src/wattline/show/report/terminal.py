@@ -9,8 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..plan.answer import Answer, Outcome
-from ..units import show
+from ...core.units import show
+from ...frontier.answer import Answer, Outcome
 from . import words
 
 _PARTS, _PARAMETERS, _KNOBS = 12, 8, 16

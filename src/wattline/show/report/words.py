@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from ..hardware.facts import keys
-from ..plan.answer import Answer
-from ..schema import KEYS
-from ..units import parse, show
+from ...core.units import parse, show
+from ...frontier.answer import Answer
+from ...hardware.facts import keys
+from ...scenario.schema import KEYS
 
 # Layer -> colour. Each has a contrast of 3:1 or more against both page backgrounds (WCAG 2.2, 1.4.11).
 COLOURS: Final[Mapping[str, str]] = {

@@ -18,14 +18,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from .. import scenario as scenarios
-from .. import schema
-from ..errors import InputError, WattlineError, nearest
-from ..hardware.facts import keys
-from ..plan.answer import Answer
+from ...core.errors import InputError, WattlineError, nearest
+from ...core.units import show
+from ...frontier.answer import Answer
+from ...hardware.facts import keys
+from ...scenario import scenario as scenarios
+from ...scenario import schema
+from ...scenario.scenario import Scenario, cluster_of
 from ..report import charts, words
-from ..scenario import Scenario, cluster_of
-from ..units import show
 from . import site
 from .inbox import Inbox, Request
 
@@ -65,7 +65,7 @@ def plan(request: Request, _tell: Tell) -> Json:
 
 def preview(request: Request, _tell: Tell) -> Json:
     """Return the chosen point and the baseline without an exact solve, and the panel of layers: milliseconds."""
-    from ..whatif import sketches
+    from ...scenario.whatif import sketches
 
     started = time.perf_counter()
     if site.is_fleet(request):  # all of a fleet hangs together: there is no answer short of the whole
@@ -92,8 +92,8 @@ def preview(request: Request, _tell: Tell) -> Json:
 
 def whatif(request: Request, tell: Tell, *, grid: Mapping[str, list[str]]) -> Json:
     """Return the rows of `wattline whatif --grid`, the unchanged scenario first."""
-    from ..sweep import grid as product
-    from ..whatif import sketches
+    from ...scenario.sweep import grid as product
+    from ...scenario.whatif import sketches
 
     points = [{}, *product(grid)]
     if len(points) > _POINTS:
@@ -115,7 +115,7 @@ def whatif(request: Request, tell: Tell, *, grid: Mapping[str, list[str]]) -> Js
 
 def simulate(request: Request, tell: Tell, *, policies: bool = False) -> Json:
     """Return the keys of `wattline simulate --json`, the power over time in at most a few hundred bins."""
-    from ..simulation import run
+    from ...scenario.simulate_serving import run
 
     if site.is_fleet(request):
         raise InputError("the page simulates serving scenarios; wattline simulate plays a fleet")
@@ -381,7 +381,7 @@ def _knob(scenario: Scenario, rule: schema.Key, elasticity: Mapping[str, float])
 
 
 def _catalog(path: str) -> list[str]:
-    from ..listing import names
+    from ...scenario.listing import names
 
     kind = {"model.name": "models", "hardware.chip": "chips", "hardware.node": "nodes"}.get(path)
     return names(kind) if kind else []
@@ -407,8 +407,8 @@ def _shows(path: Path) -> bool:
 
 def runs(limit: int) -> list[Json]:
     """Return the latest measured runs of the store, newest first; none where there is no store yet."""
-    from ..runs import listing
-    from ..store import Store
+    from ...measure.store.database import Store
+    from ...measure.store.runs import listing
 
     store = Store()
     try:

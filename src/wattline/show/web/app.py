@@ -26,7 +26,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .. import __version__
+from ... import __version__
 from . import api, openapi
 from .inbox import Request, packed
 from .work import Desk, RefusedError, StoppedError
@@ -216,8 +216,8 @@ _view: Any = None
 def _live() -> list[dict[str, Any]]:
     """Return every device as `wattline top` shows it."""
     global _view
-    from ..measure.monitor import default
-    from ..top import View
+    from ...measure.monitor import default
+    from ..cli.top import View
 
     if _view is None:
         _view = View(default())

@@ -21,10 +21,10 @@ from typing import Any, Final
 
 import msgspec
 
-from .. import scenario as scenarios
-from ..errors import InputError, ScenarioError
-from ..scenario import Scenario
-from ..toml_text import parse_toml, read_text
+from ...core.errors import InputError, ScenarioError
+from ...core.toml_text import parse_toml, read_text
+from ...scenario import scenario as scenarios
+from ...scenario.scenario import Scenario
 
 # Bytes of a scenario's text, and of all files sent along, decoded.
 TEXT_LIMIT: Final = 256 * 1024

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from .. import fleet, fleet_file, schema_fleet
-from ..errors import ScenarioError
-from ..plan.fleet_answer import FleetAnswer
+from ...core.errors import ScenarioError
+from ...scenario import fleet, fleet_file, schema_fleet
+from ...site.answer import FleetAnswer
 from ..report import fleet_tables as tables
 from .inbox import Request
 

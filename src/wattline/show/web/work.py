@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from ..errors import WattlineError
+from ...core.errors import WattlineError
 from .inbox import Request, line_of
 
 

@@ -3,7 +3,7 @@
 A step is: nodes fail or return, tasks come and are handed out, every node runs as fast as its cap and its own
 temperature allow (a gang as fast as its slowest), power flows up the tree, cooling follows with its lag, breakers gain
 or lose. Random numbers are a hash of seed, node and how many were drawn before, so a node fails at the same
-times whatever a controller does. `tests/simulate/plain_site.py` says the same in plain Python.
+times whatever a controller does. `tests/site/simulate/plain_site.py` says the same in plain Python.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from ._price import compiled
+from ...core.compiled import compiled_in_place as compiled
 from ._site_state import (
     BROKEN,
     CAPPED,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from ..errors import InputError
+from ...core.errors import InputError
 
 
 @dataclass(frozen=True)

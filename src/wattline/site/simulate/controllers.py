@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GoalError, InputError, nearest
-from ..frontier.algebra import Frontier
-from ..hardware.power_tree import PowerTree
-from ..plan.curves import Job
-from ..plan.fleet import Fleet
+from ...core.errors import GoalError, InputError, nearest
+from ...frontier.algebra import Frontier
+from ...hardware.power_tree import PowerTree
+from ..allocate import Fleet
+from ..curves import Job
 from ._site_state import UP, Live
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InputError
+from ...core.errors import InputError
 from .controllers import Controller, Thresholds
 from .site import Crew, Site, play
 

@@ -23,10 +23,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from ..frontier.algebra import Frontier
-from ..hardware.power_tree import PowerTree
-from ..plan.curves import Curves, Job, Points
+from ...core.errors import InputError
+from ...frontier.algebra import Frontier
+from ...hardware.power_tree import PowerTree
+from ..curves import Curves, Job, Points
 from .breaker import CURVES, TripCurve
 from .controllers import Controller, Reading
 from .site_outcome import SiteRun

@@ -6,7 +6,7 @@ from .cross import cross, frontier, settings
 from .einsum import Einsum
 from .footprint import Footprint, footprint, footprints
 from .fuse import chain
-from .search import search
+from .mapper import search
 from .source import Dataflow
 from .sparse import with_zeros
 from .tiling import Space

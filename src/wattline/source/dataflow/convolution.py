@@ -8,7 +8,7 @@ twice; that is left out, so traffic of the input is a lower estimate for tiles o
 
 from __future__ import annotations
 
-from ...errors import InputError
+from ...core.errors import InputError
 from .einsum import Einsum
 
 

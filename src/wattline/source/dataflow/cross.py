@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from ...errors import InputError, nearest
+from ...core.errors import InputError, nearest
 from ...frontier.algebra import Frontier
 from ...hardware import voltage
 from ...hardware.architecture import Architecture, Domain

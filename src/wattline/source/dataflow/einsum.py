@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ...errors import InputError
+from ...core.errors import InputError
 from ...hardware.architecture import OPERANDS
 
 DIMS: Final = ("m", "n", "k")

@@ -20,9 +20,9 @@ from ...hardware.architecture import Architecture, Fanout, Level
 from .cost import Costs, by_domain, cost
 from .count import Counts, count
 from .einsum import Einsum
+from .mapper import search
 from .plan import Floats, Mappings
 from .prune import undominated
-from .search import search
 from .tiling import Space
 
 _REMEMBERED = 4096

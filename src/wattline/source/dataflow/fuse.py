@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ...errors import CapacityError, InputError
+from ...core.errors import CapacityError, InputError
 from ...hardware.architecture import Architecture, Level
 from .einsum import Einsum
 from .operators import Product

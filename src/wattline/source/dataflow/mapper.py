@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InputError
+from ...core.errors import InputError
 from ...hardware.architecture import OPERANDS, Architecture, Fanout, Level
 from .columns import Columns
 from .cost import issue_time, mac_energy

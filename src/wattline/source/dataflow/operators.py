@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ...errors import InputError
+from ...core.errors import InputError
 from ...hardware.architecture import Architecture
 from ...workload.operator import Attention, Gemm, GroupedGemm, Operator
-from ..shapes import width
+from ..roofline.shapes import width
 from .einsum import Einsum
 
 # Where a chip has no arithmetic of a format it runs in one of these, as in `source.silicon`.

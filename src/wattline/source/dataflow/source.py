@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...errors import InputError
+from ...core.errors import InputError
 from ...hardware.architecture import Architecture
 from ...hardware.architectures import architecture as named
 from ...hardware.architectures import names
 from ...hardware.sparsity import Density
 from ...workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
 from ..base import Array, Device, Points, PointsTable
-from ..collective import collective
-from ..silicon import Silicon
-from ..table import layout
+from ..roofline.collective import collective
+from ..roofline.silicon import Silicon
+from ..roofline.table import layout
 from .cost import Costs
 from .cross import SPREAD, Settings, at, cross
 from .footprint import footprint, structure

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from ..hardware.facts import Fact, Sheet, keys
+from ...core.errors import InputError
+from ...hardware.facts import Fact, Sheet, keys
+from ..base import Array
+from ..roofline.residual import adjust, nets
+from ..roofline.silicon import Silicon
+from ..roofline.uncertain import spread_of
+from ..roofline.work import Cost, cost
 from . import campaign
-from .base import Array
 from .meter import reading
-from .residual import adjust, nets
 from .rows import Batch, Harness, Table, batches, harness
-from .silicon import Silicon
-from .uncertain import spread_of
-from .work import Cost, cost
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Array
-from .blocks import compiled
-from .silicon import Silicon, calibration
+from ..base import Array
+from ..roofline.blocks import compiled
+from ..roofline.silicon import Silicon, calibration
 
 # The collector's grid (cases/base_ops/gemm.yaml): rows of activations, and features in and out.
 ROWS: Final = (

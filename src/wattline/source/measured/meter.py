@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from .base import Array
-from .logs import log2
-from .silicon import Silicon, calibration
+from ...core.errors import InputError
+from ..base import Array
+from ..roofline.logs import log2
+from ..roofline.silicon import Silicon, calibration
 
 # Bits per stored value of the second operand, what a tree sees of a dtype.
 _BITS = {"bfloat16": 16.0, "float16": 16.0, "fp8": 8.0, "fp8_static": 8.0, "fp8_block": 9.0, "int8": 8.5}
@@ -60,7 +60,7 @@ class Forest:
 @functools.cache
 def forests() -> Mapping[str, Forest]:
     """Return the fitted forests by operator, from ``data/meter.npz``."""
-    path = resources.files("wattline.source") / "data" / "meter.npz"
+    path = resources.files(__package__) / "data" / "meter.npz"
     if not path.is_file():
         return {}
     with path.open("rb") as stream, np.load(stream) as data:

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..errors import InputError, nearest
-from ..frontier.algebra import Frontier
-from ..frontier.fit import Fitted, fit
-from ..store import Store
-from ..units import show
-from .base import Array, Points
+from ...core.errors import InputError, nearest
+from ...core.units import show
+from ...frontier.algebra import Frontier
+from ...frontier.fit import Fitted, fit
+from ...measure.store.database import Store
+from ..base import Array, Points
 
 # The tag of a run that is a profile, and what its tags hold.
 TAG: Final = "profile"

@@ -13,12 +13,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, nearest
-from . import shapes
-from .base import Array
-from .routing import route
-from .silicon import Silicon, calibration
-from .work import Work
+from ...core.errors import InputError, nearest
+from ..base import Array
+from ..roofline import shapes
+from ..roofline.routing import route
+from ..roofline.silicon import Silicon, calibration
+from ..roofline.work import Work
 
 # Name in the files -> (precision of the arithmetic, stored A, stored B).
 DTYPES: Final[Mapping[str, tuple[str, str, str]]] = {

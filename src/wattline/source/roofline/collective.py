@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import InputError
-from ..hardware.facts import Sheet
-from .base import Array
+from ...core.errors import InputError
+from ...hardware.facts import Sheet
+from ..base import Array
 from .silicon import Silicon
 from .work import Work, work
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Array
+from ..base import Array
 
 
 def log2(value: Array | float) -> Array:

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Array
+from ..base import Array
 from .logs import features
 from .silicon import Silicon
 from .work import Work, soft_max
@@ -59,7 +59,7 @@ class Net:
 @functools.cache
 def nets() -> Mapping[str, Net]:
     """Return the fitted corrections by name, from ``data/residual.npz``."""
-    path = resources.files("wattline.source") / "data" / "residual.npz"
+    path = resources.files(__package__) / "data" / "residual.npz"
     if not path.is_file():
         return {}
     with path.open("rb") as stream, np.load(stream) as data:

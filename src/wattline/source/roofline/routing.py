@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from ..errors import InputError
-from .base import Array
+from ...core.errors import InputError
+from ..base import Array
 
 # Draws averaged over for a random placement of experts; the seed makes the answer reproducible.
 _DRAWS: Final = 16

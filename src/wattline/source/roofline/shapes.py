@@ -15,9 +15,9 @@ from typing import Final
 
 import numpy as np
 
-from ..errors import InputError
-from ..workload.operator import BYTES
-from .base import Array
+from ...core.errors import InputError
+from ...workload.operator import BYTES
+from ..base import Array
 from .logs import log2
 from .silicon import Silicon
 from .work import Work, soft_max, work

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, nearest
-from ..hardware.chip import reference_voltage
-from ..hardware.facts import Sheet
-from .base import Array
+from ...core.errors import InputError, nearest
+from ...hardware.chip import reference_voltage
+from ...hardware.facts import Sheet
+from ..base import Array
 from .voltage import LEAKAGE_POWER, voltage
 
 # Where a precision has no rate or energy of its own in a sheet it runs as one of these.
@@ -33,14 +33,14 @@ _SAME = {
 @functools.cache
 def calibration() -> Mapping[str, Any]:
     """Return the fitted constants of ``data/calibration.toml``."""
-    path = resources.files("wattline.source") / "data" / "calibration.toml"
+    path = resources.files(__package__) / "data" / "calibration.toml"
     return tomllib.loads(path.read_text("utf-8"))
 
 
 @functools.cache
 def training() -> Mapping[str, Any]:
     """Return the constants of ``data/training.toml``."""
-    path = resources.files("wattline.source") / "data" / "training.toml"
+    path = resources.files(__package__) / "data" / "training.toml"
     return tomllib.loads(path.read_text("utf-8"))
 
 

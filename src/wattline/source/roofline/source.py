@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..hardware.facts import Sheet
-from ..workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
+from ...core.errors import InputError
+from ...hardware.facts import Sheet
+from ...workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
+from ..base import Array, Device, Points, PointsTable
 from . import shapes, stack
-from .base import Array, Device, Points, PointsTable
 from .collective import collective
 from .residual import adjust
 from .silicon import Silicon, training_constants

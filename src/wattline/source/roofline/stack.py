@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..hardware.facts import Sheet
+from ...hardware.facts import Sheet
 from .silicon import Silicon
 
 # The clocks that can be asked for, and which constants and learned corrections apply.

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..workload.operator import Operator
-from .base import Array, PointsTable
+from ...workload.operator import Operator
+from ..base import Array, PointsTable
 from .silicon import Silicon
 from .uncertain import describe, spread_per_operator
 from .work import Work, joined, soft_max

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Array
+from ..base import Array
 from .silicon import Silicon, calibration
 from .work import Work, joined
 

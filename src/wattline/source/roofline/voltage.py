@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from .base import Array
+from ..base import Array
 
 # Curvature of the rise above the knee: V - V_min ~ (f - knee)^1.4. Fitted by
 # scripts/calibrate_operators.py to stage power at 36 clocks of an A100 (Perseus artifact, SOSP'24,

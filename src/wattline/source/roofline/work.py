@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Array
+from ..base import Array
 from .silicon import Silicon
 
 # Bisection steps of the throttle: the clock range halves each time, so 14 leave under 0.2 MHz.
