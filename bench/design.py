@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from wattline.scenario.scenario.design_file import Study, parse_study
-from wattline.scenario.scenario.design_space import undominated
 
-from wattline.scenario.scenario import design
+from wattline.scenario import design
+from wattline.scenario.design_file import Study, parse_study
+from wattline.scenario.design_space import undominated
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 # 10 x 4 x 10 x 5 x 5 = 10,000 designs.

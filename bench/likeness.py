@@ -9,11 +9,11 @@ the search (`wattline.source.dataflow` on a100-like and h100-like) from the roof
 from __future__ import annotations
 
 import numpy as np
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.hardware import catalog
 from wattline.source.base import Device
 from wattline.source.dataflow import Dataflow
+from wattline.source.roofline.source import Roofline
 from wattline.workload.operator import Gemm
 
 CHIPS = (("a100-like", "a100-sxm-80gb"), ("h100-like", "h100-sxm"))

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
-from wattline.scenario.scenario.pipeline import warm
 
+from wattline.scenario.pipeline import warm
 from wattline.training.pipeline import PipelineJob, PipelinePlan, plan_pipeline
 from wattline.training.profile import read
 

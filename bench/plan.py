@@ -71,9 +71,8 @@ def _cpu() -> float:
 
 def sweeps(points: int) -> list[dict[str, object]]:
     """Sweep main-memory energy and the power of waiting over every example."""
-    from wattline.scenario.scenario.sweep import grid, sweep
-
-    from wattline.scenario.scenario import scenario
+    from wattline.scenario import scenario
+    from wattline.scenario.sweep import grid, sweep
 
     side = round(points**0.5)
     axes = {
@@ -105,7 +104,7 @@ def sweeps(points: int) -> list[dict[str, object]]:
 
 def clocks() -> float:
     """Relative energy that looking at a part of the clocks costs the plan of the first example."""
-    from wattline.scenario.scenario import scenario
+    from wattline.scenario import scenario
     from wattline.training import training
 
     stated = scenario.load(ROOT / "examples" / "gpt3-1024-a100.toml")

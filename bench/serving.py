@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from wattline.scenario.scenario.search.confirm import confirm
-from wattline.scenario.scenario.search.search import analyse
-from wattline.scenario.scenario.search.space import variants
 
 from wattline.hardware import catalog as hardware
-from wattline.scenario.scenario import scenario
-from wattline.scenario.scenario import search as serve_search
+from wattline.scenario import scenario
+from wattline.scenario import search as serve_search
+from wattline.scenario.search.confirm import confirm
+from wattline.scenario.search.search import analyse
+from wattline.scenario.search.space import variants
 from wattline.serving.candidates import FIGURES, Part, Rows
 from wattline.serving.simulate.outcome import Limits, Run
 from wattline.serving.simulate.play import simulate

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wattline.scenario.scenario.scenario.scenario import cluster_of, model_of, parse
-from wattline.source.roofline.source.source.source import Roofline
+from wattline.scenario.scenario.scenario import cluster_of, model_of, parse
+from wattline.source.roofline.source.source import Roofline
 
 from wattline import GoalError
 from wattline.core.units import show

@@ -19,11 +19,11 @@ import numpy as np
 from calibrate_serving import ORIGIN, Array, as_toml, widened, wider
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.serving import diffusion_rows as dr
 from wattline.serving import engine
 from wattline.serving.beside import metrics, reach
+from wattline.source.roofline.source import Roofline
 
 DATA = Path(engine.__file__).parent / "data" / "diffusion.toml"
 

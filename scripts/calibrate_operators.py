@@ -36,12 +36,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import wattline.source.measured.profiled.meter as meter_module
-import wattline.source.roofline.source.residual as residual_module
-import wattline.source.roofline.source.silicon as silicon_module
 from scipy.optimize import least_squares, minimize
 from scipy.spatial import cKDTree
-from wattline.source.measured.profiled.calibrate import (
+
+import wattline.source.measured.meter as meter_module
+import wattline.source.roofline.residual as residual_module
+import wattline.source.roofline.silicon as silicon_module
+from wattline.hardware.facts import Sheet, load
+from wattline.source.measured import campaign
+from wattline.source.measured.calibrate import (
     PRIORS,
     Metrics,
     Report,
@@ -52,17 +55,14 @@ from wattline.source.measured.profiled.calibrate import (
     metrics,
     predict_rows,
 )
-from wattline.source.measured.profiled.campaign import Pauses
-from wattline.source.measured.profiled.meter import Forest
-from wattline.source.measured.profiled.rows import COLUMNS, batches, harness
-from wattline.source.roofline.source.residual import BOUNDS, Net, adjust
-from wattline.source.roofline.source.silicon import Silicon
-from wattline.source.roofline.source.voltage import voltage
-from wattline.source.roofline.source.work import cost
-
-from wattline.hardware.facts import Sheet, load
-from wattline.source.measured.profiled import campaign
-from wattline.source.roofline.source import shapes
+from wattline.source.measured.campaign import Pauses
+from wattline.source.measured.meter import Forest
+from wattline.source.measured.rows import COLUMNS, batches, harness
+from wattline.source.roofline import shapes
+from wattline.source.roofline.residual import BOUNDS, Net, adjust
+from wattline.source.roofline.silicon import Silicon
+from wattline.source.roofline.voltage import voltage
+from wattline.source.roofline.work import cost
 
 PACKAGE = Path(silicon_module.__file__).parents[1]
 CHIPS = PACKAGE / "hardware" / "data" / "chips"
@@ -558,8 +558,8 @@ def clean(s: Set) -> np.ndarray:
 
 def install(chip: Silicon, moe: np.ndarray) -> None:
     """Make the package use these constants in this process, before they are written."""
-    import wattline.source.measured.profiled.rows as rows_module
-    import wattline.source.roofline.source.uncertain as uncertain_module
+    import wattline.source.measured.rows as rows_module
+    import wattline.source.roofline.uncertain as uncertain_module
 
     table = {k: dict(v) for k, v in silicon_module.calibration().items()}
     table["harness"]["moe"] = {d: [float(v)] for d, v in zip(("bfloat16", "fp8", "fp8_block"), moe, strict=True)}
@@ -573,7 +573,7 @@ def install(chip: Silicon, moe: np.ndarray) -> None:
 
 def use(nets: dict[str, Net], forests: dict[str, Forest]) -> None:
     """Make the package use these corrections in this process."""
-    import wattline.source.measured.profiled.calibrate as calibrate_module
+    import wattline.source.measured.calibrate as calibrate_module
 
     residual_module.nets = calibrate_module.nets = lambda: nets  # type: ignore[assignment,attr-defined]
     meter_module.forests = lambda: forests  # type: ignore[assignment]

@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.serving import engine
 from wattline.serving import serving_rows as sr
 from wattline.serving.beside import metrics, reach
+from wattline.source.roofline.source import Roofline
 
 Array = NDArray[np.float64]
 Bounds = Callable[[Array], dict[str, list[float]]]

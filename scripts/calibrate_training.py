@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.hardware import catalog
 from wattline.source.base import Array, Device
-from wattline.source.roofline.source import silicon
+from wattline.source.roofline import silicon
+from wattline.source.roofline.source import Roofline
 from wattline.training import validate_training as training
 from wattline.workload.catalog import model
 from wattline.workload.parallel import Parallel

@@ -11,7 +11,7 @@ import numpy as np
 
 from wattline import Frontier
 from wattline.hardware.power_tree import PowerTree
-from wattline.scenario.scenario import scenario
+from wattline.scenario import scenario
 from wattline.serving.candidates import Question, rows
 from wattline.serving.fluid import Traffic
 from wattline.serving.simulate import pool as serving

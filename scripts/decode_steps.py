@@ -8,11 +8,11 @@
 from __future__ import annotations
 
 import numpy as np
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.hardware import catalog as hardware
 from wattline.serving.step import Load, Replica, step
 from wattline.source.base import Device
+from wattline.source.roofline.source import Roofline
 from wattline.workload import catalog as models
 from wattline.workload.infer import step_operators
 from wattline.workload.parallel import Parallel

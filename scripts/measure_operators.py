@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from wattline.source.measured.profiled.rows import BARE, COLUMNS
 
 from wattline.core.errors import WattlineError
 from wattline.measure.devices import nvidia
 from wattline.measure.meter import Meter, State
 from wattline.measure.monitor import Monitor
 from wattline.measure.window import Window
+from wattline.source.measured.rows import BARE, COLUMNS
 
 Case = Mapping[str, Any]
 Run = Callable[[], object]

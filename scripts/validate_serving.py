@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from wattline.scenario.scenario.validate import read_table
 
-from wattline.scenario.scenario import scenario
+from wattline.scenario import scenario
+from wattline.scenario.validate import read_table
 from wattline.serving.serving_rows import Row, predict, rows_of
 from wattline.serving.simulate.outcome import Run
 from wattline.serving.simulate.play import simulate

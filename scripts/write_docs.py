@@ -13,14 +13,13 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from wattline.scenario.scenario.listing import peak
-
 from wattline.core.units import show
 from wattline.hardware import architectures, catalog
 from wattline.hardware.chip import balance
 from wattline.hardware.facts import KINDS, Sheet, keys
 from wattline.hardware.stated import rules
-from wattline.scenario.scenario import schema, schema_design, schema_fleet
+from wattline.scenario import schema, schema_design, schema_fleet
+from wattline.scenario.listing import peak
 from wattline.workload import catalog as models
 
 PAGES = Path(__file__).parent.parent / "docs"

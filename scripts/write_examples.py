@@ -14,17 +14,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from wattline.scenario.scenario import (
+from wattline.scenario import (
     design,
     design_file,
     fleet,
     fleet_place,
     scenario,
 )
-from wattline.scenario.scenario import (
+from wattline.scenario import (
     search as serve_search,
 )
-from wattline.scenario.scenario import (
+from wattline.scenario import (
     simulate_site as site_simulation,
 )
 from wattline.show.cli import design as cli_design

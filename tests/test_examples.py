@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from wattline.frontier.answer import Answer
-from wattline.scenario.scenario import (
+from wattline.scenario import (
     design,
     design_file,
     fleet,
     fleet_place,
     scenario,
 )
-from wattline.scenario.scenario import (
+from wattline.scenario import (
     search as serve_search,
 )
 from wattline.show.cli import design as cli_design

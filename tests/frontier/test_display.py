@@ -50,7 +50,7 @@ def test_texts_are_escaped():
 
 def test_an_answer_shows_what_it_saves():
     """The plan of an example: its title, its two marks, and its largest component."""
-    from wattline.scenario.scenario import scenario
+    from wattline.scenario import scenario
 
     answer = scenario.solve(
         scenario.load(Path(__file__).parents[2] / "examples" / "llama-8b-serving.toml"), detail=False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wattline.scenario.scenario.design_file import Study, parse_study
+from wattline.scenario.design_file import Study, parse_study
 
 SERVING: dict[str, Any] = {
     "model": {"name": "llama-3.1-8b"},

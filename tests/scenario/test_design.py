@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from wattline.scenario.scenario.design_file import parse_study
-from wattline.scenario.scenario.design_search import optimise
-from wattline.scenario.scenario.design_space import DesignAnswer, undominated
-from wattline.scenario.scenario.whatif import sketches, summaries
 
 from tests.scenario.studies import SERVING, TRAINING, study
 from wattline import GoalError, ScenarioError
-from wattline.scenario.scenario import design, scenario
+from wattline.scenario import design, scenario
+from wattline.scenario.design_file import parse_study
+from wattline.scenario.design_search import optimise
+from wattline.scenario.design_space import DesignAnswer, undominated
+from wattline.scenario.whatif import sketches, summaries
 from wattline.show import report
 from wattline.show.cli.main import main
 from wattline.show.report import page

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wattline.scenario.scenario.design_file import load, parse_study
 
 from tests.scenario.studies import SERVING, TRAINING, VARY, study
 from wattline import InputError, ScenarioError
+from wattline.scenario.design_file import load, parse_study
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILE = """

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wattline.scenario.scenario.design_space import LEAST, Designs, choose, mixed, undominated
 
 from wattline import GoalError
+from wattline.scenario.design_space import LEAST, Designs, choose, mixed, undominated
 
 ROWS = st.lists(st.tuples(*[st.integers(0, 6)] * 3), min_size=1, max_size=40).map(
     lambda rows: np.array(rows, dtype=np.float64)

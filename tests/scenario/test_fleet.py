@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from wattline.scenario.scenario.fleet_file import tree_of
-from wattline.scenario.scenario.fleet_work import work_of
 
 from wattline.core.errors import GoalError, InputError, ScenarioError
-from wattline.scenario.scenario import fleet
-from wattline.scenario.scenario import scenario as scenarios
+from wattline.scenario import fleet
+from wattline.scenario import scenario as scenarios
+from wattline.scenario.fleet_file import tree_of
+from wattline.scenario.fleet_work import work_of
 from wattline.show import report
 from wattline.show.cli import main as cli
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wattline.core.errors import InputError, ScenarioError, UnitError
-from wattline.scenario.scenario import fleet_file as ff
+from wattline.scenario import fleet_file as ff
 
 JOB = {"name": "a", "speeds": [1.0, 0.5], "powers": ["10 kW", "4 kW"]}
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from wattline.scenario.scenario.fleet_file import parse_fleet
 
 from wattline.core.errors import GoalError, ScenarioError
-from wattline.scenario.scenario import fleet_place
+from wattline.scenario import fleet_place
+from wattline.scenario.fleet_file import parse_fleet
 from wattline.show.cli import main as cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

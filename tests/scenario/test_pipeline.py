@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from wattline.scenario.scenario.pipeline import Request, run, steps, tables
 
 from wattline.core.errors import InputError
+from wattline.scenario.pipeline import Request, run, steps, tables
 from wattline.show.cli.main import main
 
 from ..training.profiles import text

@@ -12,8 +12,8 @@ from wattline.core.errors import (
     UnitError,
     WattlineError,
 )
-from wattline.scenario.scenario import scenario as sc
-from wattline.scenario.scenario import whatif
+from wattline.scenario import scenario as sc
+from wattline.scenario import whatif
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from wattline.core.errors import ScenarioError
-from wattline.scenario.scenario import scenario
-from wattline.scenario.scenario import simulate_serving as simulation
+from wattline.scenario import scenario
+from wattline.scenario import simulate_serving as simulation
 from wattline.show.cli import main as cli
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "llama-8b-simulated.toml"

@@ -7,11 +7,11 @@ import math
 from pathlib import Path
 
 import pytest
-from wattline.scenario.scenario.fleet_file import parse_fleet
 
 from wattline.core.errors import InputError, ScenarioError
-from wattline.scenario.scenario import fleet
-from wattline.scenario.scenario import simulate_site as site_simulation
+from wattline.scenario import fleet
+from wattline.scenario import simulate_site as site_simulation
+from wattline.scenario.fleet_file import parse_fleet
 from wattline.show.cli import main as cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -9,10 +9,10 @@ import time
 from typing import Any
 
 import pytest
-from wattline.scenario.scenario.scenario import Scenario
 
 from wattline import InputError, MissingExtraError
-from wattline.scenario.scenario import sweep
+from wattline.scenario import sweep
+from wattline.scenario.scenario import Scenario
 
 SCENARIO = Scenario("made by hand", {"train.tokens": 2.0})
 
@@ -137,7 +137,7 @@ def test_ray_gives_the_same_rows():
     # of its own keeps that, and its threads, away from the other tests.
     code = """
 import tests.scenario.test_sweep as t
-from wattline import sweep
+from wattline.scenario import sweep
 done = []
 rows = sweep.sweep(t.SCENARIO, t.POINTS, engine="ray", jobs=2, progress=done.append, evaluate=t.evaluate)
 assert t._plain(rows) == t.WANTED, rows[:3]
@@ -149,7 +149,7 @@ assert sum(done) == len(t.POINTS)
 
 def test_workers_run_one_thread_each_and_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the caller had set, or not set, about threads is there again after workers have started."""
-    from wattline.scenario.scenario.sweep import _one_thread_each
+    from wattline.scenario.sweep import _one_thread_each
 
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)

@@ -5,11 +5,11 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wattline.source.roofline.source.source import Roofline
 
 from tests.scenario.test_scenario import SERVE, TRAIN, changed
-from wattline.scenario.scenario import scenario as sc
-from wattline.scenario.scenario import whatif
+from wattline.scenario import scenario as sc
+from wattline.scenario import whatif
+from wattline.source.roofline.source import Roofline
 
 # Values per key: hardware constants, the site, goals and latency limits; some without an answer.
 HARDWARE = {

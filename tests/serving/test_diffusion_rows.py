@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.core.errors import InputError
 from wattline.hardware import catalog
 from wattline.serving.diffusion_rows import TARGETS, legacy, predict, rows_of, validate
 from wattline.source.base import Device
+from wattline.source.roofline.source import Roofline
 
 SOURCE = Roofline()
 

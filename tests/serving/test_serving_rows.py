@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.core.errors import InputError
 from wattline.serving.beside import metrics
 from wattline.serving.serving_rows import TARGETS, predict, rows_of, validate
+from wattline.source.roofline.source import Roofline
 
 SOURCE = Roofline()
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.core.errors import GoalError, ScenarioError
 from wattline.frontier.answer import Answer, Goal, Rates
@@ -12,6 +11,7 @@ from wattline.hardware import catalog
 from wattline.hardware.cluster import Cluster
 from wattline.serving.steady import ServingJob, batches, plan_serving
 from wattline.serving.step import Load, Replica
+from wattline.source.roofline.source import Roofline
 from wattline.workload.catalog import model
 from wattline.workload.parallel import Parallel
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.core.errors import CapacityError, InputError
 from wattline.hardware import catalog as hardware
 from wattline.serving.engine import KINDS, Inquiry, Piece, constants, longer, slowed, spread, sums
 from wattline.serving.step import Load, Replica, chunks, clock_grid, rhythm, step, step_table, steps
 from wattline.source.base import Device
+from wattline.source.roofline.source import Roofline
 from wattline.workload import catalog as models
 from wattline.workload.operator import Gemm
 from wattline.workload.parallel import Parallel

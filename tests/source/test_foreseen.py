@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wattline.source.roofline.source.silicon import Silicon
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.hardware.catalog import chip, node
 from wattline.hardware.chip import pinned
 from wattline.source.base import Device, PointsTable, tables
 from wattline.source.foreseen import Listener, foresee
-from wattline.source.roofline.source import stack
+from wattline.source.roofline import stack
+from wattline.source.roofline.silicon import Silicon
+from wattline.source.roofline.source import Roofline
 from wattline.workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm
 
 DEVICE = Device(pinned(chip("h100-sxm")), node("hgx-h100"))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from wattline.scenario.scenario.scenario import parse, solve
-from wattline.source.measured.profiled.profiled import TAG, Trial
 
 from wattline.core.errors import GoalError, InputError, ScenarioError
 from wattline.frontier.algebra import Frontier
 from wattline.frontier.answer import Goal, Rates
 from wattline.measure.store.database import Store
-from wattline.source.measured.profiled import profiled as measured
+from wattline.scenario.scenario import parse, solve
+from wattline.source.measured import profiled as measured
+from wattline.source.measured.profiled import TAG, Trial
 from wattline.training.profiled import plan_profiled
 
 # One execution: (s, J total) at three clocks, waiting 50 W.

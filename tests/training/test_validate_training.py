@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.core.errors import InputError
+from wattline.source.roofline.source import Roofline
 from wattline.training.validate_training import metrics, published, read_run, target_of, validate
 from wattline.workload.flops import megatron
 

@@ -8,10 +8,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from wattline.control.daemon.server.policy import Policy, read
-from wattline.control.daemon.server.server import Daemon, Options
-from wattline.control.daemon.server.service import Service
-
+from wattline.control.daemon.policy import Policy, read
+from wattline.control.daemon.server import Daemon, Options
+from wattline.control.daemon.service import Service
 from wattline.control.lease.actuator import Actuator
 from wattline.control.lease.keeper import Keeper
 

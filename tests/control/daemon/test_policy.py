@@ -8,9 +8,9 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wattline.control.daemon.server.peers import tls_peer, unix_peer
-from wattline.control.daemon.server.policy import Peer, Policy, load, read
 
+from wattline.control.daemon.peers import tls_peer, unix_peer
+from wattline.control.daemon.policy import Peer, Policy, load, read
 from wattline.control.devices.simulated import SimulatedGpu
 from wattline.control.lease.actuator import ControlError
 from wattline.control.lease.budget import Bucket, Budget

@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 
 import pytest
-from wattline.control.daemon.server.server import Options
-from wattline.control.daemon.server.system import bind, tls_context
 
 from wattline.control import Client, ControlError, lease
+from wattline.control.daemon.server import Options
+from wattline.control.daemon.system import bind, tls_context
 from wattline.control.devices import nvidia
 from wattline.control.devices.simulated import SimulatedGpu
 from wattline.core.errors import InputError
@@ -407,7 +407,7 @@ def test_a_policy_is_read_anew_on_a_signal(tmp_path):
 
 def test_without_a_policy_file_the_daemon_says_that_it_denies(tmp_path, monkeypatch):
     """The default is to deny, and the operator is told."""
-    from wattline.control.daemon.server import start as starting
+    from wattline.control.daemon import start as starting
 
     monkeypatch.setattr(starting, "PLACE", tmp_path / "none.toml")
     asked = starting.Asked(options=Options(socket=tmp_path / "s"), state=tmp_path, simulate=1)

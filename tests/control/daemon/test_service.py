@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from wattline.control.daemon.server.metrics import render
-from wattline.control.daemon.server.policy import Peer, read
-from wattline.control.daemon.server.server import answer
-from wattline.control.daemon.server.service import Service
 
-from wattline.control.daemon.server import protocol
+from wattline.control.daemon import protocol
+from wattline.control.daemon.metrics import render
+from wattline.control.daemon.policy import Peer, read
+from wattline.control.daemon.server import answer
+from wattline.control.daemon.service import Service
 from wattline.control.devices.simulated import SimulatedGpu
 from wattline.control.lease.actuator import ControlError
 from wattline.control.lease.keeper import Keeper

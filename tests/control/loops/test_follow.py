@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wattline.control.daemon.server.client import Client
 
 import wattline
+from wattline.control.daemon.client import Client
 from wattline.control.lease.actuator import ControlError
 from wattline.control.loops.follow import Follower, Plan, Program, Step, play
 from wattline.core.errors import InputError

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wattline.control.daemon.server.client import Client
 
+from wattline.control.daemon.client import Client
 from wattline.control.devices.simulated import SimulatedGpu
 from wattline.control.lease.actuator import ControlError
 from wattline.control.lease.keeper import Keeper

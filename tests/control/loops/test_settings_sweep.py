@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wattline.source.measured.profiled.profiled import Trial
 
 from wattline.control.devices.simulated import SimulatedGpu
 from wattline.control.lease import local
@@ -30,7 +29,8 @@ from wattline.measure.devices.replay import VirtualClock
 from wattline.measure.monitor import Monitor, use
 from wattline.measure.store.database import Store
 from wattline.show.cli.main import main
-from wattline.source.measured.profiled import profiled as measured
+from wattline.source.measured import profiled as measured
+from wattline.source.measured.profiled import Trial
 
 CLOCKS = (600e6, 900e6, 1.2e9, 1.5e9, 1.98e9)
 

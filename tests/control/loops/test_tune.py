@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from wattline.control.daemon.server.client import Client
 
 import wattline
+from wattline.control.daemon.client import Client
 from wattline.control.devices.simulated import SimulatedGpu
 from wattline.control.lease import local
 from wattline.control.lease.actuator import ControlError

@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from wattline.scenario.scenario.search.confirm import confirm
-from wattline.scenario.scenario.search.space import Variant, placed, split, variants
-from wattline.scenario.scenario.simulate_serving import requests_of
 
 from wattline.core.errors import GoalError, ScenarioError
-from wattline.scenario.scenario import scenario
-from wattline.scenario.scenario import search as serve_search
+from wattline.scenario import scenario
+from wattline.scenario import search as serve_search
+from wattline.scenario.search.confirm import confirm
+from wattline.scenario.search.space import Variant, placed, split, variants
+from wattline.scenario.simulate_serving import requests_of
 from wattline.serving.candidates import Part
 from wattline.serving.search_answer import SearchAnswer
 from wattline.serving.step import clock_grid

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.hardware import catalog as hardware
 from wattline.serving.simulate.table import StepTable, step_table
 from wattline.serving.step import Replica
 from wattline.source.base import Device
+from wattline.source.roofline.source import Roofline
 from wattline.workload import catalog as models
 from wattline.workload.parallel import Parallel
 from wattline.workload.traffic import Requests

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.core.errors import CapacityError, InputError
 from wattline.serving.simulate.outcome import Run
@@ -16,6 +15,7 @@ from wattline.serving.simulate.play import simulate
 from wattline.serving.simulate.policies import FixedClock, Parking
 from wattline.serving.simulate.pool import Fleet, Link, Pool
 from wattline.serving.step import Load, step
+from wattline.source.roofline.source import Roofline
 from wattline.workload.arrivals import Lengths, synthetic
 from wattline.workload.traffic import Requests
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.serving.simulate.table import EACH, FINE, StepTable, _rows, step_table, tokens_at
 from wattline.serving.step import Load, step
+from wattline.source.roofline.source import Roofline
 
 from .fleets import device, replica, table
 

@@ -18,7 +18,7 @@ from tests.answers import serving, training
 from tests.hardware.test_importing import ZIGZAG
 from wattline import GoalError
 from wattline.hardware.architectures import architecture
-from wattline.scenario.scenario import scenario
+from wattline.scenario import scenario
 from wattline.show.cli import main as cli
 from wattline.show.cli import output as cli_output
 from wattline.show.report import page
@@ -234,7 +234,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> None:
             return {**changes, "error": "too warm"}
         return {**changes, "time_s": 10.0, "energy_j": 100.0 * pue, "saving_energy": 0.1}
 
-    from wattline.scenario.scenario import sweep
+    from wattline.scenario import sweep
 
     monkeypatch.setattr(sweep.sweep, "__kwdefaults__", {**(sweep.sweep.__kwdefaults__ or {}), "evaluate": summary})
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from wattline.core.errors import InputError
-from wattline.scenario.scenario import scenario as scenarios
+from wattline.scenario import scenario as scenarios
 from wattline.show.web import api
 from wattline.show.web.inbox import Request
 
@@ -72,7 +72,7 @@ def test_a_sweep_tells_how_far_it_is_and_keeps_order():
 
 def test_a_fleet_is_the_command_lines_answer_and_takes_its_scenarios_along():
     """The files a fleet names, and those they name, travel with it; the answer is `wattline plan`'s."""
-    from wattline.scenario.scenario import fleet
+    from wattline.scenario import fleet
     from wattline.show.web.inbox import packed
 
     path = EXAMPLES / "curtailment.toml"
@@ -90,7 +90,7 @@ def test_a_fleet_is_the_command_lines_answer_and_takes_its_scenarios_along():
 
 def test_a_simulation_is_the_command_lines():
     """The figures are those of `wattline simulate`; power over time keeps its integral in wider bins."""
-    from wattline.scenario.scenario import simulate_serving as simulation
+    from wattline.scenario import simulate_serving as simulation
 
     change = {"serve.count": "150", "serve.policy": "governor"}
     found = api.simulate(Request(SERVING, set=change), nothing)

@@ -51,7 +51,7 @@ def test_every_answer_carries_the_policy(client: TestClient):
 
 def test_the_page_asks_for_nothing_from_elsewhere():
     """No address of another server stands in what is shipped, namespaces apart."""
-    for path in (ROOT / "src/wattline/web/static").iterdir():
+    for path in (ROOT / "src/wattline/show/web/static").iterdir():
         text = path.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
         assert "http://" not in text, path
         assert "https://" not in text, path
@@ -59,7 +59,7 @@ def test_the_page_asks_for_nothing_from_elsewhere():
 
 def test_the_whole_page_is_small():
     """All static files together, uncompressed, stay far under 1.5 MB."""
-    assert sum(p.stat().st_size for p in (ROOT / "src/wattline/web/static").iterdir()) < 300_000
+    assert sum(p.stat().st_size for p in (ROOT / "src/wattline/show/web/static").iterdir()) < 300_000
 
 
 @pytest.mark.parametrize(

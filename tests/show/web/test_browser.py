@@ -11,7 +11,7 @@ import pytest
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here; pip install playwright")
 
 from wattline.core.units import show  # noqa: E402
-from wattline.scenario.scenario import scenario as scenarios  # noqa: E402
+from wattline.scenario import scenario as scenarios  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 # Screenshots of each view are kept here where the variable names a folder.

@@ -29,7 +29,7 @@ def with_config(name: str) -> str:
 
 def test_a_file_sent_along_is_read():
     """A config.json in the request is the model."""
-    from wattline.scenario.scenario.scenario import model_of
+    from wattline.scenario.scenario import model_of
 
     request = Request(with_config("my/config.json"), files={"my/config.json": b64(CONFIG)})
     assert model_of(Inbox().scenario(request)).layers > 0

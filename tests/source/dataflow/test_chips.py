@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.hardware import catalog
 from wattline.hardware.architectures import architecture
 from wattline.hardware.sparsity import Density
 from wattline.source.base import Device
 from wattline.source.dataflow import Dataflow, Einsum, Space, cross, footprint, settings, with_zeros
+from wattline.source.roofline.source import Roofline
 from wattline.workload.operator import Gemm
 
 SMALL = Einsum(256, 256, 256, widths=(2.0, 2.0, 2.0), precision="bf16")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.core.errors import InputError, ScenarioError
 from wattline.hardware import catalog
-from wattline.scenario.scenario import scenario
+from wattline.scenario import scenario
 from wattline.source.base import Device
 from wattline.source.dataflow import Dataflow
+from wattline.source.roofline.source import Roofline
 from wattline.workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wattline.source.measured.profiled.calibrate import calibrate, compare, metrics, predict_rows
-from wattline.source.roofline.source.routing import route
 
 from wattline.core.errors import InputError
 from wattline.hardware.catalog import chip
+from wattline.source.measured.calibrate import calibrate, compare, metrics, predict_rows
+from wattline.source.roofline.routing import route
 
 # Rows of ai-dynamo/aiconfigurator's performance files (Apache-2.0, vLLM 0.22 on an H200):
 # dtype, m, n, k, latency in ms, power in W.

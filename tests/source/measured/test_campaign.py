@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wattline.source.measured.profiled.calibrate import predict_rows
-from wattline.source.measured.profiled.campaign import Pauses, Schedule, readings, schedule
-from wattline.source.roofline.source.blocks import compiled
 
 from wattline.hardware import catalog
-from wattline.source.measured.profiled import campaign
+from wattline.source.measured import campaign
+from wattline.source.measured.calibrate import predict_rows
+from wattline.source.measured.campaign import Pauses, Schedule, readings, schedule
+from wattline.source.roofline.blocks import compiled
 
 NONE = Pauses(fill=(0.0, 0.0), setup=(0.0, 0.0), filling=500.0, compiling=0.0)
 
@@ -142,6 +142,6 @@ def test_plans_and_other_chips_see_no_campaign():
 
 
 def _silicon(sheet):
-    from wattline.source.roofline.source.silicon import Silicon
+    from wattline.source.roofline.silicon import Silicon
 
     return Silicon.of(sheet)

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from wattline.source.measured.profiled.calibrate import predict_rows
-from wattline.source.measured.profiled.meter import Forest, forests, reading
-from wattline.source.roofline.source.silicon import Silicon
-from wattline.source.roofline.source.source import Roofline
 
 from wattline.hardware.catalog import chip, node
 from wattline.source.base import Device
+from wattline.source.measured.calibrate import predict_rows
+from wattline.source.measured.meter import Forest, forests, reading
+from wattline.source.roofline.silicon import Silicon
+from wattline.source.roofline.source import Roofline
 from wattline.workload.operator import Gemm
 
 

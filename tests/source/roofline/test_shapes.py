@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from wattline.source.roofline.source.silicon import Silicon
-from wattline.source.roofline.source.work import Work, cost
 
 from wattline.hardware.catalog import chip
-from wattline.source.roofline.source import shapes
+from wattline.source.roofline import shapes
+from wattline.source.roofline.silicon import Silicon
+from wattline.source.roofline.work import Work, cost
 
 B200 = Silicon.of(chip("b200-sxm"))
 H200 = Silicon.of(chip("h200-sxm"))

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wattline.source.roofline.source.collective import collective
-from wattline.source.roofline.source.residual import adjust
-from wattline.source.roofline.source.silicon import Silicon
-from wattline.source.roofline.source.source import Roofline
-from wattline.source.roofline.source.work import cost, soft_max
 
 from wattline.core.errors import InputError
 from wattline.hardware.catalog import chip, node
 from wattline.source.base import Device, Points
-from wattline.source.roofline.source import shapes
+from wattline.source.roofline import shapes
+from wattline.source.roofline.collective import collective
+from wattline.source.roofline.residual import adjust
+from wattline.source.roofline.silicon import Silicon
+from wattline.source.roofline.source import Roofline
+from wattline.source.roofline.work import cost, soft_max
 from wattline.workload.operator import (
     Attention,
     Collective,
