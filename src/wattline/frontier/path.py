@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.compiled import compiled
+from ..core.kernels import Source
 from .graph import Dag, Floats, Ints
 
+kernel = Source("path.c")
 
-@compiled
-def _starts(order: Ints, pointer: Ints, head: Ints, duration: Floats) -> Floats:
-    start = np.zeros(len(order))
+
+@kernel
+def _starts(order: Ints, pointer: Ints, head: Ints, duration: Floats, start: Floats) -> None:
     for v in order:
         end = start[v] + duration[v]
         for k in range(pointer[v], pointer[v + 1]):
             if end > start[head[k]]:
                 start[head[k]] = end
-    return start
 
 
 def _leaving(dag: Dag) -> tuple[Ints, Ints]:
@@ -26,7 +26,9 @@ def _leaving(dag: Dag) -> tuple[Ints, Ints]:
 
 def start_times(dag: Dag, duration: Floats) -> Floats:
     """Return the earliest start of every node, (n,) seconds, for (n,) durations in seconds."""
-    return _starts(dag.order, *_leaving(dag), np.ascontiguousarray(duration))
+    start = np.zeros(len(dag.nodes))
+    _starts(dag.order, *_leaving(dag), np.ascontiguousarray(duration), start)
+    return start
 
 
 def longest_path(dag: Dag, duration: Floats) -> float:

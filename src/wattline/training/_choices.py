@@ -1,4 +1,4 @@
-"""Compiled kernels that choose settings by the longest path, with a delay at each change of clock on a device.
+"""Kernels that choose settings by the longest path, with a delay at each change of clock on a device.
 
 A graph comes as `order` (topological), `pointer`/`before` (what each node waits for), and `row`: the node that its
 device ran just before, or -1. Changing clock takes `latency` between that node's end and this one's start; it is
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.compiled import compiled
+from ..core.kernels import Source
 from ..frontier._flow import Floats, Ints
 
+kernel = Source("choices.c")
 
-@compiled
+
+@kernel
 def reach(
     order: Ints, pointer: Ints, before: Ints, row: Ints, pick: Ints,
     time: Floats, enter: Ints, leave: Ints, latency: float, start: Floats,
@@ -34,7 +36,7 @@ def reach(
     return finish
 
 
-@compiled
+@kernel
 def slow(
     order: Ints, pointer: Ints, before: Ints, row: Ints, onward: Ints, after: Ints, following: Ints, kind: Ints,
     rest: Floats, deadline: float, rate: float, latency: float, pick: Ints, first: Ints,
@@ -85,7 +87,6 @@ def slow(
     return changed
 
 
-@compiled
 def steady(
     rows: Ints, ends: Ints, kind: Ints, price: Floats, latency: float, first: Ints,
     time: Floats, energy: Floats, enter: Ints, leave: Ints, clocks: int,
@@ -94,12 +95,18 @@ def steady(
 
     `rows` lists every device's nodes in order, one device after the other; `ends` where each device's nodes end.
     """
-    n = len(rows)
-    most = 0
-    for k in range(len(first) - 1):
-        most = max(most, first[k + 1] - first[k])
-    come = np.zeros((n, most), np.int64)
+    come = np.zeros((len(rows), int(np.diff(first).max(initial=0))), np.int64)
     pick = np.zeros(len(kind), np.int64)
+    _steady(rows, ends, kind, price, latency, first, time, energy, enter, leave, clocks, come, pick)
+    return pick
+
+
+@kernel
+def _steady(
+    rows: Ints, ends: Ints, kind: Ints, price: Floats, latency: float, first: Ints, time: Floats, energy: Floats,
+    enter: Ints, leave: Ints, clocks: int, come: Ints, pick: Ints,
+) -> None:  # fmt: skip
+    most = come.shape[1]
     begin = 0
     for stop in ends:
         cost = np.zeros(most)
@@ -135,10 +142,8 @@ def steady(
                 pick[rows[i]] = o
                 o = come[i, o - first[kind[rows[i]]]]
         begin = stop
-    return pick
 
 
-@compiled
 def _finish(
     choice: Ints, of: Ints, group: Ints, kind: Ints, pick: Ints, order: Ints, pointer: Ints, before: Ints, row: Ints,
     time: Floats, enter: Ints, leave: Ints, latency: float, start: Floats,
@@ -148,7 +153,7 @@ def _finish(
     return reach(order, pointer, before, row, pick, time, enter, leave, latency, start)
 
 
-@compiled
+@kernel
 def together(
     choice: Ints, of: Ints, group: Ints, cost: Floats, work: Floats, kind: Ints, order: Ints, pointer: Ints,
     before: Ints, row: Ints, time: Floats, enter: Ints, leave: Ints, latency: float, deadline: float,
