@@ -18,8 +18,8 @@ import numpy as np
 from wattline import Frontier
 from wattline.hardware.power_tree import PowerTree
 from wattline.site.simulate.controllers import Prices, Thresholds, Uncapped, Uniform
+from wattline.site.simulate.model import Crew, Physics, Site
 from wattline.site.simulate.oversubscribe import Draw, breach, carried, most_servers, study
-from wattline.site.simulate.site import Crew, Physics, Site
 
 PROVISIONED, SERVERS = 6.5e3, 40
 # Speed and power of a server in its prompt phase, by core clock: voltage falls with the clock, so power falls faster.

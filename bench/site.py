@@ -19,7 +19,8 @@ import numpy as np
 from wattline import Frontier
 from wattline.hardware.power_tree import Overhead, PowerTree, uniform
 from wattline.site.simulate.controllers import controller
-from wattline.site.simulate.site import Crew, Limit, Physics, Site, play
+from wattline.site.simulate.model import Crew, Limit, Physics, Site
+from wattline.site.simulate.play import play
 
 DAY = 86400.0
 # Times that each number of workers is tried, turn by turn; the least time counts, for others use these cores too.

@@ -22,7 +22,8 @@ from wattline.serving.step import Replica
 from wattline.site.allocate import Fleet
 from wattline.site.curves import Job
 from wattline.site.simulate.controllers import Uncapped
-from wattline.site.simulate.site import Crew, Site, play
+from wattline.site.simulate.model import Crew, Site
+from wattline.site.simulate.play import play
 from wattline.source.base import Device
 from wattline.workload.parallel import Parallel
 from wattline.workload.traffic import Requests

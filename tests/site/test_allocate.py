@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from wattline import Frontier
 from wattline.core.errors import GoalError, InputError
 from wattline.hardware.power_tree import Overhead, PowerTree, uniform
-from wattline.site.allocate import Fleet, FleetPlan
+from wattline.site.allocate import Fleet
 from wattline.site.curves import Job
+from wattline.site.fleet_plan import FleetPlan
 
 from .fleets import brute, fleets, linear_program
 

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wattline.core.errors import InputError
-from wattline.workload.config import ALIASES
-from wattline.workload.model import Model
+from wattline.workload.config import ALIASES, read
 
 from .configs import CONFIGS
 
@@ -24,14 +23,14 @@ def scheme(bits, kind):
 def test_parameters_match_published_within_one_percent(name):
     """The config.json of every family gives the published parameter count."""
     config, published = CONFIGS[name]
-    assert Model.from_config(config).parameters == pytest.approx(published, rel=0.01)
+    assert read(config).parameters == pytest.approx(published, rel=0.01)
 
 
 def test_a_file_a_folder_and_a_dictionary_read_alike(tmp_path):
     """The three ways to give a config lead to the same sizes."""
     path = tmp_path / "config.json"
     path.write_text(json.dumps(LLAMA), encoding="utf-8")
-    models = [Model.from_config(given, "m") for given in (LLAMA, path, str(path), tmp_path)]
+    models = [read(given, "m") for given in (LLAMA, path, str(path), tmp_path)]
     assert models.count(models[0]) == 4
 
 
@@ -40,7 +39,7 @@ def test_a_model_is_named_after_its_folder(tmp_path):
     folder = tmp_path / "my-model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(LLAMA), encoding="utf-8")
-    assert Model.from_config(folder / "config.json").name == "my-model"
+    assert read(folder / "config.json").name == "my-model"
 
 
 @pytest.mark.parametrize(
@@ -50,20 +49,20 @@ def test_a_missing_key_is_named_with_its_aliases(key, fact):
     """What is missing is named, with every key that would do."""
     config = {k: v for k, v in LLAMA.items() if k != key}
     with pytest.raises(InputError, match=f"no '{key}'.*{ALIASES[fact][1]}"):
-        Model.from_config(config)
+        read(config)
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, "many", True, float("nan")])
 def test_a_size_must_be_a_whole_number(value):
     """Negative, fractional, textual and NaN sizes are refused by name."""
     with pytest.raises(InputError, match=r"num_hidden_layers = .* must be a whole number"):
-        Model.from_config(LLAMA | {"num_hidden_layers": value})
+        read(LLAMA | {"num_hidden_layers": value})
 
 
 def test_a_missing_file_is_an_input_error(tmp_path):
     """A path that does not exist is said so."""
     with pytest.raises(InputError, match=r"does not exist; give the path of a config\.json"):
-        Model.from_config(tmp_path / "nothing.json")
+        read(tmp_path / "nothing.json")
 
 
 @pytest.mark.parametrize(("text", "words"), [("{", "not JSON"), ("[1]", "holds a list")])
@@ -72,29 +71,29 @@ def test_a_file_that_is_no_table_is_an_input_error(tmp_path, text, words):
     path = tmp_path / "config.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=words):
-        Model.from_config(path)
+        read(path)
 
 
 def test_encoder_decoder_models_are_refused():
     """What is not supported is said, not guessed."""
     with pytest.raises(InputError, match="encoder-decoder"):
-        Model.from_config({"model_type": "t5", "is_encoder_decoder": True})
+        read({"model_type": "t5", "is_encoder_decoder": True})
 
 
 def test_unknown_families_are_read_by_their_keys():
     """A model type never seen before is read through the aliases."""
-    assert Model.from_config(LLAMA | {"model_type": "brand_new"}).parameters == pytest.approx(8.03e9, rel=1e-3)
+    assert read(LLAMA | {"model_type": "brand_new"}).parameters == pytest.approx(8.03e9, rel=1e-3)
 
 
 def test_an_unknown_layer_type_is_refused():
     """A mixer that is not known is an error that lists those that are."""
     with pytest.raises(InputError, match="layer_types has 'retention'; known: full_attention"):
-        Model.from_config(LLAMA | {"layer_types": ["retention"] * 32})
+        read(LLAMA | {"layer_types": ["retention"] * 32})
 
 
 def test_windows_follow_the_pattern_of_the_family():
     """Gemma-3 has one full layer in six, gpt-oss one in two, Qwen2 none unless switched on."""
-    kinds = {name: Model.from_config(CONFIGS[name][0]).kinds for name in ("gemma3", "gpt_oss", "qwen2")}
+    kinds = {name: read(CONFIGS[name][0]).kinds for name in ("gemma3", "gpt_oss", "qwen2")}
     assert (kinds["gemma3"]["full"], kinds["gemma3"]["window"]) == (10, 52)
     assert (kinds["gpt_oss"]["full"], kinds["gpt_oss"]["window"]) == (18, 18)
     assert "window" not in kinds["qwen2"]
@@ -115,7 +114,7 @@ def test_windows_follow_the_pattern_of_the_family():
 )  # fmt: skip
 def test_quantisation_tables_give_the_stored_precision(table, stored):
     """Each way of writing quantisation leads to the precision of the linear layers."""
-    weights = Model.from_config(LLAMA | {"quantization_config": table}).weights
+    weights = read(LLAMA | {"quantization_config": table}).weights
     assert (weights.attention, weights.dense, weights.head) == (stored, stored, "bf16")
 
 
@@ -124,7 +123,7 @@ def test_modules_left_out_keep_their_precision():
     named = {"quant_method": "fp8", "modules_to_not_convert": ["re:.*self_attn"]}
     numbered = {"quant_method": "fp8", "ignore": [f"model.layers.{i}.self_attn.q_proj" for i in range(32)]}
     few = {"quant_method": "fp8", "ignore": ["model.layers.0.self_attn.q_proj"]}
-    stored = [Model.from_config(LLAMA | {"quantization_config": t}).weights for t in (named, numbered, few)]
+    stored = [read(LLAMA | {"quantization_config": t}).weights for t in (named, numbered, few)]
     assert [w.attention for w in stored] == ["bf16", "bf16", "fp8"]
     assert {w.dense for w in stored} == {"fp8"}
 
@@ -141,7 +140,7 @@ def test_modules_left_out_keep_their_precision():
 def test_unknown_precisions_are_refused(change, words):
     """A precision that is not known is an error with the nearest one."""
     with pytest.raises(InputError, match=words):
-        Model.from_config(LLAMA | change)
+        read(LLAMA | change)
 
 
 @st.composite
@@ -161,16 +160,16 @@ def broken(draw):
 def test_a_broken_config_is_an_input_error_or_a_model(config):
     """Whatever a config.json holds, the answer is a model or one clear error."""
     with suppress(InputError):
-        assert Model.from_config(config).parameters > 0
+        assert read(config).parameters > 0
 
 
 def test_a_pattern_shorter_than_the_model_is_refused():
     """One entry of layer_types per layer, no more and no less."""
     with pytest.raises(InputError, match="layer_types has 2 entries for 32 layers"):
-        Model.from_config(LLAMA | {"layer_types": ["full_attention"] * 2})
+        read(LLAMA | {"layer_types": ["full_attention"] * 2})
 
 
 def test_an_absurd_number_of_layers_is_refused():
     """A typing error in a count does not fill the memory."""
     with pytest.raises(InputError, match="1000000000 layers are more than any model has"):
-        Model.from_config(LLAMA | {"num_hidden_layers": 10**9})
+        read(LLAMA | {"num_hidden_layers": 10**9})

@@ -29,24 +29,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core.arrays import Array, Index
 from ..core.errors import GoalError, InputError
 from ..core.units import show
-from .origin import (
-    Array,
-    Choice,
-    Compose,
-    Either,
-    HullSum,
-    Index,
-    Knobs,
-    Leaf,
-    Nothing,
-    Origin,
-    Reading,
-    Repeat,
-    Subset,
-    unroll,
-)
+from .origin import Choice, Compose, Either, HullSum, Knobs, Leaf, Nothing, Origin, Reading, Repeat, Subset, unroll
 from .pruning import hull_index, prune, spaced
 
 # Above this many pairs a discrete sum first drops pairs that a realisable point surely beats.

@@ -28,9 +28,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..core.arrays import Array, Index
 from ..core.errors import InputError
 from .algebra import Frontier
-from .origin import Array, Index, Knobs
+from .origin import Knobs
 
 Flags = NDArray[np.bool_]
 

@@ -10,18 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from .algebra import Frontier
+from ..core.arrays import Array, Index
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
 Reading = Literal["discrete", "hull"]
 Knobs = Mapping[str, Any]
+
+
+class Composed(Protocol):
+    """What an origin asks of the frontiers it was made from: how many points, and where those came from."""
+
+    @property
+    def _origin(self) -> Origin: ...
+
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class Nothing:
 class Compose:
     """Origin of sums and barriers: `picks` (n, k) positions of each of the k children."""
 
-    children: tuple[Frontier, ...]
+    children: tuple[Composed, ...]
     picks: Array
 
     def uses(self, position: float) -> list[Use]:
@@ -92,7 +97,7 @@ class HullSum:
     `steps` (n,) how many segments have been taken at each point.
     """
 
-    children: tuple[Frontier, ...]
+    children: tuple[Composed, ...]
     mover: Index
     steps: Index
 
@@ -117,7 +122,7 @@ class HullSum:
 class Either:
     """Origin of `|`: which child each point comes from, and its position there."""
 
-    children: tuple[Frontier, ...]
+    children: tuple[Composed, ...]
     which: Index
     picks: Array
 
@@ -129,7 +134,7 @@ class Either:
 class Repeat:
     """Origin of `n * a`: the same choice n times."""
 
-    child: Frontier
+    child: Composed
     count: int
 
     def uses(self, position: float) -> list[Use]:
@@ -140,7 +145,7 @@ class Repeat:
 class Subset:
     """Origin of thinning, of a hull and of totals: points of another frontier."""
 
-    child: Frontier
+    child: Composed
     picks: Index
 
     def uses(self, position: float) -> list[Use]:
@@ -154,7 +159,7 @@ def _ends(position: float) -> list[tuple[int, float]]:
     return [(low, 1.0 - share), (low + 1, share)] if share else [(low, 1.0)]
 
 
-def _between(child: Frontier, at: float, to: float, share: float) -> list[Use]:
+def _between(child: Composed, at: float, to: float, share: float) -> list[Use]:
     """Return the uses of `child` that lie `share` of the way from position `at` to `to`.
 
     Along one segment a position is as good as a mixture. Across a vertex it is not, because segments
@@ -165,7 +170,7 @@ def _between(child: Frontier, at: float, to: float, share: float) -> list[Use]:
     return [(child, at, 1.0 - share), (child, to, share)]
 
 
-def unroll(frontier: Frontier, position: float, *, weigh: bool = False) -> Iterator[Choice]:
+def unroll(frontier: Composed, position: float, *, weigh: bool = False) -> Iterator[Choice]:
     """Yield the choice of every leaf, in order. A stack, since a long sum nests deeper than Python may.
 
     With `weigh`, what `n * a` repeats comes once with n times the share: enough for a sum over all
@@ -185,4 +190,4 @@ def unroll(frontier: Frontier, position: float, *, weigh: bool = False) -> Itera
 
 Origin = Leaf | Nothing | Compose | HullSum | Either | Repeat | Subset
 # A child, the position on it, and the share of the work done there.
-Use = tuple["Frontier", float, float]
+Use = tuple[Composed, float, float]

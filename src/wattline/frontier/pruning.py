@@ -6,7 +6,7 @@ import bisect
 
 import numpy as np
 
-from .origin import Array, Index
+from ..core.arrays import Array, Index
 
 
 def prune(time: Array, energy: Array) -> Index:

@@ -16,12 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from .stated import Stated
-
-if TYPE_CHECKING:
-    from .facts import Sheet
 
 # The operands of c[m, n] += a[m, k] * b[k, n]: activations, weights, results.
 OPERANDS: Final = ("a", "b", "c")
@@ -229,29 +226,6 @@ class Architecture:
     sources: Mapping[str, str] = field(default_factory=dict)
     stated: Mapping[str, Stated] = field(default_factory=dict, repr=False)
     base: Architecture | None = field(default=None, repr=False, compare=False)
-
-    def with_(self, changes: Mapping[str, object]) -> Architecture:
-        """Return the chip with entries replaced by dotted key: text with a unit, an SI number, or a list.
-
-        >>> from wattline.hardware.architectures import architecture
-        >>> architecture("zigzag-tpu").with_({"fanout.rows.size": 64}).fanouts[0].size
-        64
-        """
-        from .description import with_
-
-        return with_(self, changes)
-
-    def scaled(self, key: str, factor: float) -> Architecture:
-        """Return the chip with one number of its description multiplied: for derivatives."""
-        from .description import scaled
-
-        return scaled(self, key, factor)
-
-    def sheet(self) -> Sheet:
-        """Return the chip as a flat sheet of facts, which everything above runs on (`hardware.flat`)."""
-        from .flat import flat
-
-        return flat(self)
 
     @property
     def levels(self) -> tuple[Level, ...]:

@@ -14,13 +14,12 @@ from typing import Final
 
 from ..core.errors import InputError, nearest
 from ..core.toml_text import read_toml
-from .architecture import Architecture
-from .description import load
+from .description import Description, load
 
 _DATA: Final = Path(__file__).parent / "data" / "architectures"
 
 
-def architecture(name: str) -> Architecture:
+def architecture(name: str) -> Description:
     """Return the chip description called `name`, or the one in the file `name` (ending in ``.toml``)."""
     return _find(name)
 
@@ -46,7 +45,7 @@ def describes(path: Path) -> bool:
     return False
 
 
-def _find(name: str, beside: Path | None = None, seen: tuple[Path, ...] = ()) -> Architecture:
+def _find(name: str, beside: Path | None = None, seen: tuple[Path, ...] = ()) -> Description:
     if name.endswith(".toml"):
         return _file((beside or Path()) / Path(name).expanduser(), seen)
     word = name.strip().lower().replace("_", "-").replace(" ", "-")
@@ -56,11 +55,11 @@ def _find(name: str, beside: Path | None = None, seen: tuple[Path, ...] = ()) ->
 
 
 @functools.cache
-def _shipped(name: str) -> Architecture:
+def _shipped(name: str) -> Description:
     return _file(_DATA / f"{name}.toml", ())
 
 
-def _file(path: Path, seen: tuple[Path, ...]) -> Architecture:
+def _file(path: Path, seen: tuple[Path, ...]) -> Description:
     """Read a description on top of the one its ``base`` names, if any."""
     path = path.resolve()
     if path in seen:

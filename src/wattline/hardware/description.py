@@ -14,7 +14,7 @@ out on building, so that changing the one moves the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from . import stated
 from .architecture import Architecture
 from .builder import Builder
 from .consequences import follow
+from .facts import Sheet
+from .flat import flat
 from .lines import lines
 from .stated import Stated
 
 
-def load(path: Path, base: Architecture | None = None) -> Architecture:
+def load(path: Path, base: Architecture | None = None) -> Description:
     """Read a description from a TOML file; with `base`, the file states only what differs."""
     data = {"name": path.stem, **read_toml(path)}
     where = lines(path.read_text("utf-8"))
@@ -46,19 +48,33 @@ def load(path: Path, base: Architecture | None = None) -> Architecture:
     return _build(name, tags.pop("title", name), tags.pop("node"), entries, tags)
 
 
-def with_(chip: Architecture, changes: Mapping[str, object]) -> Architecture:
-    """Return the chip with entries replaced (`Architecture.with_`); `node` moves it to another technology."""
-    changes = dict(changes)
-    node = str(changes.pop("node", chip.node))
-    entries = stated.changed({}, changes)
-    made = _build(chip.name, chip.title, node, follow(chip.stated, entries, chip.node, node), chip.tags)
-    return replace(made, base=chip.base)
+@dataclass(frozen=True)
+class Description(Architecture):
+    """An architecture read from a description, which can be changed entry by entry and built anew."""
 
+    def with_(self, changes: Mapping[str, object]) -> Description:
+        """Return the chip with entries replaced by dotted key: text with a unit, an SI number, or a list.
 
-def scaled(chip: Architecture, key: str, factor: float) -> Architecture:
-    """Return the chip with one number multiplied (`Architecture.scaled`)."""
-    made = _build(chip.name, chip.title, chip.node, stated.scaled(chip.stated, key, factor), chip.tags)
-    return replace(made, base=chip.base)
+        `node` moves it to another technology.
+
+        >>> from wattline.hardware.architectures import architecture
+        >>> architecture("zigzag-tpu").with_({"fanout.rows.size": 64}).fanouts[0].size
+        64
+        """
+        changes = dict(changes)
+        node = str(changes.pop("node", self.node))
+        entries = stated.changed({}, changes)
+        made = _build(self.name, self.title, node, follow(self.stated, entries, self.node, node), self.tags)
+        return replace(made, base=self.base)
+
+    def scaled(self, key: str, factor: float) -> Description:
+        """Return the chip with one number of its description multiplied: for derivatives."""
+        made = _build(self.name, self.title, self.node, stated.scaled(self.stated, key, factor), self.tags)
+        return replace(made, base=self.base)
+
+    def sheet(self) -> Sheet:
+        """Return the chip as a flat sheet of facts, which everything above runs on (`hardware.flat`)."""
+        return flat(self)
 
 
 def _tags(data: Mapping[str, Any], path: Path, where: Mapping[str, int]) -> dict[str, str]:
@@ -72,5 +88,6 @@ def _tags(data: Mapping[str, Any], path: Path, where: Mapping[str, int]) -> dict
     return tags
 
 
-def _build(name: str, title: str, node: str, entries: Mapping[str, Stated], tags: Mapping[str, str]) -> Architecture:
-    return Builder(name, title, node, entries, tags).architecture()
+def _build(name: str, title: str, node: str, entries: Mapping[str, Stated], tags: Mapping[str, str]) -> Description:
+    made = Builder(name, title, node, entries, tags).architecture()
+    return Description(**{field.name: getattr(made, field.name) for field in fields(made)})

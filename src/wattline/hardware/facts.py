@@ -14,14 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from ..core.errors import InputError, nearest
 from ..core.toml_text import read_toml
 from ..core.units import parse, show
-
-if TYPE_CHECKING:
-    from .architecture import Architecture
 
 KINDS: Final = ("chip", "node", "rack", "site")
 
@@ -48,6 +45,15 @@ _ORDER: Final = {
     "node": (("host.idle", "host.power"),),
     "rack": (("overhead.power", "power.limit"),),
 }  # fmt: skip
+
+
+@runtime_checkable
+class Parts(Protocol):
+    """A chip description behind a sheet: what changes in it gives another sheet."""
+
+    def with_(self, changes: Mapping[str, object]) -> Parts: ...
+    def scaled(self, key: str, factor: float) -> Parts: ...
+    def sheet(self) -> Sheet: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ class Sheet:
     title: str
     facts: Mapping[str, Fact]
     tags: Mapping[str, str] = field(default_factory=dict)
-    parts: Architecture | None = field(default=None, repr=False)
+    parts: Parts | None = field(default=None, repr=False)
     origin: Sheet | None = field(default=None, repr=False, compare=False)
 
     def __getitem__(self, key: str) -> float:

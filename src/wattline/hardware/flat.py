@@ -16,7 +16,7 @@ from typing import Final
 from ..core.errors import InputError
 from .architecture import Architecture, Domain, Fanout, Level
 from .builder import BYTES
-from .facts import Fact, Sheet, keys, sheet
+from .facts import Fact, Parts, Sheet, keys, sheet
 
 # The sheet's energy of an operation assumes one blocking for all products; mappings of large products differ by
 # about this much (docs/validation-chips.md).
@@ -42,7 +42,7 @@ def flat(chip: Architecture) -> Sheet:
     sheet_ = sheet("chip", {"name": chip.name}, base=Sheet("chip", chip.name, chip.title, facts, tags))
     # A description that states only what differs is a variant: what was learned of its base is read off there.
     first = flat(chip.base) if chip.base is not None and "family" in chip.tags else None
-    return Sheet("chip", chip.name, chip.title, sheet_.facts, tags, chip, first)
+    return Sheet("chip", chip.name, chip.title, sheet_.facts, tags, chip if isinstance(chip, Parts) else None, first)
 
 
 Values = dict[str, tuple[float, str, float]]

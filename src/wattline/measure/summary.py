@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.units import show
-from .result import Measurement
 
 
-def table(m: Measurement) -> Any:
-    """A rich renderable of one measurement."""
+def table(m: Any) -> Any:
+    """Return one `result.Measurement` as something rich can print; the type stays out so that imports go one way."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text

@@ -14,8 +14,9 @@ from ..core.errors import ScenarioError
 from ..core.units import show
 from ..frontier.answer import Rates
 from ..hardware.power_tree import PowerTree
-from ..site.allocate import Fleet, FleetPlan
+from ..site.allocate import Fleet
 from ..site.answer import FleetAnswer, JobOutcome
+from ..site.fleet_plan import FleetPlan
 from ..site.horizon import Conditions, Goal, Horizon, Task
 from ..site.layers import Measure, Standing, by_layer, price_curve
 from ..site.receding import Forecast, follow

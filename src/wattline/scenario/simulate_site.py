@@ -16,7 +16,8 @@ from ..frontier.algebra import Frontier
 from ..hardware.power_tree import PowerTree
 from ..site.simulate.breaker import CURVES
 from ..site.simulate.controllers import controller
-from ..site.simulate.site import Crew, Limit, Physics, Site, play
+from ..site.simulate.model import Crew, Limit, Physics, Site
+from ..site.simulate.play import play
 from ..site.simulate.site_outcome import SiteRun
 from ..site.timeline import read
 from . import scenario as scenarios

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
@@ -26,68 +26,11 @@ from ..core.errors import GoalError, InputError
 from ..core.units import show
 from ..hardware.power_tree import TOLERANCE, PowerTree
 from .curves import Array, Curves, Ints, Job, Points
-
-Reading = Literal["hull", "discrete"]
+from .fleet_plan import FleetPlan, Reading
+from .spread import plan_spread
 
 # Most jobs moved up at once when settings are made whole; there is seldom room for more.
 _BEST: Final = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class FleetPlan:
-    """What every job gets, and what power is worth at every part of the tree.
-
-    Attributes
-    ----------
-    power, work : (jobs,) W at the job's place and units of work a second.
-    low, high : (jobs,) points of its frontier between which its time is divided, -1 for the pause; equal in the
-        discrete reading. share : (jobs,) of its time spent at `high`.
-    load : (parts,) W the jobs draw at each part of the tree.
-    flows, headroom, price : (rows,) W through each constraint of the tree (`tree.row_names`), W left, and what one watt
-        less would cost there: value a second, or watts at the feed where least power is asked for; 0 where none.
-    value : sum of weight * work. bound : what no plan exceeds (most work), or goes below (least power, W at the feed).
-    """
-
-    tree: PowerTree
-    names: tuple[str, ...]
-    reading: Reading
-    goal: Literal["most work", "least power"]
-    power: Array
-    work: Array
-    low: Ints
-    high: Ints
-    share: Array
-    load: Array
-    price: Array
-    value: float
-    bound: float
-
-    @cached_property
-    def flows(self) -> Array:
-        """(rows,) W through each constraint."""
-        return self.tree.row_flows(self.load)
-
-    @property
-    def headroom(self) -> Array:
-        """(rows,) W left under each constraint."""
-        return self.tree.row_limit - self.flows
-
-    @property
-    def feed(self) -> float:
-        """W drawn by the whole site."""
-        return float(self.flows[self.tree.root])
-
-    @property
-    def gap(self) -> float:
-        """Relative distance from the bound; no plan can be better by more."""
-        if self.goal == "least power":
-            return self.feed / self.bound - 1.0 if self.bound > 0 else 0.0
-        return 1.0 - self.value / self.bound if self.bound > 0 else 0.0
-
-    def binding(self) -> list[tuple[str, float]]:
-        """Return the constraints that cost something and their prices, dearest first."""
-        dear = np.flatnonzero(self.price > 0)
-        return [(self.tree.row_names[r], float(self.price[r])) for r in dear[np.argsort(-self.price[dear])]]
 
 
 class Fleet:
@@ -176,8 +119,6 @@ class Fleet:
         if reading not in ("hull", "discrete"):
             raise InputError(f"a reading is 'hull' or 'discrete', got {reading!r}")
         if self.spread:
-            from .spread import plan_spread
-
             return plan_spread(self, reading, target)
         held = self.read(reading)
         room = self._room(held.least)

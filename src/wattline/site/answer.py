@@ -16,7 +16,7 @@ import numpy as np
 from ..core.units import show
 from ..frontier.answer import Rates
 from ..hardware.power_tree import PowerTree
-from .allocate import FleetPlan
+from .fleet_plan import FleetPlan
 from .horizon import HorizonPlan
 from .layers import PriceCurve, shares
 

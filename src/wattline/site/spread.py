@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from ..core.errors import GoalError
 from .curves import Array, Curves, Ints
+from .fleet_plan import FleetPlan, Planned, Reading
 from .program import Program
 
 # Relative error that the solver may leave in the work required.
 _SOLVER: Final = 1e-8
 
-if TYPE_CHECKING:
-    from .allocate import Fleet, FleetPlan, Reading
 
-
-def plan_spread(fleet: Fleet, reading: Reading, target: float) -> FleetPlan:
+def plan_spread(fleet: Planned, reading: Reading, target: float) -> FleetPlan:
     """Return the plan of most work, or with a finite `target` of least power for that much work."""
     curves = Curves.of(fleet.points, discrete=reading == "discrete")
     weight = fleet.points.weight
@@ -50,8 +48,6 @@ def plan_spread(fleet: Fleet, reading: Reading, target: float) -> FleetPlan:
     power = _within(fleet, np.minimum(power, curves.power[curves.begin + curves.count - 1]), curves.least)
     low, high, share, work = _state(curves, power)
     price = np.maximum(0.0, -solved.price[: len(room)])
-    from .allocate import FleetPlan
-
     plan = FleetPlan(
         tree=fleet.tree, names=fleet.names, reading=reading,
         goal="least power" if math.isfinite(target) else "most work",
@@ -68,7 +64,7 @@ def plan_spread(fleet: Fleet, reading: Reading, target: float) -> FleetPlan:
 class Reach:
     """Which constraints each job draws from, and the watts through each per watt of the job."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Planned) -> None:
         tree = fleet.tree
         self._rows: list[Ints] = []
         self._watts: list[Array] = []
@@ -107,7 +103,7 @@ def _state(curves: Curves, power: Array) -> tuple[Ints, Ints, Array, Array]:
     return low, high, share, (1 - share) * curves.work[low] + share * curves.work[high]
 
 
-def _within(fleet: Fleet, power: Array, least: Array) -> Array:
+def _within(fleet: Planned, power: Array, least: Array) -> Array:
     """Shrink what lies above the least by the solver's tolerance, so that no limit is exceeded."""
     floor = fleet.tree.row_flows(fleet.load(least))
     over = fleet.tree.row_flows(fleet.load(power)) - fleet.tree.row_limit
@@ -118,7 +114,7 @@ def _within(fleet: Fleet, power: Array, least: Array) -> Array:
     return least + max(0.0, factor) * (power - least)
 
 
-def _whole(fleet: Fleet, reach: Reach, curves: Curves, plan: FleetPlan, low: Ints, target: float) -> FleetPlan:
+def _whole(fleet: Planned, reach: Reach, curves: Curves, plan: FleetPlan, low: Ints, target: float) -> FleetPlan:
     """Return one setting per job: the vertex below, then better ones while they fit and are wanted."""
     points, weight = fleet.points, fleet.points.weight
     power, work, point = curves.power[low], curves.work[low], curves.point[low]

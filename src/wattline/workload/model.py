@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ..core.errors import InputError
 from .operator import BYTES
@@ -224,13 +223,6 @@ class Model:
     @cached_property
     def _hash(self) -> int:
         return hash(tuple(getattr(self, f.name) for f in fields(self)))
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any] | str | Path, name: str = "") -> Model:
-        """Read a Hugging Face config.json, given as a dictionary, a file or its folder."""
-        from .config import read
-
-        return read(config, name)
 
     # ---------------------------------------------------------------- layers
     @property

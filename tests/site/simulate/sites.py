@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from wattline import Frontier
 from wattline.hardware.power_tree import Group, Overhead, PowerTree
-from wattline.site.simulate.site import Crew, Limit, Physics, Site
+from wattline.site.simulate.model import Crew, Limit, Physics, Site
 
 SPEED = np.array([1.0, 0.9, 0.7])
 WATTS = np.array([1000.0, 760.0, 480.0])

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from wattline.core.errors import InputError
 from wattline.hardware.power_tree import PowerTree
 from wattline.site.simulate.controllers import Prices, Thresholds, Uncapped
+from wattline.site.simulate.model import Crew, Physics, Site
 from wattline.site.simulate.oversubscribe import Draw, Row, breach, carried, most_servers, study
-from wattline.site.simulate.site import Crew, Physics, Site, play
+from wattline.site.simulate.play import play
 
 from .sites import node
 

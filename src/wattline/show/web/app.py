@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ... import __version__
 from . import api, openapi
 from .inbox import Request, packed
+from .messages import Export, Simulate, Stop, Sweep
 from .work import Desk, RefusedError, StoppedError
 
 # Bytes of one request: files in base64, the scenario, and room for the rest.
@@ -50,31 +51,6 @@ _HEADERS: Final[Mapping[str, str]] = {
 _Kind = TypeVar("_Kind")
 _COOKIE: Final = "wattline_token"
 _LOCAL: Final = ("localhost", "127.0.0.1", "[::1]", "::1")
-
-
-class Sweep(Request, frozen=True, forbid_unknown_fields=True):
-    """A grid of values: dotted key -> values."""
-
-    grid: dict[str, list[str]] = {}  # noqa: RUF012  (msgspec copies it)
-
-
-class Simulate(Request, frozen=True, forbid_unknown_fields=True):
-    """A simulation; with `policies`, every fixed clock and every policy beside it."""
-
-    policies: bool = False
-
-
-class Export(Request, frozen=True, forbid_unknown_fields=True):
-    """A file asked for: `kind` of `api.EXPORTS`, and which chart for a picture."""
-
-    kind: str = "html"
-    chart: str = "frontier"
-
-
-class Stop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The task to stop."""
-
-    task: str
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from ... import __version__
+from .inbox import Request
+from .messages import Export, Simulate, Stop, Sweep
 
 _ERROR: dict[str, Any] = {
     "type": "object",
@@ -21,9 +23,6 @@ _ERROR: dict[str, Any] = {
 
 def description() -> dict[str, Any]:
     """Return the description."""
-    from .app import Export, Simulate, Stop, Sweep
-    from .inbox import Request
-
     kinds = (Request, Sweep, Simulate, Export, Stop)
     _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     paths: dict[str, Any] = {

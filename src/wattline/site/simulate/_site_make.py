@@ -12,7 +12,7 @@ from ._site import chance
 from ._site_state import LIMIT, Live, Plant, Tally
 
 if TYPE_CHECKING:
-    from .site import Crew, Site
+    from .model import Crew, Site
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

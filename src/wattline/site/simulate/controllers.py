@@ -31,7 +31,7 @@ from ..curves import Job
 from ._site_state import UP, Live
 
 if TYPE_CHECKING:
-    from .site import Crew, Site
+    from .model import Crew, Site
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...core.errors import InputError
 from .controllers import Controller, Thresholds
-from .site import Crew, Site, play
+from .model import Crew, Site
+from .play import play
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from ._site_state import REASONS, Live, Tally
 
 if TYPE_CHECKING:
     from .controllers import Controller
-    from .site import Site
+    from .model import Site
 
 Array = NDArray[np.float64]
 

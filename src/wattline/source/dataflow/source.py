@@ -67,7 +67,7 @@ class Dataflow:
         if isinstance(self.architecture, str):
             return named(self.architecture)
         found = self.architecture or device.chip.parts
-        if found is None:
+        if not isinstance(found, Architecture):
             raise InputError(
                 f"a mapping search needs a chip taken apart, and {device.chip.name} is a sheet of facts; name a chip "
                 f"description, e.g. {', '.join(names()[:3])}"

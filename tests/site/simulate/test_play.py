@@ -22,7 +22,8 @@ from wattline.site.simulate.controllers import (
     controller,
     room,
 )
-from wattline.site.simulate.site import Crew, Limit, Physics, Site, play
+from wattline.site.simulate.model import Crew, Limit, Physics, Site
+from wattline.site.simulate.play import play
 
 from .plain_site import Plain
 from .plain_site import chance as plain_chance
