@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wattline.control.devices.simulated import SimulatedGpu
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases.keeper import Keeper
 from wattline.measure.devices.replay import VirtualClock
 
 from ..measure.conftest import fake_library, fake_nvml

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .daemon.client import Client, lease
-    from .lease.actuator import Actuator, ControlError
-    from .lease.keeper import Keeper, Lease
+    from .leases.actuator import Actuator, ControlError
+    from .leases.keeper import Keeper, Lease
 
 __all__ = ["Actuator", "Client", "ControlError", "Keeper", "Lease", "lease"]
 
 _HOME = {
-    "Actuator": "lease.actuator",
-    "ControlError": "lease.actuator",
+    "Actuator": "leases.actuator",
+    "ControlError": "leases.actuator",
     "Client": "daemon.client",
     "lease": "daemon.client",
-    "Keeper": "lease.keeper",
-    "Lease": "lease.keeper",
+    "Keeper": "leases.keeper",
+    "Lease": "leases.keeper",
 }
 
 

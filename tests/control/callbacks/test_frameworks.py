@@ -107,8 +107,8 @@ def test_lightning_logs_energy(tmp_path: Path, monitor: Monitor) -> None:
 def tuned(tmp_path: Path):
     """A simulated device with its meter, and how to tune it in few steps."""
     from wattline.control.devices.simulated import SimulatedGpu
-    from wattline.control.lease import local
-    from wattline.control.lease.keeper import Keeper
+    from wattline.control.leases import local
+    from wattline.control.leases.keeper import Keeper
     from wattline.control.loops.tune import Rule
 
     gpu = SimulatedGpu(found=600.0)

@@ -9,9 +9,9 @@ import pytest
 
 from wattline.control.callbacks.tuning import Trained
 from wattline.control.devices.simulated import SimulatedGpu
-from wattline.control.lease import local
-from wattline.control.lease.actuator import ControlError
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases import local
+from wattline.control.leases.actuator import ControlError
+from wattline.control.leases.keeper import Keeper
 from wattline.control.loops.tune import Rule
 from wattline.measure.devices.replay import VirtualClock
 from wattline.measure.monitor import Monitor

@@ -11,8 +11,8 @@ from pathlib import Path
 from wattline.control.daemon.policy import Policy, read
 from wattline.control.daemon.server import Daemon, Options
 from wattline.control.daemon.service import Service
-from wattline.control.lease.actuator import Actuator
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases.actuator import Actuator
+from wattline.control.leases.keeper import Keeper
 
 ALL = """
 [limits]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from wattline.control.daemon.peers import tls_peer, unix_peer
 from wattline.control.daemon.policy import Peer, Policy, load, read
 from wattline.control.devices.simulated import SimulatedGpu
-from wattline.control.lease.actuator import ControlError
-from wattline.control.lease.budget import Bucket, Budget
+from wattline.control.leases.actuator import ControlError
+from wattline.control.leases.budget import Bucket, Budget
 from wattline.core.errors import InputError
 
 TEXT = """

@@ -16,8 +16,8 @@ from wattline.control.daemon.policy import Peer, read
 from wattline.control.daemon.server import answer
 from wattline.control.daemon.service import Service
 from wattline.control.devices.simulated import SimulatedGpu
-from wattline.control.lease.actuator import ControlError
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases.actuator import ControlError
+from wattline.control.leases.keeper import Keeper
 from wattline.measure.exporters.served import parse
 
 from .serve import ALL

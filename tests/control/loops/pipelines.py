@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wattline.control.devices.simulated import SimulatedGpu
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases.keeper import Keeper
 from wattline.control.loops.follow import Follower, Plan
 from wattline.measure.devices.replay import VirtualClock
 from wattline.show.report.plans import write_plan

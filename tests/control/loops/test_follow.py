@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import wattline
 from wattline.control.daemon.client import Client
-from wattline.control.lease.actuator import ControlError
+from wattline.control.leases.actuator import ControlError
 from wattline.control.loops.follow import Follower, Plan, Program, Step, play
 from wattline.core.errors import InputError
 

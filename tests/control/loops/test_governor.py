@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from wattline.control.daemon.client import Client
 from wattline.control.devices.simulated import SimulatedGpu
-from wattline.control.lease.actuator import ControlError
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases.actuator import ControlError
+from wattline.control.leases.keeper import Keeper
 from wattline.control.loops.governor import Governor, Promise, govern, told
 from wattline.control.loops.scrape import Histogram, MetricsError, Reading, Scraper, parse
 from wattline.core.errors import InputError

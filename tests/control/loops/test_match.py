@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wattline.control.lease.actuator import ControlError
+from wattline.control.leases.actuator import ControlError
 from wattline.control.loops.match import same_job, settable
 
 PLAN = {"schedule": "1f1b", "stages": 4, "microbatches": 8}

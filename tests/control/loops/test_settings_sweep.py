@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wattline.control.devices.simulated import SimulatedGpu
-from wattline.control.lease import local
-from wattline.control.lease.actuator import ControlError
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases import local
+from wattline.control.leases.actuator import ControlError
+from wattline.control.leases.keeper import Keeper
 from wattline.control.loops.live import picture, plot, progress, watching
 from wattline.control.loops.rounds import Rounds, count, half_widths, student
 from wattline.control.loops.settings_sweep import Profiler, Task, profile, settings

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wattline.control.devices.simulated import SimulatedGpu
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases.keeper import Keeper
 from wattline.control.loops.follow import Follower
 from wattline.control.loops.straggler import Board, Family, Notice, Pace
 from wattline.core.errors import InputError

@@ -7,9 +7,9 @@ import pytest
 import wattline
 from wattline.control.daemon.client import Client
 from wattline.control.devices.simulated import SimulatedGpu
-from wattline.control.lease import local
-from wattline.control.lease.actuator import ControlError
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases import local
+from wattline.control.leases.actuator import ControlError
+from wattline.control.leases.keeper import Keeper
 from wattline.control.loops.tune import Rule, Tuning, leases, tune
 from wattline.control.loops.tuner import Objective
 from wattline.core.errors import InputError

@@ -16,8 +16,8 @@ import torch.multiprocessing as mp
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe, ScheduleInterleaved1F1B
 
 from wattline.control.devices.simulated import SimulatedGpu
-from wattline.control.lease.actuator import ControlError
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases.actuator import ControlError
+from wattline.control.leases.keeper import Keeper
 from wattline.control.loops.follow import Follower, Plan, attach
 
 MICROBATCHES, WIDTH = 4, 8

@@ -181,7 +181,8 @@ def test_ray_gives_the_same_answer(found: SearchAnswer, tmp_path: Path) -> None:
     code = f"""
 import json
 from pathlib import Path
-from wattline import scenario, serve_search
+from wattline.scenario import scenario
+from wattline.scenario import search as serve_search
 stated = scenario.parse(json.loads(Path({str(path)!r}).read_text()))
 print(json.dumps(serve_search.search(stated, engine="ray", jobs=2).to_dict()))
 """

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...measure.monitor import Monitor
 from ..daemon.client import Held
-from ..lease.actuator import ControlError, Knob
+from ..leases.actuator import ControlError, Knob
 from ..loops.tune import Report, Rule, Tuning, leases
 from ..loops.tuner import Objective
 

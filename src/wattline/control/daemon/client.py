@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from ..lease.actuator import Code, ControlError, Knob, Range, Setting, setting_of
+from ..leases.actuator import Code, ControlError, Knob, Range, Setting, setting_of
 from .protocol import CODES, VERSION, from_wire, to_wire
 
 SOCKET: Final = Path("/run/wattline/daemon.sock")
@@ -259,7 +259,7 @@ def lease(
     dry_run : check and log, set nothing. knobs : ``power_limit`` in W, ``clock`` and ``memory_clock`` in Hz.
     """
     if dry_run:
-        from ..lease.local import lease as local_lease
+        from ..leases.local import lease as local_lease
 
         return local_lease(device, dry_run=True, ttl=None, **knobs)
     if isinstance(daemon, Client):
@@ -273,6 +273,6 @@ def lease(
             raise
         held.hang_up = True
         return held
-    from ..lease.local import lease as local_lease
+    from ..leases.local import lease as local_lease
 
     return local_lease(device, dry_run=False, ttl=None, **knobs)

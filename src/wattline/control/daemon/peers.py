@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import Any
 
-from ..lease.actuator import ControlError
+from ..leases.actuator import ControlError
 from .policy import Peer
 
 

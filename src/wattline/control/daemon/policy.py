@@ -30,7 +30,7 @@ import msgspec
 
 from ...core.errors import InputError
 from ...core.units import parse, show
-from ..lease.actuator import KNOBS, UNITS, Actuator, ControlError, Knob, Setting
+from ..leases.actuator import KNOBS, UNITS, Actuator, ControlError, Knob, Setting
 
 PLACE: Final = Path("/etc/wattline/policy.toml")
 

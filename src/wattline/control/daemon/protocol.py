@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, get_args
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from ..lease.actuator import KNOBS, UNITS, Actuator, Code, ControlError, Knob, Setting
+from ..leases.actuator import KNOBS, UNITS, Actuator, Code, ControlError, Knob, Setting
 
 VERSION: Final = 1
 MOST_BYTES: Final = 4096

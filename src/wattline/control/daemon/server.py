@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from ...core.errors import WattlineError
-from ..lease.actuator import ControlError
+from ..leases.actuator import ControlError
 from .metrics import render
 from .peers import peer_of
 from .policy import Policy

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..lease.actuator import Actuator, ControlError, Knob, pick
-from ..lease.budget import Bucket, Budget
-from ..lease.keeper import Keeper, Lease
+from ..leases.actuator import Actuator, ControlError, Knob, pick
+from ..leases.budget import Bucket, Budget
+from ..leases.keeper import Keeper, Lease
 from .policy import Peer, Policy
 from .protocol import (
     VERSION,

@@ -12,9 +12,9 @@ import msgspec
 from ...core.errors import InputError
 from ..devices.find import find
 from ..devices.simulated import SimulatedGpu
-from ..lease.actuator import Actuator
-from ..lease.journal import state_folder
-from ..lease.keeper import Keeper
+from ..leases.actuator import Actuator
+from ..leases.journal import state_folder
+from ..leases.keeper import Keeper
 from .policy import PLACE, Policy, load
 from .server import Daemon, Options
 from .service import Service

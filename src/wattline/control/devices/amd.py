@@ -17,7 +17,7 @@ from typing import Any, Final
 from ...measure.devices import hwmon
 from ...measure.devices.files import number, word
 from ...measure.meter import Missing
-from ..lease.actuator import Actuator, ControlError, Knob, Range
+from ..leases.actuator import Actuator, ControlError, Knob, Range
 from .files import read_number, read_text, write_text
 
 _LEVEL: Final = re.compile(r"^\s*([0-9]+):\s*([0-9.]+)\s*Mhz", re.IGNORECASE | re.MULTILINE)

@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from ..lease.actuator import ControlError
+from ..leases.actuator import ControlError
 
 
 def read_number(path: Path, device: str) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...measure.meter import Missing
-from ..lease.actuator import Actuator
+from ..leases.actuator import Actuator
 from . import amd, nvidia, rapl
 
 Found = tuple[list[Actuator], list[Missing]]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ...measure.devices.nvidia import _text, load
 from ...measure.meter import MeterError, Missing
-from ..lease.actuator import Actuator, ControlError, Knob, Range
+from ..leases.actuator import Actuator, ControlError, Knob, Range
 
 # A clock reading may sit one step of the clock table (15 MHz) from the lock.
 CLOCK_STEP: Final = 15e6

@@ -13,7 +13,7 @@ from typing import Final
 from ...measure.devices.cpu import NO_LIMIT, ROOT
 from ...measure.devices.files import number, word
 from ...measure.meter import Missing
-from ..lease.actuator import Actuator, Knob, Range
+from ..leases.actuator import Actuator, Knob, Range
 from .files import read_number, write_text
 
 FLOOR: Final = 0.25

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ...measure.meter import Meter, MeterError, State
-from ..lease.actuator import KNOBS, Actuator, ControlError, Knob, Range
+from ..leases.actuator import KNOBS, Actuator, ControlError, Knob, Range
 
 Clock = Callable[[], float]
 Fault = Literal["", "permission", "lost", "clamp"]

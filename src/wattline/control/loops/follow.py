@@ -25,7 +25,7 @@ import msgspec
 
 from ...core.errors import InputError
 from ..daemon.client import Held
-from ..lease.actuator import ControlError
+from ..leases.actuator import ControlError
 from .match import same_job, settable
 
 Key = tuple[int, str, int]  # chunk, instruction, microbatch

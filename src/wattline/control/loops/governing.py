@@ -16,8 +16,8 @@ from ...core.errors import InputError
 from ...core.units import parse
 from ..daemon.client import Held, lease
 from ..devices.simulated import SimulatedGpu
-from ..lease.actuator import ControlError
-from ..lease.keeper import Keeper
+from ..leases.actuator import ControlError
+from ..leases.keeper import Keeper
 from .governor import Governor, Look, Promise, govern, told
 from .scrape import Scraper
 from .settings_sweep import terminating

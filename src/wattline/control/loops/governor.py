@@ -21,7 +21,7 @@ import msgspec
 from ...core.errors import InputError
 from ...core.units import show
 from ..daemon.client import Held
-from ..lease.actuator import ControlError
+from ..leases.actuator import ControlError
 from .scrape import MetricsError, Reading, Scraper
 
 Move = Literal["up", "top", "down", "stay", "idle", "blind"]

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from ...core.units import show
 from ...source.measured.profiled import Measured
-from ..lease.actuator import UNITS, Knob
+from ..leases.actuator import UNITS, Knob
 from .rounds import Rounds, count, half_widths
 from .settings_sweep import Watcher
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...core.units import show
 from ..daemon.client import Held
-from ..lease.actuator import UNITS, ControlError, Knob
+from ..leases.actuator import UNITS, ControlError, Knob
 
 
 def same_job(planned: Mapping[str, Any], actual: Mapping[str, Any]) -> None:

@@ -19,8 +19,8 @@ from ...measure.store.database import Store
 from ...source.measured.profiled import KNOBS, Measured
 from ..daemon.client import Held, lease
 from ..devices.simulated import SimulatedGpu
-from ..lease.actuator import UNITS, Knob
-from ..lease.keeper import Keeper
+from ..leases.actuator import UNITS, Knob
+from ..leases.keeper import Keeper
 from .live import picture, watching
 from .rounds import Rounds, count, half_widths
 from .settings_sweep import Profiler, Task, settings, terminating

@@ -31,7 +31,7 @@ from ...measure.store.database import Store
 from ...measure.window import Window
 from ...source.measured.profiled import TAG, Measured, Trial, of_key
 from ..daemon.client import Held
-from ..lease.actuator import ControlError, Knob
+from ..leases.actuator import ControlError, Knob
 from .rounds import Rounds
 from .settle import Settle
 

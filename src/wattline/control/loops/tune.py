@@ -23,7 +23,7 @@ from ...measure.monitor import Monitor
 from ...measure.result import Measurement
 from ...measure.window import Window
 from ..daemon.client import Held, lease
-from ..lease.actuator import UNITS, ControlError, Knob
+from ..leases.actuator import UNITS, ControlError, Knob
 from .tuner import Objective, Tuner
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Tests for `wattline.control.lease.keeper`: what was found comes back, whatever happens; nothing else is changed."""
+"""Tests for `wattline.control.leases.keeper`: what was found comes back, whatever happens; nothing else is changed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from wattline.control.devices import nvidia
 from wattline.control.devices.simulated import SimulatedGpu
-from wattline.control.lease import journal, local
-from wattline.control.lease.actuator import ControlError
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases import journal, local
+from wattline.control.leases.actuator import ControlError
+from wattline.control.leases.keeper import Keeper
 
 
 def log(keeper: Keeper) -> list[dict]:
@@ -222,7 +222,7 @@ def test_a_child_that_outlives_its_killed_parent_holds_nothing(fake_nvml, tmp_pa
     fake_nvml(found=450, state=tmp_path / "knobs")
     code = (
         "import os, sys, time\nfrom pathlib import Path\nfrom wattline.control import nvidia\n"
-        "from wattline.control.lease.keeper import Keeper\n"
+        "from wattline.control.leases.keeper import Keeper\n"
         "lease = Keeper(nvidia.find()[0], Path(sys.argv[1])).take('0', power_limit=300.0)\n"
         "child = os.fork()\nif child == 0:\n    time.sleep(30)\n    os._exit(0)\nprint(child, flush=True)\ntime.sleep(30)"
     )
@@ -271,8 +271,8 @@ def test_a_real_full_disk_refuses_the_lease(tmp_path):
     code = """
 import resource, signal, sys
 from pathlib import Path
-from wattline.control.lease.actuator import ControlError
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases.actuator import ControlError
+from wattline.control.leases.keeper import Keeper
 from wattline.control.devices.simulated import SimulatedGpu
 gpu = SimulatedGpu()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -311,7 +311,7 @@ CHILD = """
 import os, signal, sys, time
 from pathlib import Path
 from wattline.control import nvidia
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases.keeper import Keeper
 keeper = Keeper(nvidia.find()[0], Path(sys.argv[1]))
 lease = keeper.take("0", power_limit=300.0, clock=1.2e9)
 print("held", flush=True)
@@ -345,7 +345,7 @@ def test_the_guard_puts_back_at_once(fake_nvml, tmp_path, monkeypatch):
     """Without a daemon a guard outlives the killed program and puts back what was found within moments."""
     fake_nvml(found=450, state=tmp_path / "knobs")
     code = (
-        "import os, signal\nfrom wattline.control import local\n"
+        "import os, signal\nfrom wattline.control.leases import local\n"
         "lease = local.lease(power_limit=300.0)\nprint('held', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     monkeypatch.setenv("WATTLINE_STATE", str(tmp_path / "state"))
@@ -363,7 +363,7 @@ def test_an_exit_or_a_crash_puts_back(fake_nvml, tmp_path, monkeypatch, end):
     """However a program ends, a lease that it never closed is closed at exit."""
     fake_nvml(found=450, state=tmp_path / "knobs")
     monkeypatch.setenv("WATTLINE_STATE", str(tmp_path / "state"))
-    code = f"from wattline.control import local\nlease = local.lease(power_limit=300.0)\n{end}"
+    code = f"from wattline.control.leases import local\nlease = local.lease(power_limit=300.0)\n{end}"
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert nvidia.find()[0][0].read("power_limit") == 450.0
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wattline.control.devices import amd, nvidia, rapl
 from wattline.control.devices.find import find
 from wattline.control.devices.simulated import SimulatedGpu
-from wattline.control.lease.actuator import (
+from wattline.control.leases.actuator import (
     UNITS,
     Actuator,
     ControlError,
@@ -22,7 +22,7 @@ from wattline.control.lease.actuator import (
     pick,
     setting_of,
 )
-from wattline.control.lease.keeper import Keeper
+from wattline.control.leases.keeper import Keeper
 from wattline.core.errors import InputError
 
 LEVELS = "0: 500Mhz\n1: 900Mhz\n2: 1700Mhz *\n"

@@ -2,7 +2,7 @@
 
 A program that was killed cannot clean up after itself, and without a daemon nobody else would until the next start.
 The guard holds the reading end of a pipe and nothing else: when the last writer is gone it does what `Keeper.recover`
-does, unless its program has said that it put everything back itself. ``python -m wattline.control.lease.guard FOLDER``.
+does, unless its program said that it put everything back. Run: ``python -m wattline.control.leases.guard FOLDER``.
 """
 
 from __future__ import annotations
