@@ -28,7 +28,6 @@ from ..frontier.periodic import solve_family
 from ..frontier.rounding import round_discrete
 from ..hardware.chip import clocks as chip_clocks
 from ..hardware.cluster import Cluster
-from ..source import elasticity
 from ..source.base import Array, Device, Points, Source, tables
 from ..source.overhead import Overhead
 from ..workload.fits import check_training
@@ -38,6 +37,7 @@ from ..workload.model import Model
 from ..workload.operator import Operator
 from ..workload.parallel import Parallel
 from ..workload.train import stage_operators
+from .elasticity import Followed, Weighed, of_mfu, weigh
 from .iteration import steady_iteration
 from .schedule import BACKWARD, FORWARD, Graph, graph, schedule
 
@@ -92,6 +92,11 @@ class TrainingJob:
     def flops(self) -> float:
         """Model FLOPs of one iteration on all devices as MFU counts them: no recomputation, no causal saving."""
         return model_flops(self.model, self.global_batch * self.sequence, self.sequence, causal=False)
+
+    @property
+    def useful_flops(self) -> float:
+        """The same less what the causal mask spares a fused kernel: the part of the peak that can be used."""
+        return model_flops(self.model, self.global_batch * self.sequence, self.sequence, causal=self.flash)
 
 
 @dataclass(frozen=True)
@@ -277,7 +282,7 @@ def plan_training(
         chosen=replace(outcomes[0], knobs=_knobs(work, costs, settings)),
         baseline=replace(outcomes[1], knobs=({"scope": "all", "clock_hz": float(costs.points[0].clock[top])},)),
         goal=choice.text,
-        elasticity=_elasticity(job, work, cluster, source, costs, settings, choice, stretch) if detail else {},
+        elasticity=_elasticity(job, work, cluster, source, costs, pipeline, whole, choice, stretch) if detail else {},
         provenance=_weakest(costs.points),
         sources=tuple(sorted({p.source for p in costs.points if p.source})),
         uncertainty=over.uncertainty(spread[0], chosen.energy, chosen.time),
@@ -386,11 +391,11 @@ def _stretch(job: TrainingJob, cluster: Cluster, modelled: float) -> float:
     if job.mfu is None:
         return 1.0
     peak = cluster.chip[f"compute.rate.{job.precision}"] * cluster.devices
-    stated = job.flops / (job.mfu * peak)
+    stated = job.useful_flops / (job.mfu * peak)
     if stated < modelled:
         raise ScenarioError(
             f"train.mfu = {job.mfu:.3g} is more than the model of the step reaches at maximum clocks, "
-            f"{job.flops / (modelled * peak):.3g}; leave train.mfu out or state less"
+            f"{job.useful_flops / (modelled * peak):.3g}; leave train.mfu out or state less"
         )
     return stated / modelled
 
@@ -478,7 +483,7 @@ def training_figures(job: TrainingJob, cluster: Cluster, time: float, energy: fl
         "energy_per_token_j": energy / job.tokens,
         "host_s": job.host_time,
         "checkpoint_s": job.checkpoint_time,
-        "mfu": job.flops * job.iterations / (time * job.goodput * peak),
+        "mfu": job.useful_flops * job.iterations / (time * job.goodput * peak),
     }
 
 
@@ -567,35 +572,23 @@ def _facts(job: TrainingJob, cluster: Cluster) -> dict[str, str]:
 
 
 def _elasticity(
-    job: TrainingJob, work: Work, cluster: Cluster, source: Source, costs: Costs, settings: Settings,
-    choice: Choice, stretch: float,
+    job: TrainingJob, work: Work, cluster: Cluster, source: Source, costs: Costs, pipeline: GraphFrontier,
+    whole: Frontier, choice: Choice, stretch: float,
 ) -> dict[str, float]:  # fmt: skip
-    """Return d ln E / d ln parameter for the same deadline, by the envelope theorem.
+    """Return d ln E / d ln parameter for the same deadline (`elasticity`)."""
+    clocks, scale = costs.points[0].clock, job.iterations / job.goodput
+    nodes = np.asarray(work.kinds)[work.graph.kind]
+    deadline = choice.time / scale
+    followed = Followed.near(
+        work.dag, nodes, np.asarray(work.steps), work.graph.devices, pipeline, whole, costs.frontiers, deadline
+    )
 
-    At an optimum the settings need not move: to first order the energy changes by what the same
-    settings now cost, plus the price of a second times how much later they end.
-    """
-    clocks = costs.points[0].clock
-    groups = cluster.devices // job.parallel.pipeline
-
-    def lagrangian(changed: Cluster, points: Sequence[Points]) -> float:
-        now = run(work, points, settings, groups)
-        return Overhead.of(changed).total(now.energy, now.time) + choice.price * now.time
-
-    here = run(work, costs.points, settings, groups)
-    energy = Overhead.of(cluster).total(here.energy, here.time)
-    base = lagrangian(cluster, costs.points)
-
-    def again(changed: Cluster, answers: Source) -> float:
+    def ask(changed: Cluster, answers: Source) -> list[Points]:
         points = Costs.points_of(work, Device(changed.chip, changed.node), answers, clocks)
-        return (lagrangian(changed, [p.stretched(stretch) for p in points]) - base) / energy
+        return [p.stretched(stretch) for p in points]
 
-    out = elasticity.hardware(cluster, source, again)
-    out["site.pue"] = 1.0
-    out["train.tokens"] = 1.0
-    out["train.goodput"] = -1.0
+    weighed = Weighed(followed, ask, cluster.devices // job.parallel.pipeline, deadline)
+    out = weigh(weighed, cluster, source)
     if job.mfu is not None:
-        # The stretch is inverse to the stated MFU.
-        points = [p.stretched(1 / (1 + elasticity.STEP)) for p in costs.points]
-        out["train.mfu"] = (lagrangian(cluster, points) - base) / energy / elasticity.STEP
+        out["train.mfu"] = of_mfu(weighed, cluster, costs.points)
     return out

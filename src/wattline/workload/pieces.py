@@ -279,7 +279,8 @@ def _fused(x: Setup, layer: Layer, heads: float, kv_heads: float) -> Piece:
 
 
 def _half(x: Setup) -> str:
-    return "tf32" if x.act == "fp32" else x.act
+    """Return what attention computes in: 16 bits, or what the products of a job in 32 bits do."""
+    return x.precision if x.act == "fp32" else x.act
 
 
 def _unfused(x: Setup, heads: float) -> Piece:

@@ -109,8 +109,8 @@ def adjust(work: Work, chip: Silicon, seen: Work | None = None) -> Work:
     weight = chip.shape.get(f"residual.{work.net}", chip.shape["residual.weight"])
     slow = np.exp(weight * on_time.reshape(shape))
     _, power, standing = alone(seen, of)
-    # On a chip that was not measured the energy of an operation does not depend on the limit.
-    limit = chip.limit if weight >= 1.0 else np.inf
+    # The limit of the measurement, not the one set now: work that never meets a limit is the same under any.
+    limit = chip.limit_learned if weight >= 1.0 else np.inf
     target = np.minimum(power * np.exp(weight * on_power.reshape(shape)), limit)
     warm = np.clip((target - standing) / np.maximum(power - standing, 1e-9), 0.0, 100.0)
     warm = np.where(power >= limit, 1.0, warm)

@@ -71,6 +71,7 @@ class Silicon:
     rate, energy : precision -> FLOP/s, J/FLOP.
     shape : efficiency constants, see ``data/calibration.toml``.
     origin : the chip this one is a variant of, where facts were replaced: learned corrections are read off there.
+    limit_learned : the power limit (W) under which those corrections were learned, whatever it is set to now.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Silicon:
     link: Mapping[str, float] = field(default_factory=dict)
     shape: Mapping[str, float] = field(default_factory=dict)
     origin: Silicon | None = None
+    limit_learned: float = float("inf")
 
     @classmethod
     def of(cls, sheet: Sheet) -> Silicon:
@@ -133,6 +135,7 @@ class Silicon:
             link={k: sheet[k] for k in sheet if k.startswith("link.")},
             shape=_fitted(sheet, shape_constants(architecture(sheet))),
             origin=None if first is None or _alike(sheet, first) else _first(_Same(first)),
+            limit_learned=(sheet if first is None else first)["power.limit"],
         )
 
     def volts(self, clock: Array) -> Array:
