@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wattline.core import kernels
 from wattline.serving import _fluid
 from wattline.serving.fluid import Curves, Settings, Traffic, flow, latency
 from wattline.workload.traffic import Requests
@@ -71,27 +72,27 @@ def test_a_queue_makes_requests_wait_as_long_as_it_takes() -> None:
     assert taken.ttft[0, -1] == pytest.approx(3000 / rate, rel=0.1)
 
 
-def test_compiled_and_plain_walk_agree() -> None:
-    """The compiled walk gives what the same code gives in the interpreter."""
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("decodes", [True, False])
+def test_c_is_python(reads: bool, decodes: bool) -> None:
+    """Flow and latencies of C are those of the same code in Python, to the last bit."""
+    if not (reads or decodes):
+        return
     traffic = Traffic.of(even(rate=40.0, count=400))
-    what, c = Settings(np.array([1.0, 2.0]), np.array([8.0, 64.0]), np.array([0, 1])), curves()
-    fast = flow(traffic, c, what)
-    shape = (2, len(traffic.arrive))
-    energy, duration, series = np.zeros(2), np.zeros(2), [np.zeros(shape, np.float32) for _ in range(4)]
-    helpers = {name: getattr(_fluid, name) for name in ("at", "moved")}
-    try:
-        for name, function in helpers.items():
-            setattr(_fluid, name, function.py_func)
-        _fluid.walk.py_func(
-            traffic.arrive, traffic.work, traffic.bin, traffic.output_mean, what.replicas, what.batch, what.level,
-            c.step, c.fill, c.step_j, c.fill_j, c.waiting, c.room / traffic.prompt_mean, True, True, energy, duration,
-            *series,
-        )  # fmt: skip
-    finally:
-        for name, function in helpers.items():
-            setattr(_fluid, name, function)
-    np.testing.assert_allclose(fast.energy, energy, rtol=1e-9)
-    np.testing.assert_allclose(fast.running, series[0], rtol=1e-5, atol=1e-6)
+    what = Settings(np.array([1.0, 2.0, 1.0]), np.array([8.0, 64.0, 4.0]), np.array([0, 1, 1]))
+    c = curves()
+
+    def everything() -> list[np.ndarray]:
+        found = flow(traffic, c, what, reads=reads, decodes=decodes)
+        taken = latency(traffic, c, what, found, reads=reads)
+        behind = np.zeros((len(traffic.arrival), 2))
+        _fluid.behind(traffic.arrival, traffic.prompts, np.array([0.1, 0.4]), 3, behind)
+        return [*vars(found).values(), *vars(taken).values(), behind]
+
+    fast = everything()
+    with kernels.plain():
+        for one_, other in zip(fast, everything(), strict=True):
+            np.testing.assert_array_equal(one_, other)
 
 
 @settings(max_examples=25, deadline=None)

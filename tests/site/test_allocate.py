@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wattline import Frontier
+from wattline.core import kernels
 from wattline.core.errors import GoalError, InputError
 from wattline.hardware.power_tree import Overhead, PowerTree, uniform
 from wattline.site.allocate import Fleet
@@ -284,3 +286,20 @@ def test_a_job_over_two_racks_is_held_back_by_the_tighter_one() -> None:
     assert plan.flows[1:] == pytest.approx([120, 120 + plan.power[1]])
     assert [name for name, _ in plan.binding()] == ["a"]
     assert fleet.most_work("discrete").low[0] == 1
+
+
+@given(fleets(), st.sampled_from(["hull", "discrete"]), st.floats(0.1, 0.95))
+@settings(max_examples=60, deadline=None)
+def test_c_is_python(fleet: Fleet, reading: Literal["hull", "discrete"], share: float) -> None:
+    """Plans of C are those of the same code in Python, to the last bit."""
+
+    def plans() -> list[FleetPlan]:
+        same = Fleet(fleet.tree, fleet.jobs)
+        best = same.most_work(reading)
+        return [best, same.least_power(share * best.value, reading)]
+
+    found = plans()
+    with kernels.plain():
+        for one, other in zip(found, plans(), strict=True):
+            for name in ("power", "work", "low", "high", "share", "price", "value", "bound"):
+                np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)

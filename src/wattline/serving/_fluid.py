@@ -1,4 +1,4 @@
-"""Compiled: requests as a fluid through replicas, bin by bin (see `fluid.py`), for many settings at once."""
+"""Kernels: requests as a fluid through replicas, bin by bin (see `fluid.py`), for many settings at once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.compiled import compiled
+from ..core.kernels import Source
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Singles = NDArray[np.float32]
+
+kernel = Source("fluid.c")
 
 # Bins after the last arrival that requests may take to leave, as a multiple of the trace's, and besides.
 DRAIN, MORE = 8, 1000
@@ -20,7 +23,6 @@ NONE = 0.5
 STUCK = 1e6
 
 
-@compiled
 def at(values: Floats, n: float, level: int) -> float:
     """Return a curve at a fractional number of requests, on the straight line between whole ones."""
     low = min(int(n), values.shape[0] - 2)
@@ -30,7 +32,6 @@ def at(values: Floats, n: float, level: int) -> float:
     return found
 
 
-@compiled
 def moved(n: float, x: float, h: float) -> tuple[float, float]:
     """Return requests left and their mean, of `n` that are joined evenly by `x` and leave at a rate of `h` a bin."""
     keep = math.exp(-h)
@@ -39,11 +40,11 @@ def moved(n: float, x: float, h: float) -> tuple[float, float]:
     return left, ((n + x - left) / h if h > 1e-9 else (n + left) / 2.0)
 
 
-@compiled
+@kernel
 def walk(
     arrive: Floats, work: Floats, dt: float, output: float, replicas: Floats, batch: Floats, levels: Ints,
     step: Floats, fill: Floats, step_j: Floats, fill_j: Floats, waiting: float, room: float, reads: bool, decodes: bool,
-    energy: Floats, duration: Floats, running: Floats, entering: Floats, pace: Floats, queued: Floats,
+    energy: Floats, duration: Floats, running: Singles, entering: Singles, pace: Singles, queued: Singles,
 ) -> None:  # fmt: skip
     """Fill joules, seconds, and the four series of every setting."""
     bins = len(arrive)
@@ -97,43 +98,46 @@ def walk(
             energy[c] = np.inf
 
 
-@compiled
-def waits(queued: Floats, entering: Floats, bins: Ints, dt: float, out: Floats) -> None:
+@kernel
+def waits(queued: Singles, entering: Singles, bins: Ints, dt: float, out: Floats) -> None:
     """Fill the seconds until what waits at the end of `bins` has been let in; after the trace, as fast as in it."""
     count = queued.shape[1]
     for c in range(queued.shape[0]):
-        mean = max(entering[c].sum() / count, 1e-12)
+        sum_of = 0.0
+        for x in entering[c]:
+            sum_of += float(x)
+        mean = max(sum_of / count, 1e-12)
         for i in range(len(bins)):
-            k, left, time = bins[i] + 1, queued[c, bins[i]], 0.0
+            k, left, time = bins[i] + 1, float(queued[c, bins[i]]), 0.0
             while left > 1e-6 and k < count and left > entering[c, k]:
-                left -= entering[c, k]
+                left -= float(entering[c, k])
                 time += dt
                 k += 1
             if left > 1e-6:
-                time += min(left * dt / (entering[c, k] if k < count else mean), STUCK)
+                time += min(left * dt / (float(entering[c, k]) if k < count else mean), STUCK)
             out[c, i] = time
 
 
-@compiled
+@kernel
 def lives(
-    pace: Floats, entering: Floats, bins: Ints, tokens: Floats, dt: float, out: Floats, met: Floats
+    pace: Singles, entering: Singles, bins: Ints, tokens: Floats, dt: float, out: Floats, met: Floats
 ) -> None:  # fmt: skip
     """Fill the mean seconds per token of requests that start in `bins` and take `tokens` steps, and prompts met."""
     last = pace.shape[1] - 1
     for c in range(pace.shape[0]):
         for i in range(len(bins)):
             k, left, time, prompts = bins[i], tokens[i], 0.0, 0.0
-            while k < last and left > dt / pace[c, k]:
-                left -= dt / pace[c, k]
+            while k < last and left > dt / float(pace[c, k]):
+                left -= dt / float(pace[c, k])
                 time += dt
-                prompts += entering[c, k]
+                prompts += float(entering[c, k])
                 k += 1
-            time += left * pace[c, k]
-            prompts += left * pace[c, k] / dt * entering[c, k]
+            time += left * float(pace[c, k])
+            prompts += left * float(pace[c, k]) / dt * float(entering[c, k])
             out[c, i], met[c, i] = time / tokens[i], prompts
 
 
-@compiled
+@kernel
 def behind(arrival: Floats, share: Floats, fills: Floats, replicas: int, out: Floats) -> None:
     """Fill (n, fills) seconds of prompts unread at a request's replica as it arrives, in turn at each of `replicas`.
 

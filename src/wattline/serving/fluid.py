@@ -197,12 +197,12 @@ def latency(traffic: Traffic, curves: Curves, settings: Settings, found: Flow, *
     more = np.maximum(np.ceil(traffic.share * traffic.prompt_mean / curves.room) - 1.0, 0.0)
     own = step * (1.0 + more) + fill * traffic.share
     beside = fill * np.minimum(rate * (ahead + rest), curves.room / traffic.prompt_mean)
-    wait = np.empty_like(step)
+    wait = np.empty(step.shape)
     _fluid.waits(found.queued, found.entering, k, traffic.bin, wait)
     # The queue of the fluid is of the same prompts where it is for want of time, so the longer of the two counts.
     ttft = np.maximum(wait, ahead) + rest + own + beside if reads else np.zeros_like(step)
     after = np.maximum(traffic.output - 1.0, 1.0)
-    tpot, met = np.empty_like(step), np.empty_like(step)
+    tpot, met = np.empty(step.shape), np.empty(step.shape)
     _fluid.lives(found.pace, found.entering, k, after, traffic.bin, tpot, met)
     if reads:
         met = np.maximum(met, 1e-9)

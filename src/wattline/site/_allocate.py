@@ -1,4 +1,4 @@
-"""Compiled kernels of the fleet planner: envelopes of work against power, and filling a tree of limits.
+"""Kernels of the fleet planner: envelopes of work against power, and filling a tree of limits.
 
 Jobs come as rows of flat tables: kind k owns points `first[k] : first[k + 1]`, fastest first. Vertices of
 job j stand at `begin[j] : begin[j] + count[j]`, least power first. Watts of the tree are counted at the
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.compiled import compiled
+from ..core.kernels import Source
 from ..frontier._flow import Floats, Ints
 
+kernel = Source("allocate.c")
 
-@compiled
+
+@kernel
 def envelope(
     first: Ints, rate: Floats, energy: Floats, waiting: Floats, kind: Ints, minimum: Floats, maximum: Floats,
     paused: Floats, discrete: bool, begin: Ints, power: Floats, work: Floats, point: Ints, count: Ints,
@@ -57,7 +59,7 @@ def envelope(
             least[j] = power[o + b - 1] + share * (power[o + b] - power[o + b - 1])
 
 
-@compiled
+@kernel
 def fill(
     job: Ints, row: Ints, width: Floats, slope: Floats, above: Ints, room: Floats, given: Floats, target: float,
     tight: Floats,
@@ -101,7 +103,7 @@ def fill(
     return last
 
 
-@compiled
+@kernel
 def settle(
     given: Floats, gain: Floats, weight: Floats, row: Ints, paid: Floats, begin: Ints, count: Ints,
     vertex_power: Floats, vertex_work: Floats, least: Floats,
@@ -141,7 +143,7 @@ def settle(
     return proved
 
 
-@compiled
+@kernel
 def pay(tight: Floats, above: Ints, price: Floats, paid: Floats) -> None:
     """Write each nested constraint's price, and what is paid under it in all, from the slopes at which they got tight.
 
@@ -157,7 +159,7 @@ def pay(tight: Floats, above: Ints, price: Floats, paid: Floats) -> None:
         paid[r] = most + price[r]
 
 
-@compiled
+@kernel
 def round_down(
     begin: Ints, vertex_power: Floats, vertex_work: Floats, vertex_point: Ints, low: Ints, gain: Floats, row: Ints,
     above: Ints, room: Floats, power: Floats, work: Floats, point: Ints, taken: Ints,
@@ -174,7 +176,7 @@ def round_down(
                 r = above[r]
 
 
-@compiled
+@kernel
 def may_move(
     jobs: Ints, first: Ints, rate: Floats, energy: Floats, waiting: Floats, kind: Ints, maximum: Floats, gain: Floats,
     row: Ints, above: Ints, room: Floats, power: Floats, work: Floats, worth: Floats,
@@ -199,7 +201,7 @@ def may_move(
                     worth[n] = max(worth[n], (new - work[j]) / max(step, 1e-300))
 
 
-@compiled
+@kernel
 def dot(a: Floats, b: Floats) -> float:
     """Return the sum of products, on one thread."""
     total = 0.0
@@ -208,7 +210,7 @@ def dot(a: Floats, b: Floats) -> float:
     return total
 
 
-@compiled
+@kernel
 def top_up(
     order: Ints, first: Ints, rate: Floats, energy: Floats, waiting: Floats, kind: Ints, maximum: Floats, gain: Floats,
     weight: Floats, row: Ints, above: Ints, room: Floats, power: Floats, work: Floats, point: Ints, wanted: float,
@@ -246,7 +248,7 @@ def top_up(
     return earned
 
 
-@compiled
+@kernel
 def step_back(
     job: Ints, begin: Ints, vertex_power: Floats, vertex_work: Floats, vertex_point: Ints, weight: Floats,
     gain: Floats, row: Ints, above: Ints, room: Floats, taken: Ints, power: Floats, work: Floats, point: Ints,

@@ -43,7 +43,7 @@ SCALARS: dict[str, Any] = {
 }  # fmt: skip
 ITEMS: dict[str, np.dtype[Any]] = {
     "i64": np.dtype(np.int64), "i32": np.dtype(np.int32), "i8": np.dtype(np.int8), "u32": np.dtype(np.uint32),
-    "u64": np.dtype(np.uint64), "double": np.dtype(np.float64), "bool": np.dtype(np.bool_),
+    "u64": np.dtype(np.uint64), "double": np.dtype(np.float64), "float": np.dtype(np.float32), "bool": np.dtype(np.bool_),
 }  # fmt: skip
 
 _plain = os.environ.get("WATTLINE_KERNELS", "") == "plain"
@@ -154,8 +154,13 @@ def _fits(array: Any, dtype: np.dtype[Any], const: bool) -> bool:
 
 
 def _misfit(name: str, array: Any, dtype: np.dtype[Any]) -> str:
-    found = f"{array.dtype} array, flags {array.flags}" if isinstance(array, np.ndarray) else type(array).__name__
-    return f"{name} must be a contiguous, writeable array of {dtype}, but is {found}"
+    if isinstance(array, np.ndarray):
+        how = "" if array.flags.writeable else "read-only "
+        how += "" if array.flags.c_contiguous else "strided "
+        found = f"a {how}array of {array.dtype}"
+    else:
+        found = f"a {type(array).__name__}"
+    return f"{name} must be a contiguous, writeable array of {dtype}, but got {found}"
 
 
 class Kernel(Generic[P, R]):
