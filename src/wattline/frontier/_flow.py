@@ -1,4 +1,4 @@
-"""Compiled kernels of the graph frontier: a parametric minimum-cost flow over events.
+"""Kernels of the graph frontier: a parametric minimum-cost flow over events.
 
 The network is activity-on-arc. A node is an *event*; an arc is a computation (or a bare precedence) from the event that
 starts it to the event that ends it. The flow on a computation is the price, in watts, that it gets for one second less.
@@ -7,69 +7,81 @@ are scaled integers, so ties are ties and nothing drifts, however many breakpoin
 
 Level tables: class c owns `first[c] : first[c + 1]` of `length` (descending) and `flow_at` (ascending, first 0);
 level k serves flows between `flow_at[k]` and `flow_at[k + 1]`, the last one without limit.
+
+Functions without a mark make arrays and hand them to the kernels. Kernels in Python walk over lists: exact
+integers without limit, and three times as fast as single items of arrays.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.compiled import compiled
+from ..core.kernels import Source
+from ._heap import pop, push
+
+kernel = Source("flow.c")
 
 Ints = NDArray[Any]
 Floats = NDArray[np.float64]
-Network = tuple[Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Ints, Any, Any]
 
-INFINITE = np.int64(1) << np.int64(61)  # twice this still fits, and potentials stay below 2**57
+INFINITE = 1 << 61  # twice this still fits 64 bits, and potentials stay below 2**57
+BREAKPOINTS = 1 << 16  # that one call of the kernel has room for
 
 
-@compiled
+class Arcs(NamedTuple):
+    """A network: m arcs between events, and the tables of levels. What is looked up most is 32 bits wide."""
+
+    tail: Ints  # (m,) event, uint32
+    head: Ints
+    first: Ints  # (m,) level
+    last: Ints
+    pointer: Ints  # (events + 1,) first place of every event
+    arc: Ints  # (2m,) arc at every place, uint32
+    other: Ints  # (2m,) event at its other end, uint32
+    place: Ints  # (m, 2) place of each arc at its tail and at its head, uint32
+    length: Ints  # ticks, by level
+    flow_at: Ints
+    source: int
+    target: int
+
+
 def topological_order(count: int, edges: Ints) -> tuple[Ints, int]:
     """Order `count` nodes so that every edge (m, 2) points forward.
 
     Returns the order and how many nodes it holds; fewer than `count` means that the rest hang on a cycle.
     """
-    pointer = np.zeros(count + 2, np.int64)
-    waits = np.zeros(count, np.int64)
-    for k in range(len(edges)):
-        pointer[edges[k, 0] + 2] += 1
-        waits[edges[k, 1]] += 1
-    for v in range(count):
-        pointer[v + 2] += pointer[v + 1]
-    after = np.empty(len(edges), np.int64)
-    for k in range(len(edges)):
-        after[pointer[edges[k, 0] + 1]] = edges[k, 1]
-        pointer[edges[k, 0] + 1] += 1
-    order = np.empty(count, np.int64)
-    done = 0
-    for v in range(count):
-        if waits[v] == 0:
-            order[done] = v
-            done += 1
-    turn = 0
-    while turn < done:
-        v = order[turn]
-        turn += 1
-        for k in range(pointer[v], pointer[v + 1]):
-            w = after[k]
+    order = np.zeros(count, np.int64)
+    return order, int(_sorted(count, edges, order))
+
+
+@kernel
+def _sorted(count: int, edges: Ints, order: Ints) -> int:
+    pairs = edges.tolist()
+    after: list[list[int]] = [[] for _ in range(count)]
+    waits = [0] * count
+    for a, b in pairs:
+        after[a].append(b)
+        waits[b] += 1
+    found = [v for v in range(count) if waits[v] == 0]
+    for v in found:  # grows as it goes
+        for w in after[v]:
             waits[w] -= 1
             if waits[w] == 0:
-                order[done] = w
-                done += 1
-    return order, done
+                found.append(w)
+    order[: len(found)] = found
+    return len(found)
 
 
-@compiled
-def _root(parent: Ints, v: int) -> int:
+def _root(parent: list[int], v: int) -> int:
     while parent[v] != v:
         parent[v] = parent[parent[v]]
         v = parent[v]
     return v
 
 
-@compiled
 def contract(classes: Ints, edges: Ints) -> tuple[Ints, Ints, Ints, int, int, int]:
     """Turn n computations and their precedences into the arcs of an activity-on-arc network.
 
@@ -79,144 +91,163 @@ def contract(classes: Ints, edges: Ints) -> tuple[Ints, Ints, Ints, int, int, in
 
     Returns tail, head, class (computations first, in order; then precedences, of class 0), events, source, target.
     """
-    n = len(classes)
-    before = np.zeros(n, np.int64)
-    after = np.zeros(n, np.int64)
-    for k in range(len(edges)):
-        after[edges[k, 0]] += 1
-        before[edges[k, 1]] += 1
-    parent = np.arange(2 * n + 2)
-    for k in range(len(edges)):
-        if after[edges[k, 0]] == 1 or before[edges[k, 1]] == 1:
-            parent[_root(parent, 2 * edges[k, 0] + 1)] = _root(parent, 2 * edges[k, 1])
-    for i in range(n):
-        if before[i] == 0:
-            parent[_root(parent, 2 * i)] = _root(parent, 2 * n)
-        if after[i] == 0:
-            parent[_root(parent, 2 * i + 1)] = _root(parent, 2 * n + 1)
-    name = np.full(2 * n + 2, -1)
-    events = 0
-    for v in range(2 * n + 2):
-        r = _root(parent, v)
-        if name[r] < 0:
-            name[r] = events
-            events += 1
-    tail = np.empty(n + len(edges), np.int64)
-    head = np.empty(n + len(edges), np.int64)
-    kind = np.zeros(n + len(edges), np.int64)
-    for i in range(n):
-        tail[i] = name[_root(parent, 2 * i)]
-        head[i] = name[_root(parent, 2 * i + 1)]
-        kind[i] = classes[i] + 1
-    arcs = n
-    for k in range(len(edges)):
-        u = name[_root(parent, 2 * edges[k, 0] + 1)]
-        v = name[_root(parent, 2 * edges[k, 1])]
-        if u != v:
-            tail[arcs] = u
-            head[arcs] = v
-            arcs += 1
-    source = name[_root(parent, 2 * n)]
-    target = name[_root(parent, 2 * n + 1)]
+    tail, head, kind = (np.zeros(len(classes) + len(edges), np.int64) for _ in range(3))
+    ends = np.zeros(3, np.int64)
+    arcs = _contract(classes, edges, tail, head, kind, ends)
+    events, source, target = ends.tolist()
     return tail[:arcs], head[:arcs], kind[:arcs], events, source, target
 
 
-@compiled
+@kernel
+def _contract(classes: Ints, edges: Ints, tail: Ints, head: Ints, kind: Ints, ends: Ints) -> int:
+    n = len(classes)
+    pairs = edges.tolist()
+    before, after = [0] * n, [0] * n
+    for a, b in pairs:
+        after[a] += 1
+        before[b] += 1
+    parent = list(range(2 * n + 2))
+    for a, b in pairs:
+        if after[a] == 1 or before[b] == 1:
+            start = _root(parent, 2 * b)
+            parent[_root(parent, 2 * a + 1)] = start
+    for i in range(n):
+        if before[i] == 0:
+            source = _root(parent, 2 * n)
+            parent[_root(parent, 2 * i)] = source
+        if after[i] == 0:
+            target = _root(parent, 2 * n + 1)
+            parent[_root(parent, 2 * i + 1)] = target
+    name: dict[int, int] = {}
+    for v in range(2 * n + 2):
+        name.setdefault(_root(parent, v), len(name))
+    for i in range(n):
+        tail[i] = name[_root(parent, 2 * i)]
+        head[i] = name[_root(parent, 2 * i + 1)]
+    kind[:n] = classes + 1
+    arcs = n
+    for a, b in pairs:
+        u, v = name[_root(parent, 2 * a + 1)], name[_root(parent, 2 * b)]
+        if u != v:
+            tail[arcs], head[arcs] = u, v
+            arcs += 1
+    ends[:] = len(name), name[_root(parent, 2 * n)], name[_root(parent, 2 * n + 1)]
+    return arcs
+
+
 def earliest(order: Ints, pointer: Ints, arc: Ints, tail: Ints, head: Ints, length: Ints) -> Ints:
     """Earliest time of every event when arc a takes `length[a]`; `order` is a topological order of the events."""
     time = np.zeros(len(order), length.dtype)
-    for v in order:
-        for k in range(pointer[v], pointer[v + 1]):
-            a = arc[k]
-            if tail[a] == v and time[v] + length[a] > time[head[a]]:
-                time[head[a]] = time[v] + length[a]
+    walk = _earliest_seconds if length.dtype == np.float64 else _earliest_ticks
+    walk(order, pointer, arc, tail.astype(np.uint32, copy=False), head.astype(np.uint32, copy=False), length, time)
     return time
 
 
-@compiled
+def _walk(order: Ints, pointer: Ints, arc: Ints, tail: Ints, head: Ints, length: Ints, time: Ints) -> None:
+    first, arcs, tails, heads, lengths = (x.tolist() for x in (pointer, arc, tail, head, length))
+    found = time.tolist()
+    for v in order.tolist():
+        for a in arcs[first[v] : first[v + 1]]:
+            if tails[a] == v and found[v] + lengths[a] > found[heads[a]]:
+                found[heads[a]] = found[v] + lengths[a]
+    time[:] = found
+
+
+@kernel
+def _earliest_ticks(order: Ints, pointer: Ints, arc: Ints, tail: Ints, head: Ints, length: Ints, time: Ints) -> None:
+    _walk(order, pointer, arc, tail, head, length, time)
+
+
+@kernel
+def _earliest_seconds(
+    order: Ints, pointer: Ints, arc: Ints, tail: Ints, head: Ints, length: Floats, time: Floats
+) -> None:
+    _walk(order, pointer, arc, tail, head, length, time)
+
+
 def incidence(events: int, tail: Ints, head: Ints) -> tuple[Ints, Ints, Ints, Ints]:
     """List the arcs at every event, at both ends.
 
     Returns pointer (events + 1,), arc (2m,), other end (2m,), and the two places (m, 2) of each arc: at its tail, at
-    its head. All unsigned: indexing then skips the test for negative indices, a third of the time of a sweep.
+    its head.
     """
+    m = len(tail)
     pointer = np.zeros(events + 2, np.int64)
-    for a in range(len(tail)):
-        pointer[tail[a] + 2] += 1
-        pointer[head[a] + 2] += 1
-    for v in range(events):
-        pointer[v + 2] += pointer[v + 1]
-    arc = np.empty(2 * len(tail), np.uint32)
-    other = np.empty(2 * len(tail), np.uint32)
-    place = np.empty((len(tail), 2), np.uint32)
-    for a in range(len(tail)):
-        k = pointer[tail[a] + 1]
-        pointer[tail[a] + 1] += 1
-        arc[k] = a
-        other[k] = head[a]
-        place[a, 0] = k
-        k = pointer[head[a] + 1]
-        pointer[head[a] + 1] += 1
-        arc[k] = a
-        other[k] = tail[a]
-        place[a, 1] = k
-    return pointer[:-1].astype(np.uint64), arc, other, place
+    arc, other, place = np.empty(2 * m, np.uint32), np.empty(2 * m, np.uint32), np.empty((m, 2), np.uint32)
+    _incidence(events, tail.astype(np.uint32), head.astype(np.uint32), pointer, arc, other, place)
+    return pointer[:-1].copy(), arc, other, place
 
 
-@compiled
-def _push(keys: Ints, values: Ints, size: int, key: int, value: int) -> None:
-    i = size
-    while i > 0:
-        above = (i - 1) // 2
-        if keys[above] <= key:
-            break
-        keys[i] = keys[above]
-        values[i] = values[above]
-        i = above
-    keys[i] = key
-    values[i] = value
+@kernel
+def _incidence(events: int, tail: Ints, head: Ints, pointer: Ints, arc: Ints, other: Ints, place: Ints) -> None:
+    ends = np.stack((tail, head), axis=1).ravel()
+    order = np.argsort(ends, kind="stable")
+    counts = np.cumsum(np.bincount(ends, minlength=events))
+    pointer[:] = np.concatenate(([0], counts, counts[-1:]))[: len(pointer)]
+    arc[:] = order // 2
+    other[:] = np.stack((head, tail), axis=1).ravel()[order]
+    place.reshape(-1)[order] = np.arange(len(order))
 
 
-@compiled
-def _pop(keys: Ints, values: Ints, size: int) -> None:
-    """Remove the least key of a heap of `size`; read it before the call."""
-    key = keys[size - 1]
-    value = values[size - 1]
-    size -= 1
-    i = 0
-    while True:
-        below = 2 * i + 1
-        if below >= size:
-            break
-        if below + 1 < size and keys[below + 1] < keys[below]:
-            below += 1
-        if keys[below] >= key:
-            break
-        keys[i] = keys[below]
-        values[i] = values[below]
-        i = below
-    keys[i] = key
-    values[i] = value
-
-
-@compiled
-def _price(a: int, k: int, flow: int, place: Ints, bound: Ints, length: Ints, flow_at: Ints, first: int) -> None:
-    """Refresh both bounds of arc `a` after a change of flow; `k` is its level for more flow.
+class _Levels:
+    """Flows on the arcs of a network as lists, the level of each, and the bound that it sets at both its places.
 
     Slack of the residual arc that leaves v at place y is `time[other[y]] - time[v] - bound[y]`.
     """
-    bound[place[a, 0]] = length[k]
-    if flow > flow_at[k]:
-        bound[place[a, 1]] = -length[k]
-    elif k > first:
-        bound[place[a, 1]] = -length[k - 1]
-    else:
-        bound[place[a, 1]] = -2 * INFINITE
+
+    def __init__(self, network: Arcs, flow: Ints) -> None:
+        self.tail, self.head, self.first, self.last = (x.tolist() for x in network[:4])
+        self.pointer, self.arc, self.other = (x.tolist() for x in network[4:7])
+        self.place, self.length, self.flow_at = (x.tolist() for x in network[7:10])
+        self.flow: list[int] = flow.tolist()
+        self.level = list(self.first)
+        self.bound = [0] * len(self.arc)
+        for a, amount in enumerate(self.flow):
+            while self.level[a] < self.last[a] and self.flow_at[self.level[a] + 1] <= amount:
+                self.level[a] += 1
+            self.price(a)
+
+    def price(self, a: int) -> None:
+        """Refresh both bounds of an arc after a change of flow or level."""
+        k, (ahead, back) = self.level[a], self.place[a]
+        self.bound[ahead] = self.length[k]
+        if self.flow[a] > self.flow_at[k]:
+            self.bound[back] = -self.length[k]
+        elif k > self.first[a]:
+            self.bound[back] = -self.length[k - 1]
+        else:
+            self.bound[back] = -2 * INFINITE
+
+    def opposite(self, y: int) -> int:
+        """Return the arc's other place."""
+        ahead, back = self.place[self.arc[y]]
+        return int(back if y == ahead else ahead)
+
+    def room(self, y: int) -> int:
+        """Return how much the residual arc at place y takes until its length changes."""
+        a = self.arc[y]
+        k, amount = self.level[a], self.flow[a]
+        if self.place[a][0] == y:
+            return int(self.flow_at[k + 1] - amount) if k < self.last[a] else INFINITE
+        return int(amount - self.flow_at[k] if amount > self.flow_at[k] else self.flow_at[k] - self.flow_at[k - 1])
+
+    def send(self, y: int, amount: int) -> None:
+        """Send flow along the residual arc at place y, at most its room."""
+        a = self.arc[y]
+        k = self.level[a]
+        if self.place[a][0] == y:
+            self.flow[a] += amount
+            if k < self.last[a] and self.flow[a] == self.flow_at[k + 1]:
+                self.level[a] = k + 1
+        else:
+            if self.flow[a] == self.flow_at[k]:
+                self.level[a] = k - 1
+            self.flow[a] -= amount
+        self.price(a)
 
 
-@compiled
 def advance(
-    network: Network,
+    network: Arcs,
     time: Ints,
     flow: Ints,
     price: int,
@@ -235,7 +266,6 @@ def advance(
     from source to target: to let it fall, what is near the source is moved later, and the rest stays untouched. A
     sweep goes on from the one before, at the first event whose way from the source was filled up.
 
-    `network` is (tail, head, first level, last level, pointer, arc, other, place, length, flow_at, source, target).
     `time` (events,) and `flow` (arcs,) are the state, changed in place: optimal for `price` on entry, and for the
     price reached on return, so that the next call may go on from there. Whenever
     `keep_times` (checkpoints, events) is full, every second checkpoint is dropped and the spacing doubled.
@@ -243,240 +273,215 @@ def advance(
     Returns completions (descending) and prices of the breakpoints at prices >= `record_from` (the price reached before
     the completion falls further; the last is INFINITE if nothing stopped it), and the checkpoints kept.
     """
-    tail, head, first, last, pointer, arc, other, place, length, flow_at, source, target = network
-    events = len(time)
-    arcs = len(tail)
-    level = np.empty(arcs, np.int32)
-    bound = np.empty(2 * arcs, np.int64)
-    for a in range(arcs):
-        k = first[a]
-        while k < last[a] and flow_at[k + 1] <= flow[a]:
-            k += 1
-        level[a] = k
-        _price(a, k, flow[a], place, bound, length, flow_at, first[a])
-    rank = np.full(events, events, np.int32)  # place in the queue; `events` while not settled
-    cause = np.empty(events + 1, np.int32)  # place of the event that led to the one at a place, or a later place
-    walked = np.zeros(events, np.int32)  # the last sweep that walked back through it
-    shift = np.empty(events, np.int64)
-    queue = np.empty(events + 1, np.uint32)
-    turn = np.empty(events, np.uint64)
-    path = np.empty(events, np.uint32)
-    one = np.uint64(1)
-    keys = np.empty(2 * arcs + 1, np.int64)
-    values = np.empty(2 * arcs + 1, np.uint32)
-    completions = np.empty(1024, np.int64)
-    prices = np.empty(1024, np.int64)
-    completion = time[target] - time[source]
-    points = 0
+    found: list[tuple[Ints, Ints]] = []
+    progress = np.array([price, 0, 0, 1, 0])  # price, checkpoints kept, sweeps, their spacing, whether it ended
+    while not progress[4]:
+        completions, prices = np.empty(BREAKPOINTS, np.int64), np.empty(BREAKPOINTS, np.int64)
+        points = climb(
+            network, time, flow, record_from, stop, ceiling, keep_times, keep_flows, keep_prices, completions, prices,
+            progress,
+        )  # fmt: skip
+        found.append((completions[:points].copy(), prices[:points].copy()))
+    done, price_at = (np.concatenate(x) for x in zip(*found, strict=True))
+    return done, price_at, int(progress[1])
+
+
+@kernel
+def climb(
+    network: Arcs, time: Ints, flow: Ints, record_from: int, stop: int, ceiling: int, keep_times: Ints,
+    keep_flows: Ints, keep_prices: Ints, completions: Ints, prices: Ints, progress: Ints,
+) -> int:  # fmt: skip
+    """Advance, as above, until it ends or `completions` and `prices` are full; return how many breakpoints there are.
+
+    `progress` says where it is: the next call with it goes on.
+    """
+    events, source, target = len(time), int(network.source), int(network.target)
+    at: list[int] = time.tolist()
+    arcs = _Levels(network, flow)
+    pointer, other, bound = arcs.pointer, arcs.other, arcs.bound
+    rank = [events] * events  # place in the queue; `events` while not settled
+    cause = [0] * (events + 1)  # place of the event that led to the one at a place, or a later place
+    walked = [0] * events  # the last sweep that walked back through it
+    shift, queue, turn = [0] * events, [0] * (events + 1), [0] * events
+    keys, values = [0] * (len(other) + 1), [0] * (len(other) + 1)
+    price, kept, sweeps, spacing, _ = progress.tolist()
+    completion = at[target] - at[source]
+    points = sweep = front = 0
+    settled, ended = 1, True
     rank[source] = 0
     queue[0] = source
-    settled = one
-    front = np.uint64(0)
-    sweeps = 0
-    kept = 0
-    spacing = 1
     while True:
         if len(keep_prices) > 0 and sweeps % spacing == 0:
             if kept == len(keep_prices):
-                for i in range(kept // 2):
-                    keep_times[i] = keep_times[2 * i]
-                    keep_flows[i] = keep_flows[2 * i]
-                    keep_prices[i] = keep_prices[2 * i]
+                for kept_at in (keep_times, keep_flows, keep_prices):
+                    kept_at[: kept // 2] = kept_at[: kept // 2 * 2 : 2].copy()
                 kept //= 2
                 spacing *= 2
             if sweeps % spacing == 0:
-                keep_times[kept] = time
-                keep_flows[kept] = flow
-                keep_prices[kept] = price
+                keep_times[kept], keep_flows[kept], keep_prices[kept] = at, arcs.flow, price
                 kept += 1
         sweeps += 1
+        sweep += 1
         # Settle events by distance from the source: the slack that the completion must lose before a path reaches
-        # them. Events at one distance are one level. Within a level there is no branch to mispredict: most time is
-        # spent here, and it halves it.
-        start = np.uint64(0)
-        waiting = 0
-        step: Any = np.int64(0)
+        # them. Events at one distance are one level.
+        start = waiting = step = 0
         while True:
             while front < settled:
                 u = queue[front]
-                now = time[u]
-                for y in range(pointer[u], pointer[u + one]):
+                for y in range(pointer[u], pointer[u + 1]):
                     w = other[y]
-                    before = rank[w]
-                    hit = (now + bound[y] == time[w]) & (before == events)
-                    queue[settled] = w
-                    cause[settled] = front
-                    rank[w] = settled if hit else before
-                    settled += np.uint64(hit)
-                front += one
+                    if rank[w] == events and at[u] + bound[y] == at[w]:
+                        queue[settled], cause[settled], rank[w] = w, front, settled
+                        settled += 1
+                front += 1
             if rank[target] < events:
                 break
             for i in range(start, settled):
                 u = queue[i]
-                for y in range(pointer[u], pointer[u + one]):
+                for y in range(pointer[u], pointer[u + 1]):
                     w = other[y]
                     if rank[w] == events:
-                        d = step + time[w] - time[u] - bound[y]
+                        d = step + at[w] - at[u] - bound[y]
                         if d < INFINITE:
-                            _push(keys, values, waiting, d, w)
+                            push(keys, values, waiting, d, w)
                             waiting += 1
                 shift[i] = step
             start = settled
             while rank[values[0]] < events:
-                _pop(keys, values, waiting)
+                pop(keys, values, waiting)
                 waiting -= 1
             step = keys[0]
             rank[values[0]] = settled
-            cause[settled] = settled - one
+            cause[settled] = settled - 1
             queue[settled] = values[0]
-            settled += one
-            _pop(keys, values, waiting)
+            settled += 1
+            pop(keys, values, waiting)
             waiting -= 1
         rank[target] = events  # after all others
         turn[target] = pointer[target]
         if step > 0 and price >= record_from:
             if points + 1 >= len(prices):
-                completions = np.concatenate((completions, np.empty_like(completions)))
-                prices = np.concatenate((prices, np.empty_like(prices)))
-            completions[points] = completion
-            prices[points] = price
+                ended = False
+                break
+            completions[points], prices[points] = completion, price
             points += 1
         # Everything beyond the settled events happens earlier by the step, or these happen later: the same.
         stopped = completion - step <= stop
         if stopped:
             step = completion - stop
         for i in range(start):
-            time[queue[i]] += max(step - shift[i], 0)
+            at[queue[i]] += max(step - shift[i], 0)
         completion -= step
         if stopped:
-            return completions[:points], prices[:points], kept
-        # Fill every path without slack that follows the settled order.
-        v = np.uint64(target)
-        depth = 0
-        while True:
-            if v == source:
-                most: Any = INFINITE
-                cut = 0
-                for i in range(depth):
-                    y = path[i]
-                    a = arc[y]
-                    k = level[a]
-                    if place[a, 1] == y:
-                        room = flow_at[k + 1] - flow[a] if k < last[a] else INFINITE
-                    elif flow[a] > flow_at[k]:
-                        room = flow[a] - flow_at[k]
-                    else:
-                        room = flow_at[k] - flow_at[k - 1]
-                    if room < most:
-                        most = room
-                        cut = i
-                if most >= INFINITE:
-                    completions[points] = completion
-                    prices[points] = INFINITE
-                    return completions[: points + 1], prices[: points + 1], kept
-                most = min(most, ceiling - price)
-                price += most
-                for i in range(depth):
-                    y = path[i]
-                    a = arc[y]
-                    k = level[a]
-                    if place[a, 1] == y:
-                        flow[a] += most
-                        if k < last[a] and flow[a] == flow_at[k + 1]:
-                            k += 1
-                    else:
-                        if flow[a] == flow_at[k]:
-                            k -= 1
-                        flow[a] -= most
-                    level[a] = k
-                    _price(a, k, flow[a], place, bound, length, flow_at, first[a])
-                    # Did this close the arc by which its far end was settled? Then the sweep is void from there on.
-                    u = other[y]
-                    if place[a, 1] == y:
-                        w = head[a]
-                        closed = bound[place[a, 0]] != time[w] - time[u]
-                    else:
-                        w = tail[a]
-                        closed = bound[place[a, 1]] != time[w] - time[u]
-                    by_this = w == target or cause[rank[w]] == rank[u] or cause[rank[w]] == rank[w] - 1
-                    if closed and by_this and rank[u] < front:
-                        front = np.uint64(rank[u])
-                if price >= ceiling:
-                    return completions[:points], prices[:points], kept
-                depth = cut
-                y = path[cut]
-                v = np.uint64(head[arc[y]] if place[arc[y], 1] == y else tail[arc[y]])
-            found = False
-            y = turn[v]
-            while y < pointer[v + one]:
-                u = other[y]
-                if rank[u] < rank[v]:
-                    a = arc[y]
-                    back = place[a, 0] if place[a, 1] == y else place[a, 1]
-                    if time[v] - time[u] == bound[back]:
-                        found = True
-                        break
-                y += one
-            turn[v] = y
-            if found:
-                path[depth] = y
-                depth += 1
-                v = np.uint64(other[y])
-                if walked[v] != sweeps:
-                    walked[v] = sweeps
-                    turn[v] = pointer[v]
-            elif v == target:
-                break
-            else:
-                depth -= 1
-                y = path[depth]
-                v = np.uint64(head[arc[y]] if place[arc[y], 1] == y else tail[arc[y]])
-                turn[v] += one
+            break
+        price, front, most = _fill(arcs, at, rank, cause, walked, turn, sweep, source, target, front, price, ceiling)
+        if most >= INFINITE:
+            completions[points], prices[points] = completion, INFINITE
+            points += 1
+            break
+        if price >= ceiling:
+            break
         # What was settled before the first void place stands; the next sweep goes on from there.
-        keep = front + one
+        keep = front + 1
         while keep < settled and cause[keep] < front:
-            keep += one
+            keep += 1
         for i in range(keep, settled):
             rank[queue[i]] = events
         settled = keep
+    time[:], flow[:] = at, arcs.flow
+    progress[:] = price, kept, sweeps, spacing, ended
+    return points
 
 
-@compiled
-def _admit(network: Network, time: Ints, flow: Ints) -> None:
+def _fill(
+    arcs: _Levels, at: list[int], rank: list[int], cause: list[int], walked: list[int], turn: list[int], sweep: int,
+    source: int, target: int, front: int, price: int, ceiling: int,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Fill every path without slack that follows the settled order, up to a price of `ceiling`.
+
+    Returns the price reached, the first place in the queue that is void now, and INFINITE if a path takes any flow
+    (else less).
+    """
+    pointer, other, bound, head, tail = arcs.pointer, arcs.other, arcs.bound, arcs.head, arcs.tail
+    path: list[int] = []
+    v = target
+    while True:
+        if v == source:
+            rooms = [arcs.room(arcs.opposite(y)) for y in path]
+            most = min(rooms, default=INFINITE)
+            if most >= INFINITE:
+                return price, front, INFINITE
+            cut = rooms.index(most)
+            most = min(most, ceiling - price)
+            price += most
+            for y in path:
+                back = arcs.opposite(y)
+                arcs.send(back, most)
+                # Did this close the arc by which its far end was settled? Then the sweep is void from there on.
+                a, u = arcs.arc[y], other[y]
+                w = head[a] if arcs.place[a][1] == y else tail[a]
+                closed = bound[back] != at[w] - at[u]
+                by_this = w == target or cause[rank[w]] == rank[u] or cause[rank[w]] == rank[w] - 1
+                if closed and by_this and rank[u] < front:
+                    front = rank[u]
+            if price >= ceiling:
+                return price, front, most
+            v = other[arcs.opposite(path[cut])]
+            del path[cut:]
+        y = turn[v]
+        while y < pointer[v + 1]:
+            u = other[y]
+            if rank[u] < rank[v] and at[v] - at[u] == bound[arcs.opposite(y)]:
+                break
+            y += 1
+        turn[v] = y
+        if y < pointer[v + 1]:
+            path.append(y)
+            v = other[y]
+            if walked[v] != sweep:
+                walked[v] = sweep
+                turn[v] = pointer[v]
+        elif v == target:
+            return price, front, 0
+        else:
+            v = other[arcs.opposite(path.pop())]
+            turn[v] += 1
+
+
+def _admit(network: Arcs, time: Ints, flow: Ints) -> None:
     """Move events later until no arc is shorter than it can be, and every flow to what its duration admits."""
-    tail, head, first, last, pointer, arc, _, place, length, flow_at, _, _ = network
-    one = np.uint64(1)
-    for v in range(len(time)):  # events are numbered in topological order
-        for y in range(pointer[np.uint64(v)], pointer[np.uint64(v) + one]):
-            a = arc[y]
-            if place[a, 0] == y:
-                time[head[a]] = max(time[head[a]], time[v] + length[last[a]])
+    tail, head, first, last, pointer, arc = (x.tolist() for x in network[:6])
+    length, flow_at = network.length.tolist(), network.flow_at.tolist()
+    at, amount = time.tolist(), flow.tolist()
+    for v in range(len(at)):  # events are numbered in topological order
+        for a in arc[pointer[v] : pointer[v + 1]]:
+            if tail[a] == v:
+                at[head[a]] = max(at[head[a]], at[v] + length[last[a]])
     for a in range(len(tail)):
-        duration = time[head[a]] - time[tail[a]]
+        duration = at[head[a]] - at[tail[a]]
         k = first[a]
         while length[k] > duration:
             k += 1
-        most: Any = flow_at[k]
+        most = flow_at[k]
         if length[k] == duration:
             most = flow_at[k + 1] if k < last[a] else INFINITE
-        flow[a] = min(max(flow[a], flow_at[k]), most)
+        amount[a] = min(max(amount[a], flow_at[k]), most)
+    time[:], flow[:] = at, amount
 
 
-@compiled
-def _excess(network: Network, flow: Ints, price: int) -> Ints:
-    """Return what enters every event without leaving it, (events,), when `price` flows from source to target."""
-    tail, head, _, _, pointer, _, _, _, _, _, source, target = network
-    excess = np.zeros(len(pointer) - 1, np.int64)
-    excess[source] += price
-    excess[target] -= price
-    for a in range(len(tail)):
-        excess[tail[a]] -= flow[a]
-        excess[head[a]] += flow[a]
+def _excess(network: Arcs, flow: Ints, price: int) -> list[int]:
+    """Return what enters every event without leaving it, when `price` flows from source to target."""
+    excess = [0] * (len(network.pointer) - 1)
+    excess[network.source] += price
+    excess[network.target] -= price
+    for u, v, amount in zip(network.tail.tolist(), network.head.tolist(), flow.tolist(), strict=True):
+        excess[u] -= amount
+        excess[v] += amount
     return excess
 
 
-@compiled
-def imbalance(network: Network, time: Ints, flow: Ints, price: int) -> float:
+@kernel
+def imbalance(network: Arcs, time: Ints, flow: Ints, price: int) -> float:
     """Return how much flow a guess leaves where it does not belong; 0 if it is optimal. It is made complementary."""
     _admit(network, time, flow)
     total = 0.0
@@ -485,8 +490,8 @@ def imbalance(network: Network, time: Ints, flow: Ints, price: int) -> float:
     return total
 
 
-@compiled
-def balance(network: Network, time: Ints, flow: Ints, price: int, limit: int) -> int:
+@kernel
+def balance(network: Arcs, time: Ints, flow: Ints, price: int, limit: int) -> int:
     """Turn any guess of times and flows into a state that is optimal for `price`, in place.
 
     The guess is first made complementary: no arc too short, every flow admitted by its duration. What then enters an
@@ -494,97 +499,53 @@ def balance(network: Network, time: Ints, flow: Ints, price: int, limit: int) ->
     A good guess makes all of them short. Returns how many events it visited, -1 if that came to exceed
     `limit`: then the guess was too bad to be worth it, and the state is of no use.
     """
-    tail, head, first, last, pointer, arc, other, place, length, flow_at, _, _ = network
-    events = len(time)
-    arcs = len(tail)
-    one = np.uint64(1)
     _admit(network, time, flow)
-    level = np.empty(arcs, np.int32)
-    bound = np.empty(2 * arcs, np.int64)
     excess = _excess(network, flow, price)
-    for a in range(arcs):
-        k = first[a]
-        while k < last[a] and flow_at[k + 1] <= flow[a]:
-            k += 1
-        level[a] = k
-        _price(a, k, flow[a], place, bound, length, flow_at, first[a])
-    distance = np.full(events, INFINITE)
-    settled = np.zeros(events, np.bool_)
-    cause = np.zeros(events, np.uint32)
-    touched = np.empty(events, np.uint32)
-    keys = np.empty(2 * arcs + 1, np.int64)
-    values = np.empty(2 * arcs + 1, np.uint32)
+    at: list[int] = time.tolist()
+    arcs = _Levels(network, flow)
+    pointer, other, bound = arcs.pointer, arcs.other, arcs.bound
+    distance, settled, cause = [INFINITE] * len(at), [False] * len(at), [0] * len(at)
+    keys, values = [0] * (len(other) + 1), [0] * (len(other) + 1)
     visited = 0
-    for begin in range(events):
+    for begin in range(len(at)):
         while excess[begin] > 0:
-            distance[begin] = 0
-            touched[0] = begin
-            seen = 1
-            keys[0] = 0
+            distance[begin] = keys[0] = 0
             values[0] = begin
-            waiting = 1
-            u = np.uint64(begin)
-            step: Any = np.int64(0)
+            touched, waiting = [begin], 1
             while True:
                 if waiting == 0 or visited > limit:
                     return -1
                 visited += 1
-                step = keys[0]
-                u = np.uint64(values[0])
-                _pop(keys, values, waiting)
+                step, u = keys[0], values[0]
+                pop(keys, values, waiting)
                 waiting -= 1
                 if settled[u]:
                     continue
                 if excess[u] < 0:
                     break
                 settled[u] = True
-                for y in range(pointer[u], pointer[u + one]):
+                for y in range(pointer[u], pointer[u + 1]):
                     w = other[y]
-                    d = step + time[w] - time[u] - bound[y]
+                    d = step + at[w] - at[u] - bound[y]
                     if d < distance[w]:
                         if distance[w] == INFINITE:
-                            touched[seen] = w
-                            seen += 1
-                        distance[w] = d
-                        cause[w] = y
-                        _push(keys, values, waiting, d, w)
+                            touched.append(w)
+                        distance[w], cause[w] = d, y
+                        push(keys, values, waiting, d, w)
                         waiting += 1
-            end = u
-            most: Any = min(excess[begin], -excess[end])
+            end, path = u, []
             while u != begin:
-                y = cause[u]
-                a = arc[y]
-                k = level[a]
-                if place[a, 0] == y:
-                    room = flow_at[k + 1] - flow[a] if k < last[a] else INFINITE
-                    u = np.uint64(tail[a])
-                else:
-                    room = flow[a] - flow_at[k] if flow[a] > flow_at[k] else flow_at[k] - flow_at[k - 1]
-                    u = np.uint64(head[a])
-                most = min(most, room)
-            u = end
-            while u != begin:
-                y = cause[u]
-                a = arc[y]
-                k = level[a]
-                if place[a, 0] == y:
-                    flow[a] += most
-                    if k < last[a] and flow[a] == flow_at[k + 1]:
-                        k += 1
-                    u = np.uint64(tail[a])
-                else:
-                    if flow[a] == flow_at[k]:
-                        k -= 1
-                    flow[a] -= most
-                    u = np.uint64(head[a])
-                level[a] = k
-                _price(a, k, flow[a], place, bound, length, flow_at, first[a])
+                path.append(cause[u])
+                u = other[arcs.opposite(cause[u])]
+            most = min(excess[begin], -excess[end], *(arcs.room(y) for y in path))
+            for y in path:
+                arcs.send(y, most)
             excess[begin] -= most
             excess[end] += most
-            for i in range(seen):
-                w = touched[i]
+            for w in touched:
                 if settled[w]:
-                    time[w] += step - distance[w]
+                    at[w] += step - distance[w]
                     settled[w] = False
                 distance[w] = INFINITE
+    time[:], flow[:] = at, arcs.flow
     return visited

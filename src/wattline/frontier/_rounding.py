@@ -1,43 +1,51 @@
-"""Compiled kernels that choose one discrete option per node of a DAG so that its longest path meets a deadline."""
+"""Kernels that choose one discrete option per node of a DAG so that its longest path meets a deadline."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from wattline.frontier._flow import Floats, Ints, _pop, _push
+from ..core.kernels import Source
+from ._flow import Floats, Ints
+from ._heap import pop, push
 
-from ..core.compiled import compiled
+kernel = Source("rounding.c")
 
 
-@compiled
 def neighbours(count: int, edges: Ints) -> tuple[Ints, Ints]:
     """Group the second ends of edges (m, 2) by the first: pointer (count + 1,) and ends (m,)."""
-    pointer = np.zeros(count + 2, np.int64)
+    pointer, ends = np.zeros(count + 2, np.int64), np.empty(len(edges), np.int64)
+    _neighbours(count, edges, pointer, ends)
+    return pointer[:-1].copy(), ends
+
+
+@kernel
+def _neighbours(count: int, edges: Ints, pointer: Ints, ends: Ints) -> None:
     for k in range(len(edges)):
         pointer[edges[k, 0] + 2] += 1
     for v in range(count):
         pointer[v + 2] += pointer[v + 1]
-    ends = np.empty(len(edges), np.int64)
     for k in range(len(edges)):
         ends[pointer[edges[k, 0] + 1]] = edges[k, 1]
         pointer[edges[k, 0] + 1] += 1
-    return pointer[:-1].copy(), ends
 
 
-@compiled
 def longest(order: Ints, pointer: Ints, before: Ints, pick: Ints, time: Floats) -> Floats:
     """Longest path, seconds, that ends just before each node; `order` puts every node after those in `before`."""
     reach = np.zeros(len(order))
+    _longest(order, pointer, before, pick, time, reach)
+    return reach
+
+
+@kernel
+def _longest(order: Ints, pointer: Ints, before: Ints, pick: Ints, time: Floats, reach: Floats) -> None:
     for v in order:
         latest = 0.0
         for k in range(pointer[v], pointer[v + 1]):
             u = before[k]
             latest = max(latest, reach[u] + time[pick[u]])
         reach[v] = latest
-    return reach
 
 
-@compiled
 def diffuse(
     order: Ints,
     pointer: Ints,
@@ -54,8 +62,17 @@ def diffuse(
     What rounding one node down leaves over is thus spent by those that follow it. Options of class c are rows
     `first[c] : first[c + 1]` of `time` (ascending) and `energy` (descending). Returns the row picked per node.
     """
-    reach = np.zeros(len(order))
     pick = np.empty(len(order), np.int64)
+    _diffuse(order, pointer, before, node, end, price, first, time, energy, pick)
+    return pick
+
+
+@kernel
+def _diffuse(
+    order: Ints, pointer: Ints, before: Ints, node: Ints, end: Floats, price: Floats, first: Ints, time: Floats,
+    energy: Floats, pick: Ints,
+) -> None:  # fmt: skip
+    reach = np.zeros(len(order))
     for v in order:
         latest = 0.0
         for k in range(pointer[v], pointer[v + 1]):
@@ -70,10 +87,9 @@ def diffuse(
                 best, cost = o, c
         pick[v] = best
         reach[v] = latest + time[best]
-    return pick
 
 
-@compiled
+@kernel
 def reclaim(
     order: Ints,
     pointer: Ints,
@@ -107,7 +123,7 @@ def reclaim(
         reach[v] = latest + time[best]
 
 
-@compiled
+@kernel
 def shake(
     ahead: Ints,
     before: Ints,
@@ -158,7 +174,6 @@ def shake(
             pick[:] = trial
 
 
-@compiled
 def _spread(
     changed: Ints,
     sign: int,
@@ -192,11 +207,11 @@ def _spread(
             w = targets[k]
             if waits[w] == 0:
                 waits[w] = 1
-                _push(keys, keys, waiting, sign * w, sign * w)
+                push(keys, keys, waiting, sign * w, sign * w)
                 waiting += 1
     while waiting > 0:
         v = sign * keys[0]
-        _pop(keys, keys, waiting)
+        pop(keys, keys, waiting)
         waiting -= 1
         waits[v] = 0
         if not fits:
@@ -217,12 +232,12 @@ def _spread(
             w = targets[k]
             if waits[w] == 0:
                 waits[w] = 1
-                _push(keys, keys, waiting, sign * w, sign * w)
+                push(keys, keys, waiting, sign * w, sign * w)
                 waiting += 1
     return logged, fits
 
 
-@compiled
+@kernel
 def _blocked(
     sign: int, i: int, walk: Ints, pointer: Ints, ends: Ints, pick: Ints, time: Floats, reach: Floats, most: float
 ) -> bool:
@@ -259,7 +274,7 @@ def _blocked(
     return False
 
 
-@compiled
+@kernel
 def trade(
     pointer: Ints,
     sources: Ints,

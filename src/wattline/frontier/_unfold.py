@@ -22,7 +22,7 @@ class Rows:
     def __init__(self, network: Network) -> None:
         self.network = network
         nodes, edges = network.dag.nodes, network.dag.edges
-        tail, head = (x.astype(np.int64) for x in network.arrays[:2])
+        tail, head = (x.astype(np.int64) for x in (network.arrays.tail, network.arrays.head))
         n = len(nodes)
         self.count: Ints = np.bincount(nodes, minlength=len(network.hulls))
         self.first = np.r_[0, np.cumsum(self.count)]
@@ -70,7 +70,7 @@ def guess(state: State, short: Rows, long: Rows, further: int, period: int, cut:
     a, b = short.network, long.network
     kind = b.dag.nodes
     n = len(a.dag.nodes)
-    start, end = state.time[a.arrays[0][:n]], state.time[a.arrays[1][:n]]
+    start, end = state.time[a.arrays.tail[:n]], state.time[a.arrays.head[:n]]
     early = start < start.min() + cut * (start.max() - start.min())
     before = np.bincount(a.dag.nodes[early], minlength=len(short.count))
     extra = np.maximum(long.count - short.count, 0)
@@ -81,8 +81,8 @@ def guess(state: State, short: Rows, long: Rows, further: int, period: int, cut:
     source = np.where(inserted < 0, place, before[kind] - each[kind] + inserted % each[kind])
     part = short.node(kind, np.where(inserted >= extra[kind], place - extra[kind], source))
     time = np.zeros(len(b.slowest.time), np.int64)
-    time[b.arrays[1][: len(kind)]] = end[part] + copy * period
-    time[b.arrays[0][: len(kind)]] = start[part] + copy * period
+    time[b.arrays.head[: len(kind)]] = end[part] + copy * period
+    time[b.arrays.tail[: len(kind)]] = start[part] + copy * period
     time[b.ends[0]] = state.time[a.ends[0]]
     time[b.ends[1]] = state.time[a.ends[1]] + further * period
     # The edge into the node that plays the head's part, from as many places before it; else the same at the tail.

@@ -203,9 +203,9 @@ class Network:
         self.tick: float = scale.tick if scale else _unit(early.max(), TIME_BITS)
         self.watt: float = scale.watt if scale else _unit(steepest[dag.nodes].sum(), PRICE_BITS)
         first, length, flow_at = self._levels()
-        self.arrays: _flow.Network = (
+        self.arrays = _flow.Arcs(
             tail.astype(np.uint32), head.astype(np.uint32), first[kind], first[kind + 1] - 1,
-            pointer, arc, other, place, length, flow_at, np.uint64(source), np.uint64(target),
+            pointer, arc, other, place, length, flow_at, source, target,
         )  # fmt: skip
         self.ends = source, target
         self.grain = events  # ticks that times or prices may be apart by the rounding of a path or a cut
@@ -242,8 +242,8 @@ class Network:
         """Return the times of events, ticks, when every node is as fast as it can be."""
         from wattline.frontier import _flow
 
-        tail, head, _, last, pointer, arc, _, _, length = self.arrays[:9]
-        return _flow.earliest(np.arange(self.grain), pointer, arc, tail, head, length[last])
+        a = self.arrays
+        return _flow.earliest(np.arange(self.grain), a.pointer, a.arc, a.tail, a.head, a.length[a.last])
 
     def advance(
         self, state: State, record_from: int = 0, stop: int = -1, ceiling: int = FOREVER, keep: int = 0
@@ -267,8 +267,8 @@ class Network:
         """Return the schedule of a state."""
         event = time - time[self.ends[0]]
         n = len(self.dag.nodes)
-        start = event[self.arrays[0][:n]] * self.tick
-        end = event[self.arrays[1][:n]] * self.tick
+        start = event[self.arrays.tail[:n]] * self.tick
+        end = event[self.arrays.head[:n]] * self.tick
         duration: Floats = np.empty(n)
         energy = 0.0
         for c, (t, e) in enumerate(self.hulls):
