@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableSequence
+from typing import Any
 
-Slots = MutableSequence[int]
+from numpy.typing import NDArray
+
+Slots = list[int] | NDArray[Any]
 
 
 def push(keys: Slots, values: Slots, size: int, key: int, value: int) -> None:

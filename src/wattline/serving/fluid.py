@@ -25,6 +25,7 @@ from ..source.base import Array
 from ..workload.traffic import Requests
 
 Ints = NDArray[np.int64]
+Singles = NDArray[np.float32]
 
 # Bins of a trace, the shortest of them (s), and requests whose latency is worked out.
 BINS, SHORTEST, SAMPLE = 1500, 0.25, 800
@@ -142,10 +143,10 @@ class Flow:
 
     energy: Array
     duration: Array
-    running: Array
-    entering: Array
-    pace: Array
-    queued: Array
+    running: Singles
+    entering: Singles
+    pace: Singles
+    queued: Singles
 
 
 def flow(traffic: Traffic, curves: Curves, settings: Settings, *, reads: bool = True, decodes: bool = True) -> Flow:

@@ -43,7 +43,8 @@ SCALARS: dict[str, Any] = {
 }  # fmt: skip
 ITEMS: dict[str, np.dtype[Any]] = {
     "i64": np.dtype(np.int64), "i32": np.dtype(np.int32), "i8": np.dtype(np.int8), "u32": np.dtype(np.uint32),
-    "u64": np.dtype(np.uint64), "double": np.dtype(np.float64), "float": np.dtype(np.float32), "bool": np.dtype(np.bool_),
+    "u64": np.dtype(np.uint64), "double": np.dtype(np.float64), "float": np.dtype(np.float32),
+    "bool": np.dtype(np.bool_),
 }  # fmt: skip
 
 _plain = os.environ.get("WATTLINE_KERNELS", "") == "plain"
