@@ -1,4 +1,4 @@
-"""Tests for `wattline.serving.simulate._core`: the compiled core beside the same rules in plain Python."""
+"""Tests for `wattline.serving.simulate._core`: in C and in Python the same bits, and the same rules told by others."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wattline.core import kernels
 from wattline.serving.simulate.outcome import Limits, Run
 from wattline.serving.simulate.play import simulate
-from wattline.serving.simulate.policies import FixedClock, Governor
+from wattline.serving.simulate.policies import FixedClock, Governor, Parking, Policy
 from wattline.serving.simulate.pool import Fleet, Pool
 from wattline.workload.traffic import Requests
 
@@ -93,6 +94,27 @@ def test_speculation_is_the_plain_one(
     blocks = max(-(-(p + o + 4) // 16) for _, p, o in rows) + room
     requests = trace(rows)
     agree(*both(requests, batch=8, blocks=blocks, replicas=2, route="pack", draft=3, accepted=accepted, seed=seed))
+
+
+@given(
+    rows=ROWS, batch=st.integers(1, 8), room=st.integers(0, 30), route=st.sampled_from(["round_robin", "pack", "prefix"]),
+    policy=st.sampled_from([FixedClock(1.2e9), Governor(margin=1.0), Parking(FixedClock(), interval=0.05)]),
+    limits=st.sampled_from([Limits(0.5, 0.05), Limits(0.05, 0.01)]), draft=st.sampled_from([0, 3]),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_c_and_python_give_the_same_bits(
+    rows: list[tuple[float, int, int]], batch: int, room: int, route: str, policy: Policy, limits: Limits, draft: int
+) -> None:
+    """Whatever comes, under every policy: not one bit of one figure differs."""
+    blocks = max(-(-(p + o + 4) // 16) for _, p, o in rows) + room
+    pool = Pool(
+        table=tiny(draft), replicas=3, max_batch=batch, blocks=blocks, accepted=0.6, start_time=0.03, start_power=99.0
+    )
+    compiled = simulate(trace(rows, 16), Fleet((pool,), route), policy, limits=limits, seed=3)
+    with kernels.plain():
+        plainly = simulate(trace(rows, 16), Fleet((pool,), route), policy, limits=limits, seed=3)
+    for name, value in vars(compiled).items():
+        assert np.array_equal(value, getattr(plainly, name)), name
 
 
 def test_preemption_happens_in_what_is_compared() -> None:

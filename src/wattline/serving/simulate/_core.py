@@ -1,4 +1,4 @@
-"""Compiled core of the serving simulator: replicas that batch continuously, step by step.
+"""Core of the serving simulator: replicas that batch continuously, step by step.
 
     advance(replica, until):  [step under way] --ends--> tokens come out, requests leave --> schedule --> price --> ...
 
@@ -6,7 +6,8 @@ One step is: schedule (running requests first, in order of admission, then the q
 and the KV blocks), price (tables of `table.py`), attribute (joules to requests), wait for its end. A step that
 starts at time s sees every request that arrived up to and including s. Nothing here draws a random number
 except which draft tokens are accepted, a hash of seed, request and position; so the same inputs give the same
-bytes. `tests/serving/simulate/plain.py` says the same in plain Python.
+bytes. `core/kernels/serving.c` says the same in C, operation by operation, and runs in place of this where it can;
+`tests/serving/simulate/plain.py` says it once more, with objects and lists.
 
 State lies in `_state.py`: `Prices` (tables), `Rules` (what replicas are), `Work` (requests), `Knobs` (what policies
 set), `Live` (replicas now), `Out` (what became of each request). Prices of steps are in `_price.py`.
@@ -16,10 +17,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from ...core.compiled import compiled_in_place as compiled
-from ._price import at_level, corners, limited, summed
+from ...core.kernels import Source
+from ._price import Rows, Weights, at_level, corners, limited, summed
 from ._state import (
     COLD,
     DECODE,
@@ -32,8 +31,6 @@ from ._state import (
     PREFIX,
     ROUND_ROBIN,
     STARTING,
-    Floats,
-    Ints,
     Knobs,
     Live,
     Out,
@@ -43,10 +40,13 @@ from ._state import (
 )  # fmt: skip
 from .outcome import GAPS, PER_DECADE, SMALLEST
 
+kernel = Source("serving.c")
+_WORD = (1 << 64) - 1
+
 # ---- energy in time ------------------------------------------------------------------------------
 
 
-@compiled
+@kernel
 def spread(out: Out, start: float, end: float, joules: float, phase: int) -> None:
     """Add joules to the bins of [start, end); bins double in width where time runs past the last one."""
     bins = len(out.power)
@@ -74,7 +74,6 @@ def spread(out: Out, start: float, end: float, joules: float, phase: int) -> Non
     out.power[z, phase] += left
 
 
-@compiled
 def settle(rules: Rules, live: Live, out: Out, r: int, t: float) -> None:
     """Count what a replica outside a step drew up to t: idle, starting or off."""
     pool = rules.pool[r]
@@ -108,7 +107,6 @@ def settle(rules: Rules, live: Live, out: Out, r: int, t: float) -> None:
 # ---- queues and blocks ---------------------------------------------------------------------------
 
 
-@compiled
 def enqueue(live: Live, out: Out, r: int, i: int, front: bool) -> None:
     """Put a request into a replica's queue."""
     if live.queued[r] == 0:
@@ -124,7 +122,6 @@ def enqueue(live: Live, out: Out, r: int, i: int, front: bool) -> None:
     live.queued[r] += 1
 
 
-@compiled
 def release(rules: Rules, work: Work, live: Live, r: int, j: int) -> None:
     """Give back the blocks of a slot; full prefix pages among them stay until their place is taken."""
     i = live.slot[r, j]
@@ -134,7 +131,6 @@ def release(rules: Rules, work: Work, live: Live, r: int, j: int) -> None:
         mark(rules, work, live, r, i, live.have[r, j])
 
 
-@compiled
 def mark(rules: Rules, work: Work, live: Live, r: int, i: int, have: int) -> None:
     """Note that the first pages of a request's prompt lie on the replica, as given back just now."""
     pages = min(work.first[i + 1] - work.first[i], min(have, work.prompt[i]) // rules.page)
@@ -142,7 +138,6 @@ def mark(rules: Rules, work: Work, live: Live, r: int, i: int, have: int) -> Non
         live.kept[r, work.page[k]] = live.pushed[r]
 
 
-@compiled
 def found(rules: Rules, work: Work, live: Live, r: int, i: int) -> int:
     """Return the tokens of a prompt that the replica still holds: leading pages, one token left to compute."""
     if rules.page <= 0:
@@ -157,7 +152,6 @@ def found(rules: Rules, work: Work, live: Live, r: int, i: int) -> int:
     return tokens
 
 
-@compiled
 def evict(rules: Rules, work: Work, live: Live, out: Out, r: int) -> None:
     """Preempt the request admitted last: its blocks are freed and it goes to the front of the queue."""
     j = live.running[r] - 1
@@ -169,7 +163,6 @@ def evict(rules: Rules, work: Work, live: Live, out: Out, r: int) -> None:
     enqueue(live, out, r, i, True)
 
 
-@compiled
 def grow(rules: Rules, work: Work, live: Live, out: Out, r: int, j: int, tokens: int) -> bool:
     """Give slot j the blocks for `tokens`; preempt those admitted last where none is free. False: j itself went."""
     pool = rules.pool[r]
@@ -186,7 +179,6 @@ def grow(rules: Rules, work: Work, live: Live, out: Out, r: int, j: int, tokens:
     return True
 
 
-@compiled
 def schedule(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float) -> None:
     """Choose what the step does: `take` and `turn` of every slot."""
     pool = rules.pool[r]
@@ -251,10 +243,9 @@ def schedule(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out:
 # ---- one step ------------------------------------------------------------------------------------
 
 
-@compiled
 def governed(
-    p: Prices, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float, prompt: int, row: Ints,
-    weight: Floats, late_row: Ints, late: Floats, n: int, host: float, pool: int,
+    p: Prices, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float, prompt: int, row: Rows,
+    weight: Weights, late_row: Rows, late: Weights, n: int, host: float, pool: int,
 ) -> float:  # fmt: skip
     """Return the level of least joules / time^gather (above waiting) whose step the most urgent request can afford.
 
@@ -266,21 +257,21 @@ def governed(
     shares what is left of that among its remaining chunks; a queue behind it halves it.
     """
     top = p.cells.shape[1] - 1
-    allowed = np.inf
+    allowed = math.inf
     for j in range(live.running[r]):
         i = live.slot[r, j]
         if live.turn[r, j] == 1:
-            if knobs.tpot[r] < np.inf:
+            if knobs.tpot[r] < math.inf:
                 slack = out.first[i] + (out.generated[i] - 1 + knobs.credit[r]) * knobs.tpot[r] - t
                 allowed = min(allowed, knobs.tpot[r] + knobs.spend[r] * slack)
-        elif live.take[r, j] > 0 and knobs.ttft[r] < np.inf:
+        elif live.take[r, j] > 0 and knobs.ttft[r] < math.inf:
             left = work.arrival[i] + knobs.ttft[r] - t
             allowed = min(allowed, left * live.take[r, j] / (live.goal[r, j] - live.have[r, j]))
-    if live.queued[r] > 0 and knobs.ttft[r] < np.inf:
+    if live.queued[r] > 0 and knobs.ttft[r] < math.inf:
         allowed = min(allowed, 0.5 * (work.arrival[live.head[r]] + knobs.ttft[r] - t))
     asked = knobs.mixed[r] if prompt > 0 else knobs.alone[r]
     best: float = asked
-    least = np.inf
+    least = math.inf
     for level in range(min(int(asked), top) + 1):
         time, joules = at_level(p, row, weight, late_row, late, n, host, pool, level)
         if time <= allowed and joules / time ** knobs.gather[r] < least:
@@ -288,11 +279,9 @@ def governed(
     return best
 
 
-@compiled
 def begin(
-    p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float,
-    row: Ints, weight: Floats, late_row: Ints, late: Floats,
-) -> None:  # fmt: skip
+    p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float
+) -> None:
     """Start a step at t: schedule it, choose its clock, price it, hand its joules to the requests."""
     settle(rules, live, out, r, t)
     schedule(p, rules, work, knobs, live, out, r, t)
@@ -311,22 +300,23 @@ def begin(
             if have + some == live.goal[r, j]:
                 prompts += 1
     if decodes + prompt == 0:
-        live.ends[r] = np.inf
-        live.ready[r] = np.inf
+        live.ends[r] = math.inf
+        live.ready[r] = math.inf
         return
     context = seen / decodes if decodes > 0 else 1.0
     mean = reach / prompt if prompt > 0 else 0.0
-    n = corners(p, pool, decodes, context, prompt, mean, prompts, 1.0, row, weight)
+    row, weight = corners(p, pool, decodes, context, prompt, mean, prompts, 1.0)
+    n = len(row)
     groups = p.scalar[pool, 4]
     crowd = max(1.0, groups / max(prompts, 1)) if prompt > 0 else 1.0
-    corners(p, pool, decodes, context, prompt, mean, prompts, crowd, late_row, late)
+    late_row, late = corners(p, pool, decodes, context, prompt, mean, prompts, crowd)
     h = p.host
     host = h[pool, 0] + h[pool, 1] * decodes + h[pool, 2] * prompts
     if prompt > 0:
         host += h[pool, 4]
     elif decodes / groups > p.scalar[pool, 3]:
         host += h[pool, 3]
-    if knobs.tpot[r] < np.inf or knobs.ttft[r] < np.inf:
+    if knobs.tpot[r] < math.inf or knobs.ttft[r] < math.inf:
         asked = governed(
             p, work, knobs, live, out, r, t, prompt, row, weight, late_row, late, n, host, pool
         )  # fmt: skip
@@ -352,10 +342,9 @@ def begin(
     out.levels[pool, min(int(level + 0.5), p.cells.shape[1] - 1)] += time
 
 
-@compiled
 def charge(
     p: Prices, rules: Rules, live: Live, out: Out, r: int, t: float, time: float, low: int, part: float,
-    row: Ints, weight: Floats, n: int, decodes: int, prompt: int, seen: float, reach: float,
+    row: Rows, weight: Weights, n: int, decodes: int, prompt: int, seen: float, reach: float,
 ) -> None:  # fmt: skip
     """Hand a step's joules to its requests: attention to whom it serves, all else evenly over the tokens."""
     pool = rules.pool[r]
@@ -401,26 +390,21 @@ def charge(
         spread(out, t, t + time, total - decoded, PREFILL)
 
 
-@compiled
+@kernel
 def accepted(seed: int, request: int, position: int, most: int, chance: float) -> int:
     """Return how many draft tokens hold: each with `chance`, up to the first that does not (a hash, SplitMix64)."""
-    x = (
-        np.uint64(seed)
-        ^ (np.uint64(request) * np.uint64(0x9E3779B97F4A7C15))
-        ^ (np.uint64(position) * np.uint64(0xD1B54A32D192ED03))
-    )
+    x = (seed ^ (int(request) * 0x9E3779B97F4A7C15) ^ (int(position) * 0xD1B54A32D192ED03)) & _WORD
     for k in range(most):
-        x += np.uint64(0x9E3779B97F4A7C15)
+        x = (x + 0x9E3779B97F4A7C15) & _WORD
         z = x
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-        if float(z >> np.uint64(11)) * 2.0**-53 >= chance:
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _WORD
+        z = z ^ (z >> 31)
+        if (z >> 11) * 2.0**-53 >= chance:
             return k
     return most
 
 
-@compiled
 def finish(p: Prices, rules: Rules, work: Work, live: Live, out: Out, r: int) -> None:
     """End the step under way: tokens come out, finished requests leave."""
     t = live.ends[r]
@@ -463,11 +447,10 @@ def finish(p: Prices, rules: Rules, work: Work, live: Live, out: Out, r: int) ->
                 live.held[r, keep] = live.held[r, j]
             keep += 1
     live.running[r] = keep
-    live.ends[r] = np.inf
+    live.ends[r] = math.inf
     live.ready[r] = t
 
 
-@compiled
 def gap(out: Out, seconds: float, tokens: int) -> None:
     """Count tokens that came `seconds` after those before; several at once share the time."""
     each = seconds / tokens
@@ -475,14 +458,12 @@ def gap(out: Out, seconds: float, tokens: int) -> None:
     out.gaps[min(max(k, 0), GAPS - 1)] += tokens
 
 
-@compiled
 def advance(
-    p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, r: int, until: float,
-    row: Ints, weight: Floats, late_row: Ints, late: Floats,
-) -> None:  # fmt: skip
+    p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, r: int, until: float
+) -> None:
     """Run a replica: end every step that ends by `until`, start every step that starts before it."""
     while True:
-        if live.ends[r] < np.inf:
+        if live.ends[r] < math.inf:
             if live.ends[r] > until:
                 return
             finish(p, rules, work, live, out, r)
@@ -493,19 +474,18 @@ def advance(
         start = max(live.ready[r], live.woken[r])
         if start >= until:
             return
-        begin(p, rules, work, knobs, live, out, r, start, row, weight, late_row, late)
-        if live.ends[r] == np.inf:
+        begin(p, rules, work, knobs, live, out, r, start)
+        if live.ends[r] == math.inf:
             return
 
 
 # ---- many replicas -------------------------------------------------------------------------------
 
 
-@compiled
 def route(rules: Rules, work: Work, knobs: Knobs, live: Live, i: int) -> int:
     """Return the replica a request goes to; -1 where none takes requests of its length."""
     tokens = work.prompt[i] + work.output[i]
-    best, least, most = -1, np.inf, -1
+    best, least, most = -1, math.inf, -1
     count = len(rules.pool)
     for k in range(count):
         r = (live.cursor[1] + k) % count if rules.route == ROUND_ROBIN else k
@@ -529,22 +509,18 @@ def route(rules: Rules, work: Work, knobs: Knobs, live: Live, i: int) -> int:
     return best
 
 
-@compiled
+@kernel
 def run(
-    p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, until: float,
-    row: Ints, weight: Floats, late_row: Ints, late: Floats,
-) -> int:  # fmt: skip
-    """Run everything up to `until`, arrivals at `until` included; return the request that no replica takes, or -1.
-
-    `row`, `weight`, `late_row`, `late`: room for `CORNERS` numbers each.
-    """
+    p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, until: float
+) -> int:
+    """Run everything up to `until`, arrivals at `until` included; return the request that no replica takes, or -1."""
     count = len(rules.pool)
     while live.cursor[0] < len(work.arrival) and work.arrival[live.cursor[0]] <= until:
         i = live.cursor[0]
         t = work.arrival[i]
         for r in range(count):
             if live.running[r] + live.queued[r] > 0:
-                advance(p, rules, work, knobs, live, out, r, t, row, weight, late_row, late)
+                advance(p, rules, work, knobs, live, out, r, t)
         r = route(rules, work, knobs, live, i)
         if r < 0:
             lost: int = i
@@ -557,11 +533,11 @@ def run(
         live.cursor[0] = i + 1
     for r in range(count):
         if live.running[r] + live.queued[r] > 0:
-            advance(p, rules, work, knobs, live, out, r, until, row, weight, late_row, late)
+            advance(p, rules, work, knobs, live, out, r, until)
     return -1
 
 
-@compiled
+@kernel
 def scale(rules: Rules, live: Live, out: Out, pool: int, target: int, t: float) -> None:
     """Wake or retire replicas of a pool until `target` take requests; the last ones go first."""
     taking = 0
@@ -593,7 +569,7 @@ def scale(rules: Rules, live: Live, out: Out, pool: int, target: int, t: float) 
         taking -= 1
 
 
-@compiled
+@kernel
 def close(rules: Rules, live: Live, out: Out, t: float) -> None:
     """Count what every replica draws while it does nothing, up to t."""
     for r in range(len(rules.pool)):

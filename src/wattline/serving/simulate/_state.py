@@ -1,4 +1,4 @@
-"""State of the compiled serving simulator: arrays in named tuples, R replicas with B slots, n requests, P pools."""
+"""State of the serving simulator: arrays in named tuples, R replicas with B slots, n requests, P pools."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ PREFILL, DECODE, IDLE, COLD, TRANSFER = 0, 1, 2, 3, 4
 OFF, STARTING, ON, DRAINING = 0, 1, 2, 3
 # Routing.
 ROUND_ROBIN, LEAST_LOADED, PREFIX, PACK = 0, 1, 2, 3
-# Rows of cells that the sum of a step's pieces takes at most: 2 + 2 + 4 + 4.
-CORNERS = 12
 
 
 class Prices(NamedTuple):

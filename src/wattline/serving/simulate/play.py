@@ -21,8 +21,9 @@ from ...core.errors import CapacityError, InputError
 from ...source.base import Array
 from ...workload.memory import sequence_bytes
 from ...workload.traffic import Requests
+from . import _core
 from . import table as tables
-from ._state import CORNERS, OFF, ON, STARTING, TRANSFER, Live, Out, Prices, Rules, Work
+from ._state import OFF, ON, STARTING, TRANSFER, Live, Out, Prices, Rules, Work
 from ._state import Knobs as CoreKnobs
 from .outcome import GAPS, Limits, Run
 from .policies import FixedClock, Knobs, Policy, PoolView, View
@@ -88,9 +89,6 @@ class _Stage:
         self, pools: Sequence[Pool], route: Route, requests: Requests, policy: Policy, limits: Limits, seed: int, *,
         prefill_only: bool, after: tuple[_Stage, _Moved] | None = None,
     ) -> None:  # fmt: skip
-        from . import _core  # compiled: brought in when a simulation runs
-
-        self.core = _core
         self.pools, self.policy, self.limits = list(pools), policy, limits
         self.requests = requests
         self.index = np.arange(len(requests)) if after is None else after[1].request
@@ -102,8 +100,10 @@ class _Stage:
         self.knobs = self._knobs()
         self.live = self._live()
         self.out = self._out(after)
-        n = CORNERS
-        self.room = (np.zeros(n, np.int64), np.zeros(n), np.zeros(n, np.int64), np.zeros(n))
+        # Made ready once for the many calls of `run`: all their arrays are only ever written into.
+        self.packed = tuple(
+            _core.kernel.pack(some) for some in (self.prices, self.rules, self.work, self.knobs, self.live, self.out)
+        )
         self.end = 0.0
 
     def check(self) -> None:
@@ -303,7 +303,7 @@ class _Stage:
         return bool(self.live.cursor[0] >= len(self.index)) and not (self.live.running + self.live.queued).any()
 
     def _until(self, t: float) -> None:
-        lost = self.core.run(self.prices, self.rules, self.work, self.knobs, self.live, self.out, t, *self.room)
+        lost = _core.run(*self.packed, t)
         if lost >= 0:
             raise CapacityError(f"request {self.index[lost] + 1} finds no replica awake that takes its length")
 
@@ -325,13 +325,13 @@ class _Stage:
             self._set(self.knobs, k, asked)
             if asked.replicas is not None:
                 target = min(max(asked.replicas, 1), pool.replicas)
-                self.core.scale(self.rules, live, self.out, k, target, t)
+                _core.scale(self.rules, live, self.out, k, target, t)
         for counter in (live.busy, live.steps, live.tokens, live.arrived):
             counter[:] = 0
 
     def close(self, end: float) -> None:
         """Count what replicas draw until the whole run ends."""
-        self.core.close(self.rules, self.live, self.out, end)
+        _core.close(self.rules, self.live, self.out, end)
 
 
 def _transfer(stage: _Stage, link: Link) -> _Moved:
@@ -351,7 +351,7 @@ def _transfer(stage: _Stage, link: Link) -> _Moved:
     order = np.lexsort((more, ready))
     moved = _Moved(more[order], ready[order], (link.energy * size)[order])
     for a, b, joules in zip(done[order], moved.ready, moved.joules, strict=True):
-        stage.core.spread(stage.out, a, b, joules, TRANSFER)
+        _core.spread(stage.out, a, b, joules, TRANSFER)
     return moved
 
 

@@ -1,18 +1,17 @@
-"""Compiled core of the site simulator: failures, tasks, caps, heat, the flow through every part, breakers.
+"""Core of the site simulator: failures, tasks, caps, heat, the flow through every part, breakers.
 
 A step is: nodes fail or return, tasks come and are handed out, every node runs as fast as its cap and its own
 temperature allow (a gang as fast as its slowest), power flows up the tree, cooling follows with its lag, breakers gain
 or lose. Random numbers are a hash of seed, node and how many were drawn before, so a node fails at the same
-times whatever a controller does. `tests/site/simulate/plain_site.py` says the same in plain Python.
+times whatever a controller does. `core/kernels/site.c` says the same in C, operation by operation, and runs in place of
+this where it can; `tests/site/simulate/plain_site.py` says it once more, with objects and lists.
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from ...core.compiled import compiled_in_place as compiled
+from ...core.kernels import Source
 from ._site_state import (
     BROKEN,
     CAPPED,
@@ -33,24 +32,24 @@ from ._site_state import (
     Tally,
 )
 
-_A, _B, _C = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+kernel = Source("site.c")
+_A, _B, _C = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_WORD = (1 << 64) - 1
 # Numbers for phases are drawn by step, those for failures by how many there were; the two do not meet.
 PHASES = 1 << 40
-_30, _27, _31, _11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 
 
-@compiled
+@kernel
 def chance(seed: int, who: int, turn: int) -> float:
     """Return a number in (0, 1): splitmix64 of seed, who and turn."""
-    x = (np.uint64(seed) + np.uint64(1)) * _A + np.uint64(who) * _B + np.uint64(turn) * _C
+    x = ((int(seed) + 1) * _A + int(who) * _B + int(turn) * _C) & _WORD
     for _ in range(2):
-        x = (x ^ (x >> _30)) * _B
-        x = (x ^ (x >> _27)) * _C
-        x = (x ^ (x >> _31)) + _A
-    return (float(x >> _11) + 0.5) * (1.0 / 9007199254740992.0)
+        x = ((x ^ (x >> 30)) * _B) & _WORD
+        x = ((x ^ (x >> 27)) * _C) & _WORD
+        x = ((x ^ (x >> 31)) + _A) & _WORD
+    return (float(x >> 11) + 0.5) * (1.0 / 9007199254740992.0)
 
 
-@compiled
 def span(p: Plant, s: Live, i: int, mean: float) -> float:
     """Return an exponential number of steps for node i."""
     if mean == math.inf:
@@ -59,7 +58,6 @@ def span(p: Plant, s: Live, i: int, mean: float) -> float:
     return -mean * math.log(chance(p.seed, i, s.draws[i]))
 
 
-@compiled
 def between(xs: Floats, ys: Floats, low: int, high: int, x: float) -> float:
     """Return y at x on the line through rows `low` to `high`, level beyond its ends."""
     if x >= xs[high]:
@@ -71,13 +69,11 @@ def between(xs: Floats, ys: Floats, low: int, high: int, x: float) -> float:
     return float(ys[low] + (x - xs[low]) / (xs[low + 1] - xs[low]) * (ys[low + 1] - ys[low]))
 
 
-@compiled
 def speed_at(p: Plant, g: int, watts: float) -> float:
     """Return the share of full speed that a group's curve gives at `watts`."""
     return between(p.power, p.work, p.curve[g], p.curve[g + 1] - 1, watts)
 
 
-@compiled
 def power_at(p: Plant, g: int, speed: float) -> float:
     """Return the watts of the curve at a speed."""
     return between(p.work, p.power, p.curve[g], p.curve[g + 1] - 1, speed)
@@ -86,7 +82,6 @@ def power_at(p: Plant, g: int, speed: float) -> float:
 # ---- what happens to nodes -------------------------------------------------------------------------
 
 
-@compiled
 def idle_again(p: Plant, s: Live, i: int) -> None:
     """List a node among those without a task."""
     g = p.group[i]
@@ -96,7 +91,6 @@ def idle_again(p: Plant, s: Live, i: int) -> None:
         s.listed[i] = 1
 
 
-@compiled
 def go_down(p: Plant, s: Live, i: int, state: int, back: float) -> None:
     """Take a node down until `back`; its task goes to the front of the queue and loses some of its work."""
     g = p.group[i]
@@ -110,7 +104,6 @@ def go_down(p: Plant, s: Live, i: int, state: int, back: float) -> None:
         s.again_count[g] += 1
 
 
-@compiled
 def lit(p: Plant, s: Live, part: int) -> bool:
     """Return whether a part and all above it are switched on."""
     while part >= 0:
@@ -120,7 +113,6 @@ def lit(p: Plant, s: Live, part: int) -> bool:
     return True
 
 
-@compiled
 def happen(p: Plant, s: Live, out: Tally, k: int) -> bool:
     """Let nodes fail, return, slow down and recover; True where one failed or returned."""
     event = False
@@ -157,7 +149,6 @@ def happen(p: Plant, s: Live, out: Tally, k: int) -> bool:
     return event
 
 
-@compiled
 def hand_out(p: Plant, s: Live, out: Tally, k: int) -> None:
     """Give waiting tasks to nodes without one: first those to be done again, then in order of arrival."""
     for g in range(len(p.idle)):
@@ -181,13 +172,11 @@ def hand_out(p: Plant, s: Live, out: Tally, k: int) -> None:
 # ---- power -----------------------------------------------------------------------------------------
 
 
-@compiled
 def shifted(p: Plant, g: int, phase: int, u: float) -> int:
     """Return the phase after one step, given a number in (0, 1)."""
     return 1 - phase if u < p.leave[g, phase] else phase
 
 
-@compiled
 def pace(p: Plant, s: Live, k: int) -> None:
     """Find how fast each node may go under its cap and temperature, and the slowest of each gang."""
     for g in range(len(p.idle)):
@@ -222,7 +211,6 @@ def pace(p: Plant, s: Live, k: int) -> None:
             s.slowest[j] = min(s.slowest[j], s.allowed[i] * s.pace[i])
 
 
-@compiled
 def work(p: Plant, s: Live, out: Tally, k: int) -> float:
     """Let every node work and draw power; return work done in the step."""
     for part in range(len(p.parent)):
@@ -260,7 +248,6 @@ def work(p: Plant, s: Live, out: Tally, k: int) -> float:
     return earned
 
 
-@compiled
 def drawn(p: Plant, s: Live, i: int, g: int, want: float, can: float, do: float) -> float:
     """Return the watts of a node that does `do` of the `can` it could: at its setting for that share of the time."""
     watts: float = p.idle[g]
@@ -272,7 +259,6 @@ def drawn(p: Plant, s: Live, i: int, g: int, want: float, can: float, do: float)
     return watts + share * (power_at(p, g, s.allowed[i]) - watts) * (do / can)
 
 
-@compiled
 def advance_task(p: Plant, s: Live, out: Tally, i: int, do: float, k: int) -> None:
     """Take a step's work off a node's task; a task that is done leaves."""
     t = s.task[i]
@@ -284,7 +270,6 @@ def advance_task(p: Plant, s: Live, out: Tally, i: int, do: float, k: int) -> No
         idle_again(p, s, i)
 
 
-@compiled
 def flow(p: Plant, s: Live) -> None:
     """Sum power up the tree: what flows into a part is its loss times its standing, its load and what hangs on it."""
     for part in range(len(p.parent)):
@@ -302,7 +287,6 @@ def flow(p: Plant, s: Live) -> None:
         s.flow[root] += p.share * s.removed[0] + p.fixed
 
 
-@compiled
 def darken(p: Plant, s: Live, part: int, k: int) -> None:
     """Open the breaker of a part: all that hangs on it goes dark."""
     s.off[part] = k + 1 + p.reclose
@@ -315,7 +299,6 @@ def darken(p: Plant, s: Live, part: int, k: int) -> None:
             go_down(p, s, i, DARK, s.off[part] + late)
 
 
-@compiled
 def guard(p: Plant, s: Live, out: Tally, limit: Floats, k: int) -> bool:
     """Count what is above a limit, and trip what has been above its rating for too long; True where one tripped."""
     tripped = False
@@ -343,11 +326,11 @@ def guard(p: Plant, s: Live, out: Tally, limit: Floats, k: int) -> bool:
                 darken(p, s, part, k)
                 tripped = True
         elif s.heat[part] > 0.0:
-            s.heat[part] = max(0.0, s.heat[part] - p.dt * (1.0 - min(m, 1.0) ** 2) / p.reset)
+            below = min(m, 1.0)
+            s.heat[part] = max(0.0, s.heat[part] - p.dt * (1.0 - below * below) / p.reset)
     return tripped
 
 
-@compiled
 def note(p: Plant, s: Live, out: Tally, limit: Floats, earned: float, k: int) -> None:
     """Keep what is shown over time."""
     root = p.order[len(p.order) - 1]
@@ -369,7 +352,7 @@ def note(p: Plant, s: Live, out: Tally, limit: Floats, earned: float, k: int) ->
             out.loads[k, part] = s.load[part]
 
 
-@compiled
+@kernel
 def advance(p: Plant, s: Live, out: Tally, limit: Floats, start: int, end: int, stops: bool) -> int:
     """Run steps from `start` to before `end`; with `stops`, return right after a step in which something happened.
 

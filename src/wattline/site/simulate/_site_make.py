@@ -1,4 +1,4 @@
-"""The arrays of the compiled site simulator, made from a site: what does not change, what does, and what is counted."""
+"""The arrays of the site simulator, made from a site: what does not change, what does, and what is counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State of the compiled site simulator: N nodes in G groups on P parts of a power tree, as arrays in named tuples."""
+"""State of the site simulator: N nodes in G groups on P parts of a power tree, as arrays in named tuples."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import InputError
+from . import _site
+from ._site_make import live, plant, tally
 from .controllers import Controller, Reading
 from .model import Site
 from .site_outcome import SiteRun
@@ -41,9 +43,6 @@ def play(
     ----------
     every : s of a bin of the history. traced : steps for which the flow through every part is kept.
     """
-    from . import _site
-    from ._site_make import live, plant, tally
-
     dt = site.physics.step
     steps = round(lasts / dt)
     if steps < 1:
@@ -51,6 +50,7 @@ def play(
     wide = max(1, round((lasts / _BINS if every is None else every) / dt))
     p = plant(site, seed, steps)
     s, out = live(site, p), tally(site, steps, wide, min(traced, steps))
+    packed = tuple(_site.kernel.pack(some) for some in (p, s, out))
     controller.start(site)
     changes = sorted({math.ceil(t / dt - 1e-9) for one in site.limits for t in (one.told, one.start, one.end)})
     delay, pace = math.ceil(site.physics.actuation / dt - 1e-9), max(1, round(min(controller.interval, lasts) / dt))
@@ -71,7 +71,7 @@ def play(
         while pending and pending[0][0] <= k:
             s.cap[:] = pending.pop(0)[1]
         stops = [steps, *changes[:1], *(at for at, _ in pending[:1]), *([turn] if active else [])]
-        reached = _site.advance(p, s, out, site.limit(k * dt, k * dt), k, min(stops), active)
+        reached = _site.advance(*packed, site.limit(k * dt, k * dt), k, min(stops), active)
         due = reached < 0 or reached in changes[:1]
         k = -1 - reached if reached < 0 else reached
     return SiteRun.of(site, controller, seed, lasts, wide * dt, out, s, thought)
