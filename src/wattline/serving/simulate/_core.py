@@ -279,9 +279,7 @@ def governed(
     return best
 
 
-def begin(
-    p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float
-) -> None:
+def begin(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float) -> None:
     """Start a step at t: schedule it, choose its clock, price it, hand its joules to the requests."""
     settle(rules, live, out, r, t)
     schedule(p, rules, work, knobs, live, out, r, t)
@@ -458,9 +456,7 @@ def gap(out: Out, seconds: float, tokens: int) -> None:
     out.gaps[min(max(k, 0), GAPS - 1)] += tokens
 
 
-def advance(
-    p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, r: int, until: float
-) -> None:
+def advance(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, r: int, until: float) -> None:
     """Run a replica: end every step that ends by `until`, start every step that starts before it."""
     while True:
         if live.ends[r] < math.inf:
@@ -510,9 +506,7 @@ def route(rules: Rules, work: Work, knobs: Knobs, live: Live, i: int) -> int:
 
 
 @kernel
-def run(
-    p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, until: float
-) -> int:
+def run(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, until: float) -> int:
     """Run everything up to `until`, arrivals at `until` included; return the request that no replica takes, or -1."""
     count = len(rules.pool)
     while live.cursor[0] < len(work.arrival) and work.arrival[live.cursor[0]] <= until:

@@ -61,9 +61,7 @@ def corners(
     return row, weight
 
 
-def plane(
-    p: Prices, pool: int, piece: int, one: int, two: int, x: float, y: float, row: Rows, weight: Weights
-) -> None:
+def plane(p: Prices, pool: int, piece: int, one: int, two: int, x: float, y: float, row: Rows, weight: Weights) -> None:
     """Add the four corners around (x, y) of a grid."""
     f, n = p.axis[pool, one, 0], p.axis[pool, one, 1]
     g, m = p.axis[pool, two, 0], p.axis[pool, two, 1]

@@ -101,9 +101,10 @@ class _Stage:
         self.live = self._live()
         self.out = self._out(after)
         # Made ready once for the many calls of `run`: all their arrays are only ever written into.
-        self.packed = tuple(
-            _core.kernel.pack(some) for some in (self.prices, self.rules, self.work, self.knobs, self.live, self.out)
-        )
+        pack = _core.kernel.pack
+        self.packed = (
+            pack(self.prices), pack(self.rules), pack(self.work), pack(self.knobs), pack(self.live), pack(self.out)
+        )  # fmt: skip
         self.end = 0.0
 
     def check(self) -> None:

@@ -50,7 +50,7 @@ def play(
     wide = max(1, round((lasts / _BINS if every is None else every) / dt))
     p = plant(site, seed, steps)
     s, out = live(site, p), tally(site, steps, wide, min(traced, steps))
-    packed = tuple(_site.kernel.pack(some) for some in (p, s, out))
+    packed = (_site.kernel.pack(p), _site.kernel.pack(s), _site.kernel.pack(out))
     controller.start(site)
     changes = sorted({math.ceil(t / dt - 1e-9) for one in site.limits for t in (one.told, one.start, one.end)})
     delay, pace = math.ceil(site.physics.actuation / dt - 1e-9), max(1, round(min(controller.interval, lasts) / dt))
