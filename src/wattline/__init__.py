@@ -4,6 +4,8 @@ The public names below are brought in when they are first used, so that ``import
 milliseconds in any program that only wants to measure.
 """
 
+from .core.version import __version__ as __version__
+
 # typing and importlib are left out on purpose: they are most of what importing this would cost.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
     from .frontier.algebra import NEVER, ZERO, Frontier, Point, best, total
     from .frontier.origin import Choice
     from .measure.window import begin, end, measure
-
-__version__ = "0.1.0"
+    from .show.door import fleet, pipeline, plan, simulate, sweep, whatif
+    from .show.result import Result
 
 __all__ = [
     "NEVER",
@@ -33,21 +35,30 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "Point",
+    "Result",
     "ScenarioError",
     "UnitError",
     "WattlineError",
     "begin",
     "best",
     "end",
+    "fleet",
     "measure",
+    "pipeline",
+    "plan",
+    "simulate",
+    "sweep",
     "total",
     "tune",
+    "whatif",
 ]
 
 _HOME = {
     "Choice": ".frontier.origin",
     **dict.fromkeys(("NEVER", "ZERO", "Frontier", "Point", "best", "total"), ".frontier.algebra"),
     **dict.fromkeys(("begin", "end"), ".measure"),
+    **dict.fromkeys(("fleet", "pipeline", "plan", "simulate", "sweep", "whatif"), ".show.door"),
+    "Result": ".show.result",
     "tune": ".control.loops.tune",
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), ".core.errors"),
 }

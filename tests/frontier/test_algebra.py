@@ -748,3 +748,18 @@ def test_the_envelope_of_a_thinned_and_a_full_frontier_keeps_the_larger_slack():
     full = frontier([9], [0])
     assert thin.slack == 1.0
     assert [(thin | full).slack, (full | thin).slack, best(thin, full).slack] == [1.0, 1.0, 1.0]
+
+
+def test_frontiers_behave_as_numbers_do():
+    """They add up with sum(), multiply from both sides, iterate, compare by content, and leave strangers alone."""
+    f = Frontier.of([1.0, 2.0, 3.0], [9.0, 4.0, 2.0])
+    assert sum([f, f]) == f + f
+    assert f * 3 == 3 * f
+    assert [point.time for point in f] == [1.0, 2.0, 3.0]
+    assert f == Frontier.of([1.0, 2.0, 3.0], [9.0, 4.0, 2.0])
+    assert len({f, Frontier.of([1.0, 2.0, 3.0], [9.0, 4.0, 2.0])}) == 1
+    assert f != f.hull()
+    assert (f == 3) is False
+    for strange in (lambda: f + 3, lambda: "a" + f, lambda: f & 1, lambda: f | None, lambda: f * "a"):
+        with pytest.raises(TypeError):
+            strange()

@@ -23,14 +23,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.arrays import Array, Index
 from ..core.errors import GoalError, InputError
+from ..core.provenance import Provenance
 from ..core.units import show
 from .origin import Choice, Compose, Either, HullSum, Knobs, Leaf, Nothing, Origin, Reading, Repeat, Subset, unroll
 from .pruning import hull_index, prune, spaced
@@ -170,11 +173,31 @@ class Frontier:
         keep = prune(t, e)
         for values in (t, e, *held.values()):
             values.setflags(write=False)
-        leaf = Leaf(t, e, keep, tuple(knobs), float(waiting_power), held, provenance, source, uncertainty)
+        leaf = Leaf(
+            t, e, keep, tuple(knobs), float(waiting_power), held, Provenance.of(provenance), source, uncertainty
+        )
         return Frontier(t[keep], e[keep], float(waiting_power), _origin=leaf)
 
     def __len__(self) -> int:
         return int(self.time.size)
+
+    def __iter__(self) -> Iterator[Point]:
+        return (self.at(index) for index in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        """Equal times, energies, waiting power and reading; where the points come from does not count."""
+        if not isinstance(other, Frontier):
+            return NotImplemented
+        return self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    @cached_property
+    def _content(self) -> tuple[Any, ...]:
+        return (
+            self.time.tobytes(), self.energy.tobytes(), self.waiting_power, self.reading, self.slack, self.totals
+        )  # fmt: skip
 
     def _repr_html_(self) -> str:
         from . import display
@@ -193,16 +216,25 @@ class Frontier:
 
     # ---- the algebra ------------------------------------------------------------------------
 
-    def __add__(self, other: Frontier) -> Frontier:
-        return total([self, other])
+    def __add__(self, other: object) -> Frontier:
+        return total([self, other]) if isinstance(other, Frontier) else NotImplemented
 
-    def __and__(self, other: Frontier) -> Frontier:
-        return _beside(self, other)
+    def __radd__(self, other: object) -> Frontier:
+        # sum() starts at 0; ZERO is that start here.
+        return self if isinstance(other, int) and other == 0 else NotImplemented
 
-    def __or__(self, other: Frontier) -> Frontier:
-        return _either(self, other)
+    def __and__(self, other: object) -> Frontier:
+        return _beside(self, other) if isinstance(other, Frontier) else NotImplemented
 
-    def __rmul__(self, count: int) -> Frontier:
+    def __or__(self, other: object) -> Frontier:
+        return _either(self, other) if isinstance(other, Frontier) else NotImplemented
+
+    def __mul__(self, count: object) -> Frontier:
+        return self.__rmul__(count)
+
+    def __rmul__(self, count: object) -> Frontier:
+        if not isinstance(count, (int, float, np.number)):
+            return NotImplemented
         if not isinstance(count, (int, np.integer)) or count < 0:
             raise InputError(f"n * frontier needs a whole number n >= 0, got {count!r}")
         self._may_compose()

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from ..core import plugins
 from ..core.errors import InputError, nearest
 from ..core.toml_text import read_toml
 from . import architectures
@@ -73,6 +74,8 @@ def _find(kind: str, name: str, beside: Path | None = None, seen: tuple[Path, ..
     if name.endswith(".toml"):
         return _file(kind, (beside or Path()) / Path(name).expanduser(), seen)
     word = name.strip().lower().replace("_", "-").replace(" ", "-")
+    if kind == "chip" and word not in names(kind) and word in _added():
+        return _file(kind, _added()[word], seen)
     if word not in names(kind):
         known = aliases(kind)
         if kind == "chip" and word not in known and word in architectures.names():
@@ -82,6 +85,13 @@ def _find(kind: str, name: str, beside: Path | None = None, seen: tuple[Path, ..
             raise InputError(f"{kind} {name!r} is not in the catalog; {hint}")
         word = known[word]
     return _shipped(kind, word)
+
+
+@functools.cache
+def _added() -> Mapping[str, Path]:
+    """Return name -> file of the chips that other packages add (`core.plugins`, group `wattline.chips`)."""
+    folders = [Path(plugins.load("wattline.chips", name)) for name in plugins.named("wattline.chips")]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 
 def _close(word: str, kind: str) -> bool:

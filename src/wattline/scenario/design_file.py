@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,13 +84,19 @@ class Study:
 
 def load(path: Path, changes: Mapping[str, str] | None = None) -> Study:
     """Read a study from a TOML file; `changes`: dotted key -> value, those of [design] or for all works."""
-    data = read_toml(path, "scenario")
-    for key, value in (changes or {}).items():
-        _set(data, key, value)
+    data = changed(read_toml(path, "scenario"), changes or {})
     return parse_study(data, name=path.stem, folder=path.parent)
 
 
-def _set(data: dict[str, Any], key: str, value: str) -> None:
+def changed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parsed TOML with values put in by dotted key, as `load` takes them."""
+    out = copy.deepcopy(dict(data))
+    for key, value in changes.items():
+        _set(out, key, value)
+    return out
+
+
+def _set(data: dict[str, Any], key: str, value: Any) -> None:
     """Put one value of the command line into parsed TOML."""
     if not key.startswith("design."):
         data.setdefault("", {})[key] = value
@@ -97,7 +104,7 @@ def _set(data: dict[str, Any], key: str, value: str) -> None:
     name = key.removeprefix("design.")
     design = data.setdefault("design", {})
     if name.startswith("vary."):
-        options = [v.strip() for v in value.split(",") if v.strip()]
+        options = [v.strip() for v in value.split(",") if v.strip()] if isinstance(value, str) else list(value)
         design["vary"] = {**dict(flat(design.get("vary", {}))), name.removeprefix("vary."): options}
     elif name.startswith("work"):
         raise ScenarioError(f"--set {key}: works are set in the file; what all works share is set by its own key")

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import fnmatch
 import math
 import tomllib
@@ -54,13 +55,19 @@ def is_fleet(path: Path) -> bool:
 
 def load(path: Path, changes: Mapping[str, str] | None = None) -> FleetScenario:
     """Read a fleet scenario from a TOML file; `changes`: dotted key -> value, job.NAME.key for a job's."""
-    data = read_toml(path, "scenario")
-    for key, value in (changes or {}).items():
-        _set(data, key, value)
+    data = changed(read_toml(path, "scenario"), changes or {})
     return parse_fleet(data, name=path.stem, folder=path.parent)
 
 
-def _set(data: dict[str, Any], key: str, value: str) -> None:
+def changed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parsed TOML with values put in by dotted key, as `load` takes them."""
+    out = copy.deepcopy(dict(data))
+    for key, value in changes.items():
+        _set(out, key, value)
+    return out
+
+
+def _set(data: dict[str, Any], key: str, value: Any) -> None:
     """Put one value of the command line into parsed TOML."""
     section, _, name = key.rpartition(".")
     if section.startswith("job."):
@@ -83,8 +90,10 @@ def _set(data: dict[str, Any], key: str, value: str) -> None:
     body[name] = _read_literal(value)
 
 
-def _read_literal(value: str) -> Any:
-    """Read true, false and plain numbers; everything else is text with its unit."""
+def _read_literal(value: Any) -> Any:
+    """Read true, false and plain numbers; everything else is text with its unit, or a value as it is."""
+    if not isinstance(value, str):
+        return value
     if value in ("true", "false"):
         return value == "true"
     try:

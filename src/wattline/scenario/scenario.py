@@ -11,8 +11,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from ..core import plugins
 from ..core.errors import ScenarioError, nearest
 from ..core.toml_text import read_toml
 from ..core.units import show
@@ -280,10 +281,13 @@ def _near(cluster: Cluster) -> int:
 
 def source_of(scenario: Scenario) -> Source:
     """Return the source that answers a scenario where the caller names none."""
-    if scenario["hardware.source"] == "dataflow":
+    name = scenario["hardware.source"]
+    if name == "dataflow":
         from ..source.dataflow import Dataflow
 
         return Dataflow()
+    if name != "roofline":
+        return cast("Source", plugins.load("wattline.sources", name))
     return default_source() if scenario.has("serve") else training_source()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ..core import plugins
 from ..core.errors import ScenarioError, nearest
 from ..core.units import parse
 
@@ -18,7 +19,7 @@ PRECISIONS: Final = ("fp32", "tf32", "bf16", "fp16", "fp8", "fp4")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: `kind` is "text", "whole", "flag", "choice", a list of "texts" or "wholes", or the SI unit of a quantity
+    """One key; packages add to its choices by entry points of `group` (`core.plugins`). `kind` is "text", "whole", "flag", "choice", a list of "texts" or "wholes", or the SI unit of a quantity
     ("" for a fraction)."""
 
     section: str
@@ -29,6 +30,7 @@ class Key:
     choices: tuple[str, ...] = ()
     low: float = 0.0
     high: float = float("inf")
+    group: str = ""
 
     @property
     def path(self) -> str:
@@ -65,8 +67,9 @@ class Key:
     def _text(self, value: object) -> str:
         if not isinstance(value, str) or not value:
             raise ScenarioError(f"{self.path} must be a text in quotes, got {value!r}")
-        if self.choices and value not in self.choices:
-            raise ScenarioError(f"{self.path} = {value!r} is not known; {nearest(value, self.choices)}")
+        known = (*self.choices, *plugins.named(self.group)) if self.group else self.choices
+        if known and value not in known:
+            raise ScenarioError(f"{self.path} = {value!r} is not known; {nearest(value, known)}")
         return value
 
     def _bounded(self, number: Any, value: object) -> Any:
@@ -94,7 +97,7 @@ def _table() -> tuple[Key, ...]:
         key("hardware.node", "text", None, "A node of the catalog; the chip's usual node where left out"),
         key("hardware.nodes", "whole", 1, "Nodes used", low=1),
         key("hardware.chips_per_node", "whole", None, "Chips used in each node; all of the node's where left out", low=1),
-        key("hardware.source", "choice", "roofline", "How time and energy are found: the calibrated roofline, or a mapping search on a described chip", choices=("roofline", "dataflow")),
+        key("hardware.source", "choice", "roofline", "How time and energy are found: the calibrated roofline, or a mapping search on a described chip", choices=("roofline", "dataflow"), group="wattline.sources"),
         key("train.tokens", "token", None, "Tokens to train on", low=1),
         key("train.sequence", "whole", 4096, "Tokens per sequence", low=1),
         key("train.global_batch", "whole", None, "Sequences per optimizer step", low=1),
@@ -146,7 +149,7 @@ def _table() -> tuple[Key, ...]:
         key("serve.replicas", "whole", None, "Replicas simulated, each of the scenario's hardware; 1 where left out", low=1),
         key("serve.prefill_replicas", "whole", None, "Replicas that only read prompts, before `serve.replicas` that only decode (disaggregated)", low=1),
         key("serve.route", "choice", None, "How requests find their replica; least_loaded where left out", choices=("round_robin", "least_loaded", "prefix", "pack")),
-        key("serve.policy", "choice", None, "What sets clocks, batches and replicas over time; highest clock where left out", choices=("fixed", "governor", "batch", "parking", "parking-governor")),
+        key("serve.policy", "choice", None, "What sets clocks, batches and replicas over time; highest clock where left out", choices=("fixed", "governor", "batch", "parking", "parking-governor"), group="wattline.policies"),
         key("serve.clock", "Hz", None, "Clock of policy fixed, batch or parking; the highest where left out", low=tiny),
         key("serve.prefill_clock", "Hz", None, "Clock of steps that carry prompts, where another than serve.clock", low=tiny),
         key("serve.draft_tokens", "whole", None, "Tokens proposed per step by speculative decoding; none where left out", low=1, high=64),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from ..core import plugins
 from ..core.errors import ScenarioError
 from ..core.units import show
 from ..hardware.cluster import Cluster
@@ -193,7 +194,7 @@ def policy_of(scenario: Scenario) -> Policy:
         "parking": Parking(FixedClock(clock, prefill)),
         "parking-governor": Parking(Governor()),
     }
-    return made[name]
+    return made[name] if name in made else cast("Policy", plugins.load("wattline.policies", name))
 
 
 # ---- telling -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import InputError
+from ..core.provenance import Provenance
 from ..frontier.algebra import Frontier
 from ..hardware.facts import Sheet
 from ..workload.operator import Operator
@@ -24,10 +24,6 @@ Array = NDArray[np.float64]
 
 # Components that a chip draws for as long as it runs, whatever it computes.
 STANDING: Final = ("leakage", "clock_tree", "waiting")
-
-
-# Where numbers may come from, the weakest first.
-PROVENANCE: Final = ("modelled", "calibrated", "measured")
 
 
 @dataclass(frozen=True)
@@ -81,25 +77,6 @@ class Points:
     def power(self) -> Array:
         """(n,) average watts."""
         return self.energy / self.time
-
-    def __add__(self, other: Points) -> Points:
-        """This work, then that one, at the same setting throughout."""
-        if not np.array_equal(self.clock, other.clock):
-            raise InputError("points can be added at the same settings only; their clocks differ")
-        names = [*self.parts, *(name for name in other.parts if name not in self.parts)]
-        zero = np.zeros_like(self.time)
-        parts = {n: self.parts.get(n, zero) + other.parts.get(n, zero) for n in names}
-        mine, theirs = float(self.energy.mean()), float(other.energy.mean())
-        share = mine / (mine + theirs) if mine + theirs > 0 else 0.5
-        # Errors of one source are common to its operators, so they add as a weighted mean.
-        return replace(
-            self,
-            time=self.time + other.time,
-            parts=parts,
-            uncertainty=share * self.uncertainty + (1 - share) * other.uncertainty,
-            time_uncertainty=share * self.time_uncertainty + (1 - share) * other.time_uncertainty,
-            extrapolated=self.extrapolated or other.extrapolated,
-        )
 
     def times(self, factor: float) -> Points:
         """The same work `factor` times over."""
@@ -163,7 +140,7 @@ class PointsTable(Sequence[Points]):
             np.array([p.time for p in points]),
             {name: np.array([p.parts.get(name, zero) for p in points]) for name in names},
             first.waiting_power,
-            min((p.provenance for p in points), key=PROVENANCE.index),
+            Provenance.weakest(p.provenance for p in points),
             "; ".join(dict.fromkeys(p.source for p in points if p.source)),
             np.array([p.uncertainty for p in points]),
             np.array([p.time_uncertainty for p in points]),

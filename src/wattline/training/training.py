@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ScenarioError
+from ..core.provenance import Provenance
 from ..frontier.algebra import Frontier, total
 from ..frontier.answer import NO_RATES, Answer, Goal, Outcome, Rates
 from ..frontier.goal import Choice, choose
@@ -527,8 +528,7 @@ def _timeline(work: Work, costs: Costs, settings: Settings) -> tuple[Mapping[str
 
 
 def _weakest(points: Sequence[Points]) -> str:
-    order = ("modelled", "calibrated", "measured")
-    return min((p.provenance for p in points), key=order.index)
+    return Provenance.weakest(p.provenance for p in points)
 
 
 def _spread(work: Work, costs: Costs, settings: Settings) -> tuple[float, float]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from ... import __version__
 from ...core.errors import InputError, WattlineError, nearest
+from ...core.version import __version__
 from . import (
     control as cli_control,
 )

@@ -78,7 +78,7 @@ def simulate(
 
         words = ["wattline", "simulate", str(scenario), *(w for s in sets for w in ("--set", s))]
         words += [*(["--policies"] if policies else []), "--html", str(html)]
-        write_html(_page(found), html, scenario=scenario.read_text("utf-8"), command=shlex.join(words))
+        write_html(page_of(found), html, scenario=scenario.read_text("utf-8"), command=shlex.join(words))
     if json:
         print_json(found.to_dict())
     else:
@@ -86,7 +86,7 @@ def simulate(
     return 0 if found.run.kept else 1
 
 
-def _page(found: Simulation) -> Any:
+def page_of(found: Simulation) -> Any:
     from ..report.simulated import Page
 
     return Page(

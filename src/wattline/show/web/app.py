@@ -26,7 +26,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ... import __version__
+from ...core.version import __version__
 from . import api, openapi
 from .inbox import Request, packed
 from .messages import Export, Simulate, Stop, Sweep

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ... import __version__
+from ...core.version import __version__
 from .inbox import Request
 from .messages import Export, Simulate, Stop, Sweep
 
