@@ -45,8 +45,6 @@ lock: .venv/.dev
 .venv/.core: requirements.lock pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@echo "compiling numeric kernels (once)"
-	$(BIN)/python scripts/compile_kernels.py
 	touch $@
 
 .venv/.dev: requirements-dev.lock .venv/.core

@@ -1,8 +1,5 @@
 """Tests for `wattline.frontier.graph`, `wattline.frontier.periodic` and `wattline.frontier.rounding`."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -441,9 +438,3 @@ def test_missing_class_and_bad_waiting_power_are_refused():
         solve(Dag(np.array([0, 1]), np.array([(0, 1)])), PAIR[:1], 0.0)
     with pytest.raises(InputError, match="waiting_power"):
         solve(DIAMOND, PAIR, float("nan"))
-
-
-def test_importing_does_not_load_the_compiler():
-    """Importing the modules does not import numba."""
-    code = "import sys, wattline.frontier.graph, wattline.frontier.periodic, wattline.frontier.rounding; "
-    subprocess.run([sys.executable, "-c", code + "assert 'numba' not in sys.modules"], check=True)

@@ -31,13 +31,19 @@ def run_command(argv: Sequence[str], json: str | None = None, monitor: Monitor |
 
 def doctor_command(json: bool = False, monitor: Monitor | None = None) -> int:
     """Print what can be measured here; the exit code is 1 if that is nothing."""
+    from ...core import kernels
+
     report = examine(monitor)
+    compiled, where = kernels.status()
     if json:
-        _write(report.to_dict(), "-")
+        _write({**report.to_dict(), "kernels": {"compiled": compiled, "detail": where}}, "-")
     else:
         from rich.console import Console
 
-        Console().print(report)
+        console = Console()
+        console.print(report)
+        if not compiled:
+            console.print(f"numeric kernels run in Python, which is slow: {where}", style="yellow", markup=False)
     return 0 if report.usable else 1
 
 
