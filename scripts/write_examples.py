@@ -1,6 +1,7 @@
 """Write what each shipped example answers beside it, and the pictures of some.
 
     python scripts/write_examples.py            writes examples/*.expected.json and docs/pictures/**/*.svg
+    python scripts/write_examples.py NAME ...   writes what these examples answer, and no pictures
 
 The tests hold the examples against these files, so a change of a model's constants shows as a change here.
 """
@@ -88,9 +89,14 @@ def expected_search(stated: scenario.Scenario) -> dict[str, object]:
 
 def main() -> None:
     """Write every example's figures, then the pictures."""
+    names = sys.argv[1:]
     for path in sorted((ROOT / "examples").glob("*.toml")):
+        if names and path.stem not in names:
+            continue
         text = json.dumps(expected(path), indent=1) + "\n"
         path.with_suffix(".expected.json").write_text(text, "utf-8")
+    if names:
+        return
     pictures = ROOT / "docs" / "pictures"
     for name, to in PICTURES.items():
         command = [sys.executable, "-m", "wattline.show.cli.main", "plan", str(ROOT / "examples" / f"{name}.toml")]

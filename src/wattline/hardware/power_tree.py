@@ -274,6 +274,16 @@ class PowerTree:
         below[..., self.root] = below[..., self.root] * self.factor[self.root] + self.overhead.fixed
         return below
 
+    def row_per_watt(self, load: ArrayLike) -> Array:
+        """Return the watts through every constraint that loads (..., n) cause, without what flows anyway.
+
+        Not a difference of flows: beside a gigawatt of standing load a watt's share would lose half of its digits.
+        """
+        bare = replace(self, standing=np.zeros(len(self)), overhead=replace(self.overhead, fixed=0.0))
+        kept = ("_place", "root", "level", "_steps", "factor", "up", "pools", "row_names", "row_parent", "row_ratio")
+        _keep(self, bare, kept)
+        return bare.row_flows(load)
+
     def pue(self, load: ArrayLike) -> Array:
         """Return the feed's inflow over what is delivered at the parts, for loads (..., n)."""
         drawn = np.sum(np.broadcast_to(load, np.broadcast_shapes(np.shape(load), (len(self),))), axis=-1)

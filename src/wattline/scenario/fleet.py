@@ -87,7 +87,7 @@ def _standing(scenario: FleetScenario, fleet: Fleet, jobs: Sequence[Placed], pla
     out = []
     for j, p in enumerate(jobs):
         unit = Fleet(fleet.tree, [p.job])
-        gain = float(fleet.tree.flows(unit.load(np.ones(1)))[fleet.tree.root] - fleet.tree.flows(0.0)[fleet.tree.root])
+        gain = float(fleet.tree.row_per_watt(unit.load(np.ones(1)))[fleet.tree.root])
         measures = [replace(m, power=m.power * p.copies) for m in p.work.measures]
         if p.job.minimum > 0:  # what must be done is not on offer
             measures = [_served_only(m, p.job.minimum) for m in measures]
@@ -190,7 +190,7 @@ def _over_time(
     return replace(
         answer,
         horizon=plan,
-        soonest=horizon.soonest(),
+        soonest=horizon.soonest(goal),
         followed=None if error is None else follow(horizon, goal, Forecast(error)),
         series={k: v.tolist() for k, v in series.items() if v is not None},
         assumptions=tuple(notes),

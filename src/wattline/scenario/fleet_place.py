@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from ..site.placement import Placement, Pool, Work, place
 from . import scenario as scenarios
 from .fleet_file import FleetScenario, beside, tree_of
 from .fleet_work import idle_power
-
-# Most points of a frontier that are placed.
-_POINTS: Final = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +66,7 @@ class PlacementAnswer:
             "feed_w": best.power,
             "bound_w": best.bound,
             "gap": best.gap,
+            "nodes_searched": best.nodes,
             "placed": [
                 {"job": job, "pool": pool, "gangs": n, **self.settings[job, pool][k]}
                 for (job, pool, k), n in best.gangs.items()
@@ -169,12 +167,10 @@ def _on(scenario: FleetScenario, row: Mapping[str, Any], chips: Mapping[str, Any
     cluster = scenarios.cluster_of(stated)
     copies = int(cluster.node["chips"]) // cluster.chips_per_node if cluster.nodes == 1 else 1
     waiting = cluster.nodes * pool.idle
-    frontier = Frontier.of(
-        1 / (copies * rate), (copies * power - waiting) / (copies * rate), waiting_power=waiting
-    ).thin(_POINTS)  # fmt: skip
-    first = Frontier.of(1 / (copies * rate), (copies * power - waiting) / (copies * rate), waiting_power=waiting)
-    kept = first.indices[np.searchsorted(first.time, frontier.time)]
-    return _Gang(frontier, cluster.nodes, tuple({"copies": copies, **settings[i]} for i in kept), source)
+    frontier = Frontier.of(1 / (copies * rate), (copies * power - waiting) / (copies * rate), waiting_power=waiting)
+    return _Gang(
+        frontier, cluster.nodes, tuple({"copies": copies, **settings[i]} for i in frontier.indices), source
+    )  # fmt: skip
 
 
 def _served(name: str, stated: scenarios.Scenario, unit: str) -> tuple[Array, Array, list[Mapping[str, Any]], str]:

@@ -150,7 +150,7 @@ def totals(h: HorizonPlan) -> dict[str, Any]:
     """Return the totals of a plan over time."""
     return {
         "energy_j": h.energy_j, "carbon_g": h.carbon_g, "cost_usd": h.cost_usd, "peak_w": float(h.feed.max()),
-        "gap": h.gap, "short": h.short,
+        "gap": h.gap, "short": h.short, "work": dict(h.done), "nodes": h.nodes,
     }  # fmt: skip
 
 
@@ -188,6 +188,7 @@ def expected(answer: FleetAnswer) -> dict[str, Any]:
         for plan in out["horizon"].values():  # how far from the bound the solver stops is its own affair
             if plan is not None:
                 plan.pop("gap")
+                plan.pop("nodes")
     return out
 
 

@@ -4,20 +4,23 @@ Time is cut into periods; in each, a job runs at an average power on its concave
 settings realise by taking turns within the period. What links the periods is the work due by a deadline and,
 where pausing is not free, the checkpoint and restart that a pause costs:
 
-    minimise  sum over periods of  weight(t) * feed power(t) * dt      (energy, carbon or cost)
-    with      work done between release and deadline >= work due
+    minimise  sum over periods of  weight(t) * grid power(t) * dt      (energy, carbon or cost)
+    with      work done between release and deadline = work due
               every inflow of the tree within its limit, in every period
 
-A linear program; with paid pauses a mixed-integer one (on or off in each period), both solved by HiGHS. A
-resumed job draws power and does nothing useful for `resume` seconds, counted at its fastest rate.
+A linear program; with paid pauses a mixed-integer one (on or off in each period). `horizon_program` states it,
+`program` scales and certifies it: the `gap` of a plan is its distance from a bound that is worked out from prices,
+not what the solver says of itself. A resumed job draws power and does nothing useful for `resume` seconds, counted
+at its fastest rate.
+
+A limit of 0 W is a part without power (maintenance, an outage): what hangs on it is off and draws nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,133 +30,13 @@ from ..core.units import show
 from ..hardware.power_tree import TOLERANCE, PowerTree
 from .allocate import Fleet
 from .curves import Curves, Job, Points
-from .program import Program, Solution
+from .horizon_plan import HorizonPlan
+from .horizon_program import Stated
+from .program import NODES
+from .tasks import Array, Conditions, Goal, Task
 from .timeline import moment
 
-Array = NDArray[np.float64]
-Goal = Literal["energy", "carbon", "cost", "work"]
-
-# Work left undone is dearer than any way to do it, by this factor.
-_DEAR: Final = 1e3
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A job and what is due of it.
-
-    Attributes
-    ----------
-    due : units of work between `release` and `deadline` (s on the horizon's clock); 0 asks for none.
-    resume : seconds of lost work at every start after a pause (checkpoint written, restored, warmed up); pausing is
-        free where 0. It may pause only where `job.paused` says what it draws then.
-    running : True if it was running before the horizon began, so that going on costs no start.
-    """
-
-    job: Job
-    due: float = 0.0
-    release: float = -np.inf
-    deadline: float = np.inf
-    resume: float = 0.0
-    running: bool = True
-
-    def __post_init__(self) -> None:
-        if not (self.due >= 0 and self.resume >= 0 and self.deadline > self.release):
-            raise InputError(
-                f"job {self.job.name}: work due and resume must be >= 0 and its deadline after its release, got "
-                f"{self.due}, {self.resume} s, {self.deadline} s and {self.release} s"
-            )
-
-
-@dataclass(frozen=True, eq=False)
-class Conditions:
-    """What the grid and the weather allow, period by period.
-
-    Attributes
-    ----------
-    edges : (n + 1,) seconds. price, carbon : (n,) USD/J and g/J, None where not given.
-    limits : part of the tree -> (n,) W that take the place of its own limit.
-    outdoor : (n,) K, None where the site's overhead does not depend on it.
-    filled : (n,) True where a period rests on values that were filled in.
-    """
-
-    edges: Array
-    price: Array | None = None
-    carbon: Array | None = None
-    limits: dict[str, Array] = field(default_factory=dict)
-    outdoor: Array | None = None
-    filled: NDArray[np.bool_] | None = None
-
-    @property
-    def dt(self) -> Array:
-        """(n,) s of each period."""
-        return np.diff(self.edges)
-
-    def weight(self, goal: Goal) -> Array:
-        """Return what a joule costs in each period under a goal."""
-        if goal in ("energy", "work"):
-            return np.ones(len(self.dt))
-        series = self.carbon if goal == "carbon" else self.price
-        if series is None:
-            name = "carbon" if goal == "carbon" else "price"
-            raise InputError(f"least {goal} needs grid.{name}, and none is given")
-        return series
-
-    def part(self, start: int, stop: int) -> Conditions:
-        """Return some of the periods."""
-        cut = slice(start, stop)
-        return Conditions(
-            self.edges[start : stop + 1],
-            None if self.price is None else self.price[cut],
-            None if self.carbon is None else self.carbon[cut],
-            {name: values[cut] for name, values in self.limits.items()},
-            None if self.outdoor is None else self.outdoor[cut],
-            None if self.filled is None else self.filled[cut],
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class HorizonPlan:
-    """What every task does in every period.
-
-    Attributes
-    ----------
-    power, work : (tasks, n) W at the job's place and units of work done in the period. on : (tasks, n).
-    flows : (n, rows) W through every constraint. price : (n, rows) objective per watt and period more; 0 with pauses
-        that cost, where there are no prices.
-    objective, bound : of the goal; energy_j, carbon_g, cost_usd : totals at the feed, None where no rate is given.
-    short : task -> units of work left undone, empty where all is done.
-    """
-
-    tree: PowerTree
-    names: tuple[str, ...]
-    edges: Array
-    power: Array
-    work: Array
-    on: NDArray[np.bool_]
-    flows: Array
-    limits: Array
-    price: Array
-    objective: float
-    bound: float
-    energy_j: float
-    carbon_g: float | None
-    cost_usd: float | None
-    short: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def feed(self) -> Array:
-        """(n,) W at the feed."""
-        return self.flows[:, self.tree.root]
-
-    @property
-    def gap(self) -> float:
-        """Relative distance from what no plan can beat."""
-        return abs(self.objective - self.bound) / max(abs(self.objective), 1e-12)
-
-    @property
-    def starts(self) -> NDArray[np.int64]:
-        """(tasks,) times each was resumed."""
-        return np.asarray((np.diff(self.on.astype(int), axis=1) > 0).sum(axis=1))
+__all__ = ["Conditions", "Goal", "Horizon", "HorizonPlan", "Task"]
 
 
 class Horizon:
@@ -164,17 +47,51 @@ class Horizon:
             raise InputError("a plan over time needs at least one job")
         self.tree, self.tasks, self.conditions = tree, tuple(tasks), conditions
         # A pause that costs something is a decision of its own, not a point of the curve.
-        self.paid = np.array([t.resume > 0 and t.job.paused is not None for t in tasks])
+        self.paid = np.array([task.paid for task in tasks])
         jobs = [replace(t.job, paused=None) if paid else t.job for t, paid in zip(tasks, self.paid, strict=True)]
         self.points = Points.of(jobs)
         self.curves = Curves.of(self.points, discrete=False)
         self.fleet = Fleet(replace(tree, limit=np.full(len(tree), np.inf), groups=()), jobs)
         may = np.array([t.job.paused is not None for t in tasks])
         begins, ends = conditions.edges[:-1], conditions.edges[1:]
-        self.open = np.array([(begins >= t.release - 1e-6) & (ends <= t.deadline + 1e-6) for t in tasks])
+        self.open = np.array([(begins >= t.release - 1e-6) & (ends <= t.deadline + 1e-6) for t in tasks]) & ~self.off
         # One that may not pause keeps serving before and after what is due.
-        self.runs = self.open | ~may[:, None]
-        self.rest = np.where(may, [t.job.paused or 0.0 for t in tasks], self.curves.least)
+        self.runs = (self.open | ~may[:, None]) & ~self.off
+        # Less than a millionth of a millionth of what it could do in all is nothing due.
+        span = float(conditions.dt.sum())
+        self.owing = np.array([t.due > 1e-12 * f * span for t, f in zip(tasks, self.points.fastest, strict=True)])
+        paused = np.where(may, [t.job.paused or 0.0 for t in tasks], self.curves.least)
+        self.rest = np.where(self.off, 0.0, paused[:, None])
+
+    # ---- the tree, period by period -------------------------------------------------------
+
+    @cached_property
+    def _under(self) -> NDArray[np.bool_]:
+        """(parts, parts) whether the second hangs on the first, itself included."""
+        n = len(self.tree)
+        out = np.eye(n, dtype=bool)
+        for v in range(n):
+            up = int(self.tree.parent[v])
+            while up >= 0:
+                out[up, v] = True
+                up = int(self.tree.parent[up])
+        return out
+
+    @cached_property
+    def dark(self) -> NDArray[np.bool_]:
+        """(n, parts) True where a part has no power, because its limit or one above it is 0."""
+        n = len(self.conditions.dt)
+        zero = np.tile(self.tree.limit == 0, (n, 1))
+        for name, values in self.conditions.limits.items():
+            zero[:, self.tree.index(name)] = values == 0
+        return (zero.astype(np.float32) @ self._under.astype(np.float32)) > 0 if zero.any() else zero
+
+    @cached_property
+    def off(self) -> NDArray[np.bool_]:
+        """(tasks, n) True where a job draws from a part without power."""
+        at = [[t.job.at] if isinstance(t.job.at, str) else list(t.job.at) for t in self.tasks]
+        places = [[self.tree.index(name) for name in names] for names in at]
+        return np.stack([self.dark[:, some].any(axis=1) for some in places])
 
     @cached_property
     def trees(self) -> list[PowerTree]:
@@ -188,6 +105,10 @@ class Horizon:
                 for name, values in c.limits.items():
                     limit[self.tree.index(name)] = values[t]
                 tree = self.tree.with_limits(limit)
+                if self.dark[t].any():
+                    tree = replace(tree, standing=np.where(self.dark[t], 0.0, tree.standing))
+                    if self.dark[t, self.tree.root]:
+                        tree = replace(tree, overhead=replace(tree.overhead, fixed=0.0))
                 known[key] = tree if c.outdoor is None else tree.with_outdoor(float(c.outdoor[t]))
             out.append(known[key])
         return out
@@ -200,47 +121,64 @@ class Horizon:
         for tree in self.trees:
             if id(tree) not in known:
                 none = tree.row_flows(np.zeros(len(tree)))
-                known[id(tree)] = (none, tree.row_flows(unit) - none)
+                known[id(tree)] = (none, tree.row_per_watt(unit))
         return [known[id(tree)] for tree in self.trees]
 
-    def plan(self, goal: Goal = "energy", *, gap: float = 1e-4, seconds: float = 60.0) -> HorizonPlan:
+    # ---- planning ---------------------------------------------------------------------------
+
+    def plan(self, goal: Goal = "energy", *, gap: float = 1e-4, nodes: int = NODES) -> HorizonPlan:
         """Return the plan of least energy, carbon or cost with all work done, or of most weighted work.
 
         Raises
         ------
         GoalError : the work due does not fit; the message names the jobs that fall short and the limits that bind.
         """
-        plan = self.elastic(goal, gap=gap, seconds=seconds)
-        if plan.short:
+        plan = self.elastic(goal, gap=gap, nodes=nodes)
+        if not plan.short:
+            return plan
+        # Before a job is called too slow, simply doing it as soon as possible must fail too.
+        greedy = self.soonest(goal)
+        if greedy.short or self.paid.any():
             raise GoalError(self._falls_short(plan))
-        return plan
+        return replace(greedy, bound=plan.bound)
 
-    def elastic(self, goal: Goal, *, gap: float = 1e-4, seconds: float = 60.0) -> HorizonPlan:
+    def elastic(self, goal: Goal, *, gap: float = 1e-4, nodes: int = NODES) -> HorizonPlan:
         """Return the same, leaving work undone only where it cannot be done; see `short`."""
         self._check_least()
-        built = _Built(self, goal)
-        return built.read(built.program.minimise(gap=gap, seconds=seconds))
+        return Stated(self, goal).solve(gap=gap, nodes=nodes)
 
-    def soonest(self) -> HorizonPlan:
-        """Return what happens without looking ahead: in each period as much weighted work as the limits allow."""
+    def soonest(self, goal: Goal = "work") -> HorizonPlan:
+        """Return what happens without looking ahead: in each period as much of what is due as the limits allow.
+
+        Of jobs with nothing due as much as a plan for `goal` does: for least energy, carbon or cost the least they may.
+        """
         self._check_least()
         n = len(self.conditions.dt)
-        left = np.array([t.due if t.due > 0 else np.inf for t in self.tasks])
+        left = np.array(
+            [
+                t.due if owing else (np.inf if goal == "work" else 0.0)
+                for t, owing in zip(self.tasks, self.owing, strict=True)
+            ]
+        )
         power, work = np.zeros((len(self.tasks), n)), np.zeros((len(self.tasks), n))
         for t, dt in enumerate(self.conditions.dt):
-            jobs = []
-            for j, task in enumerate(self.tasks):
-                if left[j] <= 0 or not self.open[j, t]:  # nothing more is asked of it: as little as it may do
-                    jobs.append(replace(task.job, weight=0.0))
-                    continue
-                slowest = 0.0 if task.job.paused is not None else 1 / task.job.frontier.time[-1]
-                rate = max(float(left[j] / dt), task.job.minimum, slowest)
-                jobs.append(replace(task.job, maximum=min(task.job.maximum, rate)))
+            live = np.flatnonzero(~self.off[:, t])
+            if not live.size:
+                continue
+            jobs = [self._asked(int(j), t, float(left[j] / dt)) for j in live]
             now = Fleet(self.trees[t], jobs).most_work()
-            power[:, t], work[:, t] = now.power, now.work * dt
-            left -= np.where(self.open[:, t], work[:, t], 0.0)
-            left = np.maximum(left, 0.0)
-        return self.made(power, work, work > 1e-9 * self.points.fastest[:, None] * self.conditions.dt, "energy")
+            power[live, t], work[live, t] = now.power, now.work * dt
+            left = np.maximum(left - np.where(self.open[:, t], work[:, t], 0.0), 0.0)
+        return self.made(power, work, work > 1e-9 * self.points.fastest[:, None] * self.conditions.dt, goal)
+
+    def _asked(self, j: int, t: int, rate: float) -> Job:
+        """Return a job as it stands in one period: what is left of it at most, or as little as it may do."""
+        task = self.tasks[j]
+        if rate <= 0 or not self.open[j, t]:
+            return replace(task.job, weight=0.0)
+        slowest = 0.0 if task.job.paused is not None else 1 / float(task.job.frontier.time[-1])
+        rate = max(rate, task.job.minimum, slowest)
+        return replace(task.job, maximum=min(task.job.maximum, rate))
 
     def made(
         self, power: Array, work: Array, on: NDArray[np.bool_], goal: Goal,
@@ -248,7 +186,7 @@ class Horizon:
     ) -> HorizonPlan:  # fmt: skip
         """Return the plan of given powers and work, with its totals."""
         c = self.conditions
-        flows = np.stack([none + power[:, t] @ per for t, (none, per) in enumerate(self.response)])
+        flows = self.flows(power)
         joules = flows[:, self.tree.root] * c.dt
         value = float(self.points.weight @ work.sum(axis=1))
         objective = value if goal == "work" else float(c.weight(goal) @ joules)
@@ -261,6 +199,7 @@ class Horizon:
             work=work,
             on=on,
             flows=flows,
+            grid=flows[:, self.tree.root],
             limits=np.stack([tree.row_limit for tree in self.trees]),
             price=np.zeros_like(flows) if price is None else price,
             objective=objective,
@@ -268,18 +207,25 @@ class Horizon:
             energy_j=float(joules.sum()),
             carbon_g=None if c.carbon is None else float(c.carbon @ joules),
             cost_usd=None if c.price is None else float(c.price @ joules),
+            done={t.job.name: float(d) for t, d in zip(self.tasks, done, strict=True)},
             short={
                 t.job.name: float(t.due - d)
-                for t, d in zip(self.tasks, done, strict=True)
-                if d < t.due * (1 - 1e-6)
+                for t, d, owing in zip(self.tasks, done, self.owing, strict=True)
+                if owing and d < t.due * (1 - 1e-6)
             },
+            off=self.off if self.off.any() else None,
         )  # fmt: skip
+
+    def flows(self, power: Array) -> Array:
+        """Return (n, rows) W through every constraint for (tasks, n) W of the jobs."""
+        return np.stack([none + power[:, t] @ per for t, (none, per) in enumerate(self.response)])
 
     def _check_least(self) -> None:
         """Refuse periods whose limits cannot carry what must run, naming limit, period and watts."""
-        least = np.minimum(self.rest, self.curves.least)
+        least = np.minimum(self.rest, np.where(self.off, 0.0, self.curves.least[:, None]))
+        flows = self.flows(least)
         for t, tree in enumerate(self.trees):
-            left = tree.headroom(self.fleet.load(least))
+            left = tree.row_limit - flows[t]
             over = np.flatnonzero(left < -TOLERANCE * tree.row_limit)
             if over.size:
                 worst = int(over[np.argmin(left[over])])
@@ -300,143 +246,3 @@ class Horizon:
         ]
         why = f"limits that bind: {', '.join(rows)}" if rows else "its fastest setting is too slow for its deadline"
         return f"the work due cannot be done by its deadline: {jobs}; {why}; allow more time or power, or ask for less"
-
-
-class _Built:
-    """The program of a horizon, and how its answer is read."""
-
-    def __init__(self, horizon: Horizon, goal: Goal) -> None:
-        self.h, self.goal = horizon, goal
-        self.program = Program()
-        c, curves = horizon.conditions, horizon.curves
-        self.n, self.tasks = len(c.dt), len(horizon.tasks)
-        self.at_feed = np.stack([per[:, horizon.tree.root] for _, per in horizon.response], axis=1)  # (tasks, n)
-        self.cost = c.weight(goal) * c.dt * self.at_feed
-        self.job, self.width, self.slope = curves.segments()
-        low, high, share = curves.at(np.arange(self.tasks), curves.least)
-        self.least_work = (1 - share) * curves.work[low] + share * curves.work[high]
-        self._pieces()
-        self._pauses()
-        self._limits()
-        self._due()
-
-    def _price(self, watts: Array, work: Array, job: NDArray[np.int64]) -> Array:
-        """Return the objective of `watts` and `work` a second of jobs, (k, n)."""
-        if self.goal == "work":
-            return -self.h.points.weight[job, None] * work[:, None] * self.h.conditions.dt
-        return np.asarray(self.cost[job] * watts[:, None])
-
-    def _pieces(self) -> None:
-        """Watts of every piece of every curve in every period."""
-        runs = self.h.runs[self.job]
-        cost = self._price(np.ones(len(self.job)), self.slope, self.job)
-        self.x = self.program.variables(runs.size, cost=cost.ravel(), high=(self.width[:, None] * runs).ravel())
-        self.x = self.x.reshape(len(self.job), self.n)
-
-    def _pauses(self) -> None:
-        """Whether a job with paid pauses is on; its pieces only then, and each start loses work."""
-        h = self.h
-        self.paid = np.flatnonzero(h.paid)
-        extra = (h.curves.least - h.rest)[self.paid]
-        cost = self._price(extra, self.least_work[self.paid], self.paid)
-        size = (len(self.paid), self.n)
-        self.on = self.program.variables(
-            len(self.paid) * self.n, cost=cost.ravel(), high=h.runs[self.paid].astype(float).ravel(), whole=True
-        ).reshape(size) if len(self.paid) else np.zeros(size, np.int64)  # fmt: skip
-        self.lost = np.array([h.tasks[j].resume * h.points.fastest[j] for j in self.paid])
-        again = h.points.weight[self.paid] * self.lost if self.goal == "work" else np.zeros(len(self.paid))
-        self.start = self.program.variables(
-            len(self.paid) * self.n, cost=np.repeat(again, self.n), high=1.0
-        ).reshape(size)  # fmt: skip
-        for k, j in enumerate(self.paid):
-            mine = np.flatnonzero(self.job == j)
-            rows = self.program.constraints(len(mine) * self.n, most=0.0).reshape(len(mine), self.n)
-            self.program.add(rows, self.x[mine], 1.0)
-            self.program.add(rows, self.on[k][None, :], -self.width[mine][:, None])
-            before = np.zeros(self.n)
-            before[0] = float(h.tasks[j].running)
-            rows = self.program.constraints(self.n, least=-before)
-            self.program.add(rows, self.start[k], 1.0)
-            self.program.add(rows, self.on[k], -1.0)
-            self.program.add(rows[1:], self.on[k][:-1], 1.0)
-
-    def _limits(self) -> None:
-        """Every constraint of the tree that could bind, in every period."""
-        h = self.h
-        floor = np.where(h.paid, h.rest, h.curves.least)
-        top = h.curves.power[h.curves.begin + h.curves.count - 1]
-        self.limit_rows: list[tuple[int, NDArray[np.int64], NDArray[np.int64]]] = []
-        for t, (tree, (none, per)) in enumerate(zip(h.trees, h.response, strict=True)):
-            base = np.where(h.runs[:, t], floor, np.minimum(floor, h.rest))
-            room = tree.row_limit - none - base @ per
-            might = np.flatnonzero(np.maximum(top - base, 0.0) @ per > room)
-            rows = self.program.constraints(len(might), most=np.maximum(room[might], 0.0))
-            self.limit_rows.append((t, might, rows))
-            share = per[self.job][:, might]
-            self.program.add(rows[None, :], self.x[:, t][:, None], share)
-            if len(self.paid):
-                extra = (h.curves.least - h.rest)[self.paid]
-                self.program.add(rows[None, :], self.on[:, t][:, None], per[self.paid][:, might] * extra[:, None])
-
-    def _due(self) -> None:
-        """Work done while the job is open, and what is left undone at a price beyond every other."""
-        h, dt = self.h, self.h.conditions.dt
-        owing = [j for j, task in enumerate(h.tasks) if task.due > 1e-9 * h.points.fastest[j] * dt.sum()]
-        dear = _DEAR * max(float(np.abs(self.cost).max()), 1e-300) * float(h.curves.power.max())
-        for j in owing:
-            done = 0.0 if h.paid[j] else float(self.least_work[j] * (dt * h.open[j]).sum())
-            # In shares of what is due, so that rows of all jobs are alike in size.
-            row = self.program.constraints(1, least=1.0 - done / h.tasks[j].due)[0]
-            self.program.add(row, self.program.variables(1, cost=dear * self.n, high=1.0), 1.0)
-            mine = np.flatnonzero(self.job == j)
-            use = dt * h.open[j] / h.tasks[j].due
-            self.program.add(row, self.x[mine], self.slope[mine][:, None] * use)
-            if h.paid[j]:
-                k = int(np.flatnonzero(self.paid == j)[0])
-                self.program.add(row, self.on[k], self.least_work[j] * use)
-                self.program.add(row, self.start[k], -self.lost[k] * h.open[j] / h.tasks[j].due)
-
-    def read(self, solved: Solution) -> HorizonPlan:
-        """Return the plan of a solution."""
-        h, dt, curves = self.h, self.h.conditions.dt, self.h.curves
-        x = solved.x[self.x]
-        given = np.zeros((self.tasks, self.n))
-        np.add.at(given, self.job, x)
-        on = h.runs.copy()
-        starts = np.zeros((self.tasks, self.n))
-        if len(self.paid):
-            on[self.paid] = solved.x[self.on] > 0.5
-            before = np.array([float(h.tasks[j].running) for j in self.paid])[:, None]
-            starts[self.paid] = np.maximum(0.0, np.diff(on[self.paid].astype(float), axis=1, prepend=before))
-        power = np.where(on, curves.least[:, None] + given, h.rest[:, None])
-        top = curves.power[curves.begin + curves.count - 1]
-        power = np.where(on, np.minimum(power, np.maximum(top, h.rest)[:, None]), power)
-        power = self._within(power, on)
-        every = np.repeat(np.arange(self.tasks), self.n)
-        low, high, share = curves.at(every, power.ravel())
-        rate = ((1 - share) * curves.work[low] + share * curves.work[high]).reshape(power.shape)
-        lost = np.zeros(self.tasks)
-        lost[self.paid] = self.lost
-        work = np.where(on, rate * dt, 0.0) - starts * lost[:, None]
-        ran = (work > 1e-9 * h.points.fastest[:, None] * dt) & on
-        ran[self.paid] = on[self.paid]
-        price = np.zeros((self.n, len(self.h.tree.row_names)))
-        for t, which, rows in self.limit_rows:
-            price[t, which] = np.maximum(0.0, -solved.price[rows])
-        plan = h.made(power, work, ran, self.goal, price)
-        slip = solved.objective - solved.bound
-        return replace(plan, bound=plan.objective + slip if self.goal == "work" else plan.objective - slip)
-
-    def _within(self, power: Array, on: NDArray[np.bool_]) -> Array:
-        """Shrink what lies above the least by the solver's tolerance, so that no limit is exceeded."""
-        h = self.h
-        floor = np.where(on, h.curves.least[:, None], h.rest[:, None])
-        out = power.copy()
-        for t, (tree, (none, per)) in enumerate(zip(h.trees, h.response, strict=True)):
-            base = none + floor[:, t] @ per
-            over = none + power[:, t] @ per - tree.row_limit
-            bad = np.flatnonzero((over > 0) & (over + tree.row_limit > base))
-            if bad.size:
-                factor = 1.0 - float(np.max(over[bad] / (over + tree.row_limit - base)[bad]))
-                out[:, t] = floor[:, t] + max(0.0, factor) * (power[:, t] - floor[:, t])
-        return out

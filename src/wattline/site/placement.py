@@ -25,7 +25,7 @@ from ..core.errors import GoalError, InputError
 from ..core.units import show
 from ..frontier.algebra import Frontier
 from ..hardware.power_tree import PowerTree
-from .program import InfeasibleError, Program
+from .program import NODES, InfeasibleError, Program
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -83,6 +83,7 @@ class Placement:
     gangs : (job, pool, point of its frontier) -> gangs, only where there are some.
     idle, asleep : pool -> nodes. work : job -> units a second. power, bound : W at the feed, and the least provable
         (most work: weighted work and its bound). flows : (rows,) W through every constraint of the tree.
+    nodes : of the search; it ends at its gap or after so many, never by the clock.
     """
 
     gangs: Mapping[tuple[str, str, int], int]
@@ -94,6 +95,7 @@ class Placement:
     objective: float
     bound: float
     flows: Array
+    nodes: int = 0
 
     @property
     def gap(self) -> float:
@@ -103,7 +105,7 @@ class Placement:
 
 def place(
     tree: PowerTree, pools: Sequence[Pool], jobs: Sequence[Work], *, most_work: bool = False, sleep: bool = True,
-    fastest: bool = False, gap: float = 1e-4, seconds: float = 30.0,
+    fastest: bool = False, gap: float = 1e-4, nodes: int = NODES,
 ) -> Placement:  # fmt: skip
     """Return the placement of least power that does what is needed, or of most weighted work.
 
@@ -115,7 +117,7 @@ def place(
     """
     built = _Built(tree, pools, jobs, most_work, sleep, fastest)
     try:
-        return built.read(built.program.minimise(gap=gap, seconds=seconds))
+        return built.read(built.program.minimise(gap=gap, nodes=nodes))
     except InfeasibleError:
         raise GoalError(built.why()) from None
 
@@ -141,7 +143,7 @@ class _Built:
         none = tree.row_flows(np.zeros(len(tree)))
         unit = np.zeros((len(pools), len(tree)))
         unit[np.arange(len(pools)), [tree.index(pool.at) for pool in pools]] = 1.0
-        self.none, self.per = none, tree.row_flows(unit) - none  # (pools, rows) W per W in a pool
+        self.none, self.per = none, tree.row_per_watt(unit)  # (pools, rows) W per W in a pool
         at_feed = self.per[:, tree.root]
         self.program = Program()
         value = self.weight[self.job] * self.rate
@@ -259,7 +261,8 @@ class _Built:
             value=value,
             power=power,
             objective=value if self.most_work else power,
-            bound=-solved.bound if self.most_work else solved.bound + fixed,
+            bound=-solved.tree_bound if self.most_work else solved.tree_bound + fixed,
+            nodes=solved.nodes,
             flows=flows,
         )
 

@@ -9,56 +9,124 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Final
+from typing import Literal
 
 import numpy as np
 
 from ..core.errors import GoalError
 from .curves import Array, Curves, Ints
 from .fleet_plan import FleetPlan, Planned, Reading
-from .program import Program
-
-# Relative error that the solver may leave in the work required.
-_SOLVER: Final = 1e-8
+from .program import InfeasibleError, Program
 
 
 def plan_spread(fleet: Planned, reading: Reading, target: float) -> FleetPlan:
     """Return the plan of most work, or with a finite `target` of least power for that much work."""
-    curves = Curves.of(fleet.points, discrete=reading == "discrete")
-    weight = fleet.points.weight
-    reach = Reach(fleet)
-    least = fleet.tree.row_flows(fleet.load(curves.least))
-    room = fleet._room(least) / fleet.tree.row_ratio
-    base = float(weight @ _state(curves, curves.least)[3])
-    job, width, slope = curves.segments()
-    value = slope * weight[job]
+    return _Spread(fleet, reading).plan(target)
 
-    program = Program()
-    at_feed = reach.factor(job, fleet.tree.root)
-    columns = program.variables(len(job), cost=at_feed if math.isfinite(target) else -value, high=width)
-    limits = program.constraints(len(room), most=room)
-    for entries in reach.entries(job):
-        program.add(limits[entries[0]], columns[entries[1]], entries[2])
-    if math.isfinite(target):
-        most = max(float(value @ width), 1e-300)
-        done = program.constraints(1, least=min((target - base) / most, 1.0))
-        program.add(done[0], columns, value / most)
-    solved = program.minimise()
-    power = curves.least + np.bincount(job, weights=solved.x, minlength=len(weight))
-    power = _within(fleet, np.minimum(power, curves.power[curves.begin + curves.count - 1]), curves.least)
-    low, high, share, work = _state(curves, power)
-    price = np.maximum(0.0, -solved.price[: len(room)])
-    plan = FleetPlan(
-        tree=fleet.tree, names=fleet.names, reading=reading,
-        goal="least power" if math.isfinite(target) else "most work",
-        power=power, work=work, low=curves.point[low], high=curves.point[high], share=share,
-        load=fleet.load(power), price=price, value=float(weight @ work), bound=base - solved.objective,
-    )  # fmt: skip
-    if math.isfinite(target):
-        if plan.value < target - _SOLVER * float(weight @ fleet.points.fastest):
-            raise GoalError(fleet._too_little(plan, target))
-        plan = replace(plan, bound=float(least[fleet.tree.root]) + solved.objective)
-    return _whole(fleet, reach, curves, plan, low, target) if reading == "discrete" else plan
+
+class _Spread:
+    """The linear program of one reading of a fleet whose jobs may draw from several parts."""
+
+    def __init__(self, fleet: Planned, reading: Reading) -> None:
+        self.fleet, self.reading = fleet, reading
+        self.curves = Curves.of(fleet.points, discrete=reading == "discrete")
+        self.weight = fleet.points.weight
+        self.reach = Reach(fleet)
+        self.least = fleet.tree.row_flows(fleet.load(self.curves.least))
+        self.room = fleet._room(self.least) / fleet.tree.row_ratio
+        self.base = float(self.weight @ _state(self.curves, self.curves.least)[3])
+        self.job, self.width, slope = self.curves.segments()
+        self.value = slope * self.weight[self.job]
+        self.at_feed = self.reach.factor(self.job, fleet.tree.root)
+
+    def plan(self, target: float) -> FleetPlan:
+        """Return the plan of most work, or of least power for `target`."""
+        if not math.isfinite(target):
+            power, price, bound = self._solve(target)
+            plan = self._made(power, price, self.base + -bound, "most work")
+        else:
+            plan = self._least_power(target)
+        if self.reading == "hull":
+            return plan
+        whole = _Whole(self, plan).raised(target)
+        if not math.isfinite(target) or whole.value >= target - self.fleet.points.slip:
+            return whole
+        # Stuck below what is asked for: from the most that whole settings do, back down to it.
+        power, price, _ = self._solve(math.inf)
+        most = _Whole(self, self._made(power, price, math.nan, "most work"))
+        whole = most.raised(math.inf)
+        if whole.value < target - self.fleet.points.slip:
+            raise GoalError(
+                f"the required work of {target:.6g} a second is only reached by dividing a job's time between "
+                f"settings; whole settings reach {whole.value:.6g}; ask for that, or for the hull reading"
+            )
+        return replace(most.lowered(target), goal="least power", bound=plan.bound, price=plan.price)
+
+    def _least_power(self, target: float) -> FleetPlan:
+        """Return the plan of least power; work that was just reached is reached again, to the last unit."""
+        try:
+            power, price, bound = self._solve(target)
+        except InfeasibleError:  # by rounding, perhaps: what is asked for less this is proved for more
+            return self._just(target)
+        plan = self._made(power, price, float(self.least[self.fleet.tree.root]) + bound, "least power")
+        return plan if plan.value >= target else self._raised(plan, target)
+
+    def _just(self, target: float) -> FleetPlan:
+        """Return the plan where the target is all there is, or refuse it by name of the limits that bind."""
+        slip = self.fleet.points.slip
+        power, price, _ = self._solve(math.inf)
+        most = self._made(power, price, math.nan, "most work")
+        if most.value < target - slip:
+            raise GoalError(self.fleet._too_little(most, target))
+        just = min(target, most.value)
+        for less in (1e-13 * just, 1e-11 * just, 2 * slip):
+            try:
+                power, price, bound = self._solve(just - less)
+            except InfeasibleError:
+                continue
+            below = self._made(power, price, float(self.least[self.fleet.tree.root]) + bound, "least power")
+            return below if below.value >= just else self._raised(below, just)
+        return replace(most, goal="least power", bound=most.feed)
+
+    def _raised(self, plan: FleetPlan, target: float) -> FleetPlan:
+        """Return a plan raised to `target` by what the solver's tolerance left undone."""
+        slip = self.fleet.points.slip
+        power, price = plan.power, plan.price
+        # What the solver's tolerance left is made up on the way to the plan of most work; both keep every limit.
+        most_power, most_price, _ = self._solve(math.inf)
+        most = self._made(most_power, most_price, math.nan, "most work")
+        if most.value < target - slip:
+            raise GoalError(self.fleet._too_little(most, target))
+        share = min(1.0, (target - plan.value) / max(most.value - plan.value, 1e-300))
+        mixed = power + share * (most.power - power)
+        return self._made(mixed, price, plan.bound, "least power")
+
+    def _solve(self, target: float) -> tuple[Array, Array, float]:
+        """Return the jobs' power within every limit, prices per constraint, and the program's bound."""
+        program = Program()
+        cost = self.at_feed if math.isfinite(target) else -self.value
+        columns = program.variables(len(self.job), cost=cost, high=self.width, unit=self.width)
+        limits = program.constraints(len(self.room), most=self.room)
+        for rows, which, watts in self.reach.entries(self.job):
+            program.add(limits[rows], columns[which], watts)
+        if math.isfinite(target):
+            done = program.constraints(1, least=target - self.base)
+            program.add(done[0], columns, self.value)
+        solved = program.minimise()
+        power = self.curves.least + np.bincount(self.job, weights=solved.x[columns], minlength=len(self.weight))
+        power = np.minimum(power, self.curves.power[self.curves.begin + self.curves.count - 1])
+        power = _within(self.fleet, power, self.curves.least)
+        price = np.maximum(0.0, -solved.price[: len(self.room)])
+        return power, price, solved.bound
+
+    def _made(self, power: Array, price: Array, bound: float, goal: Literal["most work", "least power"]) -> FleetPlan:
+        low, high, share, work = _state(self.curves, power)
+        point = self.curves.point
+        return FleetPlan(
+            tree=self.fleet.tree, names=self.fleet.names, reading=self.reading, goal=goal, power=power, work=work,
+            low=point[low], high=point[high], share=share, load=self.fleet.load(power), price=price,
+            value=float(self.weight @ work), bound=bound,
+        )  # fmt: skip
 
 
 class Reach:
@@ -110,42 +178,76 @@ def _within(fleet: Planned, power: Array, least: Array) -> Array:
     bad = np.flatnonzero(over > 0)
     if not bad.size:
         return power
-    factor = 1.0 - float(np.max(over[bad] / (fleet.tree.row_limit + over - floor)[bad]))
+    factor = 1.0 - float(np.max(over[bad] / (fleet.tree.row_limit[bad] + over[bad] - floor[bad])))
     return least + max(0.0, factor) * (power - least)
 
 
-def _whole(fleet: Planned, reach: Reach, curves: Curves, plan: FleetPlan, low: Ints, target: float) -> FleetPlan:
-    """Return one setting per job: the vertex below, then better ones while they fit and are wanted."""
-    points, weight = fleet.points, fleet.points.weight
-    power, work, point = curves.power[low], curves.work[low], curves.point[low]
-    left = fleet.tree.headroom(fleet.load(power))
-    while weight @ work < target:
-        best, gain = None, 0.0
-        for j in range(len(power)):
-            rows, watts = reach.of(j)
-            free = float(np.min(left[rows] / watts))
-            span = slice(points.first[points.kind[j]], points.first[points.kind[j] + 1])
-            rate = np.minimum(points.rate[span], points.maximum[j])
-            drawn = points.waiting[points.kind[j]] + points.energy[span] * rate
-            step = drawn - power[j]
-            fits = (rate > work[j]) & (step <= free)
-            each = np.where(fits, weight[j] * (rate - work[j]) / np.maximum(step, 1e-300), 0.0)
-            if each.size and each.max() > gain:
-                i = int(each.argmax())
-                best, gain = (j, i, float(drawn[i]), float(rate[i])), float(each[i])
-        if best is None:
-            break
-        j, i, drawn_, rate_ = best
-        rows, watts = reach.of(j)
-        left[rows] -= watts * (drawn_ - power[j])
-        power[j], work[j], point[j] = drawn_, rate_, i
-    value = float(weight @ work)
-    if math.isfinite(target) and value < target - fleet.points.slip:
-        raise GoalError(
-            f"the required work of {target:.6g} a second is only reached by dividing a job's time between settings; "
-            f"whole settings reach {value:.6g}; ask for that, or for the hull reading"
-        )
-    return replace(
-        plan, power=power, work=work, low=point, high=point, share=np.zeros(len(power)), load=fleet.load(power),
-        value=value,
-    )  # fmt: skip
+class _Whole:
+    """One setting per job beside a plan that divides time: the vertex below, then moves of one job at a time."""
+
+    def __init__(self, stated: _Spread, plan: FleetPlan) -> None:
+        self.stated, self.plan, self.fleet = stated, plan, stated.fleet
+        curves = stated.curves
+        low = curves.at(np.arange(len(plan.power)), plan.power)[0]
+        self.power, self.work, self.point = curves.power[low].copy(), curves.work[low].copy(), curves.point[low].copy()
+        self.left = self.fleet.tree.headroom(self.fleet.load(self.power))
+
+    def _settings(self, j: int) -> tuple[Array, Array, Ints]:
+        """Return (W, units/s, point) of every setting of a job that meets its minimum."""
+        points = self.fleet.points
+        first, last = (int(points.first[points.kind[j] + k]) for k in (0, 1))
+        rate = np.minimum(points.rate[first:last], points.maximum[j])
+        watts = points.waiting[points.kind[j]] + points.energy[first:last] * rate
+        index = np.arange(last - first)
+        if not np.isnan(points.paused[j]):
+            rate, watts, index = np.append(rate, 0.0), np.append(watts, points.paused[j]), np.append(index, -1)
+        keep = rate >= points.minimum[j] * (1 - 1e-12)
+        return watts[keep], rate[keep], index[keep]
+
+    def _move(self, j: int, watts: float, rate: float, index: int) -> None:
+        rows, per = self.stated.reach.of(j)
+        self.left[rows] -= per * (watts - self.power[j])
+        self.power[j], self.work[j], self.point[j] = watts, rate, index
+
+    def raised(self, target: float) -> FleetPlan:
+        """Return the plan after the moves up that do most per watt, until the target or no room is left."""
+        weight = self.stated.weight
+        while weight @ self.work < target:
+            best, gain = None, 0.0
+            for j in range(len(self.power)):
+                rows, per = self.stated.reach.of(j)
+                watts, rate, index = self._settings(j)
+                step = watts - self.power[j]
+                fits = (rate > self.work[j]) & (step <= float(np.min(self.left[rows] / per)))
+                each = np.where(fits, weight[j] * (rate - self.work[j]) / np.maximum(step, 1e-300), 0.0)
+                if each.size and each.max() > gain:
+                    i = int(each.argmax())
+                    best, gain = (j, float(watts[i]), float(rate[i]), int(index[i])), float(each[i])
+            if best is None:
+                break
+            self._move(*best)
+        return self._made()
+
+    def lowered(self, target: float) -> FleetPlan:
+        """Return the plan after the moves down that save most per unit lost, while the target holds."""
+        weight = self.stated.weight
+        while True:
+            best, gain, spare = None, 0.0, float(weight @ self.work) - target
+            for j in range(len(self.power)):
+                watts, rate, index = self._settings(j)
+                saved, lost = self.power[j] - watts, weight[j] * (self.work[j] - rate)
+                fits = (saved > 0) & (lost >= 0) & (lost <= spare)
+                each = np.where(fits, saved / np.maximum(lost, 1e-300), 0.0)
+                if each.size and each.max() > gain:
+                    i = int(each.argmax())
+                    best, gain = (j, float(watts[i]), float(rate[i]), int(index[i])), float(each[i])
+            if best is None:
+                return self._made()
+            self._move(*best)
+
+    def _made(self) -> FleetPlan:
+        return replace(
+            self.plan, power=self.power.copy(), work=self.work.copy(), low=self.point.copy(), high=self.point.copy(),
+            share=np.zeros(len(self.power)), load=self.fleet.load(self.power),
+            value=float(self.stated.weight @ self.work),
+        )  # fmt: skip

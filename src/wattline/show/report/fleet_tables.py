@@ -91,13 +91,14 @@ def hours(answer: FleetAnswer) -> tuple[list[str], list[list[str]]]:
             continue
         t = totals(plan)
         undone = ", ".join(t["short"]) or "none"
+        # Hours at full speed, so that only plans that do the same work are compared.
         rows.append(
             [
-                name, show(t["energy_j"], "J"), "" if t["carbon_g"] is None else show(t["carbon_g"], "g"),
+                name, show(sum(t["work"].values()), "s"), show(t["energy_j"], "J"), "" if t["carbon_g"] is None else show(t["carbon_g"], "g"),
                 "" if t["cost_usd"] is None else show(t["cost_usd"], "USD", 4), show(t["peak_w"], "W"), undone,
             ]
         )  # fmt: skip
-    return ["", "Energy", "Carbon", "Cost", "Peak", "Undone"], rows
+    return ["", "Work", "Energy", "Carbon", "Cost", "Peak", "Undone"], rows
 
 
 def facts(answer: FleetAnswer) -> list[tuple[str, str]]:
@@ -109,6 +110,9 @@ def facts(answer: FleetAnswer) -> list[tuple[str, str]]:
         ("full speed", f"{show(answer.full_power, 'W')} for {show(answer.full_work, '')} chips' work"),
         ("whole settings", f"{show(answer.whole.feed, 'W')}, {words.percent(abs(answer.whole.gap))} from the bound"),
     ]
+    if answer.horizon is not None:
+        searched = f" after {answer.horizon.nodes:,} nodes of search" if answer.horizon.nodes else ""
+        out.append(("over time", f"within {words.percent(answer.horizon.gap)} of the least provable{searched}"))
     if answer.uncertainty > 0:
         out.append(("uncertainty", f"± {words.percent(answer.uncertainty, 2)} of the jobs' power"))
     rates = answer.rates.figures(plan.feed * 3600)

@@ -106,7 +106,8 @@ def nodes(answer: PlacementAnswer) -> alt.Chart:
 def show_placement(answer: PlacementAnswer, console: Console) -> None:
     """Print the placement."""
     console.print(Text(headline(answer), style="bold"))
-    console.print(f"within {words.percent(answer.best.gap)} of the least provable\n")
+    searched = f"{answer.best.nodes:,} node{'' if answer.best.nodes == 1 else 's'} searched"
+    console.print(f"within {words.percent(answer.best.gap)} of the least provable ({searched})\n")
     for title, (heads, rows) in {
         "Who runs where": placed(answer),
         "Nodes": pools(answer),

@@ -1,0 +1,68 @@
+"""What a plan over time says: what every task does in every period, what that costs, and how near the best it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..hardware.power_tree import PowerTree
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class HorizonPlan:
+    """What every task does in every period.
+
+    Attributes
+    ----------
+    power, work : (tasks, n) W at the job's place and units of work done in the period. on : (tasks, n).
+    flows : (n, rows) W through every constraint, the feed's being what the site uses. grid : (n,) W bought less W sold;
+        the feed's flow where there is no equipment of its own.
+    price : (n, rows) objective per watt and period more; with pauses that cost, those of the pauses decided.
+    objective, bound : of the goal; the bound is proved by prices, whatever the solver says of itself.
+    energy_j : at the feed. carbon_g, cost_usd : of what is bought, None where no rate is given.
+    done : task -> units of work done while they count. short : task -> units left undone, empty where all is done.
+    nodes : of the search for pauses that cost, 0 where none was needed.
+    bill : what the cost is made of, by name. equipment : name -> (n,) W series of storage, sources and services.
+    off : (tasks, n) True where a part without power (limit 0) switches a job off.
+    """
+
+    tree: PowerTree
+    names: tuple[str, ...]
+    edges: Array
+    power: Array
+    work: Array
+    on: NDArray[np.bool_]
+    flows: Array
+    grid: Array
+    limits: Array
+    price: Array
+    objective: float
+    bound: float
+    energy_j: float
+    carbon_g: float | None
+    cost_usd: float | None
+    done: dict[str, float] = field(default_factory=dict)
+    short: dict[str, float] = field(default_factory=dict)
+    nodes: int = 0
+    bill: dict[str, float] = field(default_factory=dict)
+    equipment: dict[str, Array] = field(default_factory=dict)
+    off: NDArray[np.bool_] | None = None
+
+    @property
+    def feed(self) -> Array:
+        """(n,) W that the site uses."""
+        return self.flows[:, self.tree.root]
+
+    @property
+    def gap(self) -> float:
+        """Relative distance from what no plan can beat."""
+        return abs(self.objective - self.bound) / max(abs(self.objective), abs(self.bound), 1e-300)
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(tasks,) times each was resumed."""
+        return np.asarray((np.diff(self.on.astype(int), axis=1) > 0).sum(axis=1))
