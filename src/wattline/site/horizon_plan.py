@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..hardware.power_tree import PowerTree
+from .curves import Curves, Points
+from .tasks import Conditions, Goal, Task
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,3 +71,38 @@ class HorizonPlan:
     def starts(self) -> NDArray[np.int64]:
         """(tasks,) times each was resumed."""
         return np.asarray((np.diff(self.on.astype(int), axis=1) > 0).sum(axis=1))
+
+
+class Span(Protocol):
+    """What a program asks of the horizon it is made for.
+
+    paid, owing : (tasks,) pauses cost something; something is due. open, runs, off : (tasks, n) work counts; it may
+    run; its part has no power. rest : (tasks, n) W while it does not run. trees, response : per period, see `Horizon`.
+    """
+
+    tree: PowerTree
+    tasks: tuple[Task, ...]
+    conditions: Conditions
+    points: Points
+    curves: Curves
+    paid: Flags
+    owing: Flags
+    open: Flags
+    runs: Flags
+    rest: Array
+
+    @property
+    def trees(self) -> Sequence[PowerTree]:
+        """The tree of each period."""
+
+    @property
+    def response(self) -> Sequence[tuple[Array, Array]]:
+        """Per period: (rows,) W with no job, and (tasks, rows) W through every constraint per watt of a task."""
+
+    def flows(self, power: Array) -> Array:
+        """Return (n, rows) W through every constraint for (tasks, n) W of the jobs."""
+
+    def made(
+        self, power: Array, work: Array, on: Flags, goal: Goal, price: Array | None = None, bound: float | None = None
+    ) -> HorizonPlan:
+        """Return the plan of given powers and work, with its totals."""

@@ -9,17 +9,13 @@ no price of undone work has to be invented, and none drowns the prices that matt
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .horizon_plan import HorizonPlan, Span
 from .program import InfeasibleError, Program, Solution
 from .tasks import Array, Goal
-
-if TYPE_CHECKING:
-    from .horizon import Horizon
-    from .horizon_plan import HorizonPlan
 
 Ints = NDArray[np.int64]
 
@@ -27,7 +23,7 @@ Ints = NDArray[np.int64]
 class Stated:
     """The program of a horizon under a goal."""
 
-    def __init__(self, horizon: Horizon, goal: Goal) -> None:
+    def __init__(self, horizon: Span, goal: Goal) -> None:
         self.h, self.goal = horizon, goal
         self.program = Program()
         c, curves = horizon.conditions, horizon.curves

@@ -92,12 +92,10 @@ def hours(answer: FleetAnswer) -> tuple[list[str], list[list[str]]]:
         t = totals(plan)
         undone = ", ".join(t["short"]) or "none"
         # Hours at full speed, so that only plans that do the same work are compared.
-        rows.append(
-            [
-                name, show(sum(t["work"].values()), "s"), show(t["energy_j"], "J"), "" if t["carbon_g"] is None else show(t["carbon_g"], "g"),
-                "" if t["cost_usd"] is None else show(t["cost_usd"], "USD", 4), show(t["peak_w"], "W"), undone,
-            ]
-        )  # fmt: skip
+        work = show(sum(t["work"].values()), "s")
+        carbon = "" if t["carbon_g"] is None else show(t["carbon_g"], "g")
+        cost = "" if t["cost_usd"] is None else show(t["cost_usd"], "USD", 4)
+        rows.append([name, work, show(t["energy_j"], "J"), carbon, cost, show(t["peak_w"], "W"), undone])
     return ["", "Work", "Energy", "Carbon", "Cost", "Peak", "Undone"], rows
 
 
