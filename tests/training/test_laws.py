@@ -83,3 +83,15 @@ def test_a_looser_deadline_never_costs_more(chip: str, layout: dict[str, int]) -
     slacks = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
     energies = [plan(job(**layout), cluster(chip, 8), s).chosen.energy_j for s in slacks]
     assert all(after <= before * (1 + 1e-9) for before, after in itertools.pairwise(energies)), energies
+
+
+@pytest.mark.parametrize("layout", [{"tensor": 8}, {"data": 8, "zero": 3}, {"data": 8, "zero": 1}])
+@pytest.mark.parametrize("chip", ["h100-sxm", "a100-sxm-80gb", "b200-sxm"])
+def test_two_nodes_of_infinite_adapters_never_beat_one_twice(chip: str, layout: dict[str, int]) -> None:
+    """The work of a batch takes two nodes at least half as long as one, however fast the network between them."""
+    free = {"nic.bandwidth": "1000 TB/s", "nic.latency": "0 s", "nic.energy": "0 J/B"}
+    one = plan(job(**layout), cluster(chip, 8))
+    two = plan(job(**{**layout, "data": 2 * layout.get("data", 1)}), cluster(chip, 16, **free))
+    assert two.baseline.time_s >= 0.5 * one.baseline.time_s * (1 - 1e-9)
+    slow = plan(job(**{**layout, "data": 2 * layout.get("data", 1)}), cluster(chip, 16))
+    assert two.baseline.time_s <= slow.baseline.time_s

@@ -379,7 +379,7 @@ def training(scenario: Scenario) -> tuple[TrainingJob, Cluster]:
         fused_linear=scenario["train.fused_linear"],
         host_time=_host_time(scenario),
         checkpoint_time=_checkpoint_time(scenario, model, cluster),
-        overlap=scenario["train.overlap"],
+        overlap=scenario.get("train.overlap"),
         mfu=scenario.get("train.mfu"),
         goodput=scenario["train.goodput"],
     )

@@ -119,7 +119,7 @@ def _table() -> tuple[Key, ...]:
         key("train.checkpoint_every", "whole", None, "Iterations between checkpoints that training waits for; none where left out", low=1),
         key("train.checkpoint_bandwidth", "B/s", 2e9, "Rate at which one node writes a checkpoint", low=1),
         key("train.zero", "whole", 1, "ZeRO stage: what the data-parallel replicas share out", high=3),
-        key("train.overlap", "", 0.8, "Share of the data-parallel collectives hidden behind computation", high=1),
+        key("train.overlap", "", None, "Share of the data-parallel collectives hidden behind computation; 0.8 of the gradients' and all but the first layer's of ZeRO 3 where left out", high=1),
         key("train.mfu", "", None, "Model FLOP utilisation to assume at maximum clocks, where it is known; stretches the step", low=0.01, high=1),
         key("train.goodput", "", 1.0, "Share of the wall time that makes progress (failures, restarts, checkpoints)", low=0.01, high=1),
         key("serve.requests", "text", None, "Trace of requests: CSV of arrival_s, prompt_tokens, output_tokens, or Azure, BurstGPT, Mooncake (plain or .gz)"),

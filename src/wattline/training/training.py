@@ -29,15 +29,15 @@ from ..frontier.periodic import solve_family
 from ..frontier.rounding import round_discrete
 from ..hardware.chip import clocks as chip_clocks
 from ..hardware.cluster import Cluster
-from ..source.base import Array, Device, Points, Source, tables
+from ..source.base import STANDING, Array, Device, Points, Source, tables
 from ..source.overhead import Overhead
 from ..workload.fits import check_training
 from ..workload.flops import model_flops
 from ..workload.memory import ADAM
 from ..workload.model import Model
-from ..workload.operator import Operator
+from ..workload.operator import Collective, Operator
 from ..workload.parallel import Parallel
-from ..workload.train import stage_operators
+from ..workload.train import HIDDEN_GRADIENTS, stage_operators
 from .elasticity import Followed, Weighed, of_mfu, weigh
 from .iteration import steady_iteration
 from .schedule import BACKWARD, FORWARD, Graph, graph, schedule
@@ -68,7 +68,7 @@ class TrainingJob:
     gradient_bytes: float = 4.0
     host_time: float = 0.0
     checkpoint_time: float = 0.0
-    overlap: float = 0.0
+    overlap: float | None = None
     mfu: float | None = None
     goodput: float = 1.0
 
@@ -162,7 +162,7 @@ class Costs:
 
     @staticmethod
     def points_of(work: Work, device: Device, source: Source, clocks: Array | None) -> tuple[Points, ...]:
-        points = tables(source, work.operators, device, clocks)
+        points = _beside(source, work.operators, device, clocks)
         steps = set(work.steps)
         return tuple(_paused(p, work.pause) if entry in steps else p for entry, p in enumerate(points))
 
@@ -174,6 +174,39 @@ class Costs:
     @property
     def waiting_power(self) -> float:
         return self.points[0].waiting_power
+
+
+def _beside(
+    source: Source, pieces: Sequence[tuple[Operator, ...]], device: Device, clocks: Array | None
+) -> Sequence[Points]:
+    """Return tables of pieces whose collectives issued ahead run beside the rest, as long as that lasts."""
+    ahead = [tuple(op for op in piece if isinstance(op, Collective) and op.ahead) for piece in pieces]
+    if not any(ahead):
+        return tables(source, pieces, device, clocks)
+    rest = [tuple(op for op in piece if op not in some) for piece, some in zip(pieces, ahead, strict=True)]
+    sent = [tuple(replace(op, overlap=0.0) for op in some) for some in ahead if some]
+    found = list(tables(source, [*rest, *sent], device, clocks))
+    beside = iter(found[len(pieces) :])
+    return [
+        _joined(main, next(beside), max(op.overlap for op in some)) if some else main
+        for main, some in zip(found[: len(pieces)], ahead, strict=True)
+    ]
+
+
+def _joined(main: Points, sent: Points, share: float) -> Points:
+    """Return computation with communication beside it, of which at most `share` can hide."""
+    shown = np.maximum((1.0 - share) * sent.time, sent.time - main.time)
+    time = main.time + shown
+    # What hides draws no waiting power of its own: its device is at work.
+    parts = {name: np.asarray(joules) for name, joules in main.parts.items()}
+    for name, joules in sent.parts.items():
+        kept = joules * np.where(sent.time > 0, shown / np.where(sent.time > 0, sent.time, 1.0), 0.0)
+        parts[name] = parts.get(name, np.zeros_like(time)) + (kept if name in STANDING else joules)
+    weight = main.time / np.where(time > 0, time, 1.0)
+    error = float(np.max(weight * main.time_uncertainty + (1.0 - weight) * sent.time_uncertainty))
+    return replace(
+        main, time=time, parts=parts, time_uncertainty=error, extrapolated=main.extrapolated or sent.extrapolated
+    )
 
 
 def _paused(points: Points, seconds: float) -> Points:
@@ -543,6 +576,10 @@ def _spread(work: Work, costs: Costs, settings: Settings) -> tuple[float, float]
 
 def _notes(job: TrainingJob, costs: Costs, stretch: float) -> tuple[str, ...]:
     out = []
+    if job.overlap is None:
+        said = "all but the first layer's weights are gathered, and gradients reduced, beside computation"
+        usual = f"{100 * HIDDEN_GRADIENTS:.0f} % of the gradients' exchange hides behind the backward pass"
+        out.append(f"train.overlap: {said if job.parallel.zero == 3 else usual}")
     if stretch > 1:
         out.append(
             f"train.mfu = {job.mfu:.3g} is an input: every step takes {stretch:.2f} times as long as modelled, "

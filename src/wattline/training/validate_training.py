@@ -278,7 +278,7 @@ def _job(facts: Mapping[str, str], assumed: list[str]) -> TrainingJob:
         microbatch=microbatch, precision=facts.get("precision", "bf16"), schedule=facts.get("schedule") or usual,
         recompute=facts.get("recompute", "selective"), flash=flag("flash", True), dropout=flag("dropout", False),
         fused_linear=flag("fused_linear", True), gradient_bytes=float(facts.get("gradient_bytes", 4)),
-        overlap=0.0 if facts.get("zero", "1") == "0" else 0.8, goodput=float(facts.get("goodput", 1)),
+        overlap=0.0 if facts.get("zero", "1") == "0" else None, goodput=float(facts.get("goodput", 1)),
         host_time=constants()["host.iteration"],
     )  # fmt: skip
 

@@ -196,8 +196,9 @@ class Collective(Operator):
     `op`: "all_reduce", "all_gather", "reduce_scatter", "all_to_all" or "send".
     `size`: bytes of the full buffer on one device (all_reduce: the reduced tensor; all_gather and
     reduce_scatter: the gathered tensor; all_to_all: what one device sends in all; send: the message).
-    `span`: "node" when all ranks share one scale-up domain, else "fabric". `overlap` in [0, 1]: the
-    share that a schedule can hide behind computation.
+    `span`: "node" when all ranks share one scale-up domain, else "fabric"; then `local` of them share each.
+    `overlap` in [0, 1]: the share that a schedule can hide behind computation. `ahead`: issued before it is
+    needed, beside the computation of the same instruction, and hidden for no longer than that lasts.
     """
 
     op: str
@@ -205,6 +206,8 @@ class Collective(Operator):
     ranks: float
     span: str = "node"
     overlap: float = 0.0
+    local: float = 1.0
+    ahead: bool = False
     kind: ClassVar[str] = "collective"
 
     @property

@@ -6,6 +6,7 @@ groups are cut from those three), and pipeline stages lie furthest apart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,6 +86,21 @@ class Parallel:
             "pipeline": self.devices,
         }[direction]
         return "node" if reach <= self.node else "fabric"
+
+    def local(self, direction: str, ranks: int) -> float:
+        """Return how many of a group's `ranks` along a direction share one scale-up domain, on average.
+
+        "experts": the ranks that hold the same experts, which lie as far apart as an expert group is long.
+        """
+        apart = {
+            "tensor": 1,
+            "context": self.tensor,
+            "data": self.tensor,
+            "expert": self.expert_tensor,
+            "experts": self.expert * self.expert_tensor,
+            "pipeline": self.devices,
+        }[direction]
+        return ranks / math.ceil(ranks / max(1, min(ranks, self.node // apart)))
 
     # --------------------------------------------------------------- stages
     def counts(self, layers: int) -> tuple[int, ...]:

@@ -208,6 +208,7 @@ def tensor_collective(x: Setup, op: str, overlap: float = 0.0) -> Collective:
         size=size,
         ranks=p.tensor,
         span=p.span("tensor"),
+        local=p.local("tensor", p.tensor),
         overlap=overlap,
     )
 
@@ -419,7 +420,10 @@ def _slice_collective(x: Setup, rows: float, there: str, back: str) -> Piece:
     span = p.span("expert")
 
     def make(op: str) -> Collective:
-        return Collective(name=f"expert_{op}", precision=x.act, op=op, size=size, ranks=p.expert_tensor, span=span)
+        return Collective(
+            name=f"expert_{op}", precision=x.act, op=op, size=size, ranks=p.expert_tensor, span=span,
+            local=p.local("tensor", p.expert_tensor),
+        )  # fmt: skip
 
     return Piece((make(there),), (make(back),))
 
@@ -433,6 +437,7 @@ def _all_to_all(x: Setup, size: float) -> Collective:
         size=size,
         ranks=p.expert,
         span=p.span("expert"),
+        local=p.local("expert", p.expert),
         overlap=HIDDEN if x.paired else 0.0,
     )
 

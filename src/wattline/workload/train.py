@@ -18,6 +18,9 @@ INSTRUCTIONS: Final = (
     "forward", "backward", "backward_input", "backward_weight", "gradients", "optimizer", "parameters",
 )  # fmt: skip
 RECOMPUTE: Final = ("none", "selective", "full")
+# Share of the gradients' exchange that hides behind the last backward pass: all buckets but the last few, and those
+# of the layers it ends with (PyTorch DDP, Li et al., VLDB 2020, section 3.2; Megatron-LM --overlap-grad-reduce).
+HIDDEN_GRADIENTS: Final = 0.8
 PRECISIONS: Final = ("bf16", "fp16", "fp8", "tf32", "fp32")
 
 
@@ -36,7 +39,7 @@ def stage_operators(
     fused_linear: bool = True,
     paired: bool = False,
     optimizer: Optimizer = ADAM,
-    overlap: float = 0.0,
+    overlap: float | None = None,
 ) -> tuple[Operator, ...]:
     """Return what one device of `stage` does in one `instruction`, equal operators merged.
 
@@ -51,7 +54,8 @@ def stage_operators(
     flash : fused attention; without it scores go through memory. dropout : as GPT-3 was trained.
     fused_linear : weight gradients added to their sum inside the product, collectives of the backward pass
         beside it (Megatron-LM since 2022). paired : one microbatch's forward beside another's backward.
-    overlap : share of the data-parallel communication that can hide behind computation.
+    overlap : share of the data-parallel communication that can hide behind computation; where None
+        `HIDDEN_GRADIENTS` of what comes once per iteration, and all but the first layer's of ZeRO 3.
     """
     _check(sequence, microbatch, precision, recompute, instruction, parallel)
     return _operators(
@@ -76,11 +80,12 @@ def stage_operators(
 def _operators(
     model: Model, parallel: Parallel, sequence: int, microbatch: int, precision: str, recompute: str, stage: int,
     instruction: str, flash: bool, dropout: bool, fused_linear: bool, paired: bool, optimizer: Optimizer,
-    overlap: float,
+    overlap: float | None,
 ) -> tuple[Operator, ...]:  # fmt: skip
     parallel.check(model)
     if instruction in ("gradients", "optimizer", "parameters"):
-        return _per_iteration(model, parallel, stage, instruction, optimizer, overlap, precision == "fp16")
+        shown = HIDDEN_GRADIENTS if overlap is None else overlap
+        return _per_iteration(model, parallel, stage, instruction, optimizer, shown, precision == "fp16")
     x = Setup(
         model=model, parallel=parallel, sequence=sequence, microbatch=microbatch, precision=precision, flash=flash,
         dropout=dropout, fused_linear=fused_linear, gradient="fp32" if optimizer.gradient == 4 else "bf16",
@@ -100,14 +105,14 @@ def merge(operators: Iterable[Operator]) -> tuple[Operator, ...]:
     return tuple(op if n == 1.0 else replace(op, repeat=n) for op, n in total.items())
 
 
-def _forward(x: Setup, stage: int, overlap: float) -> list[Operator]:
+def _forward(x: Setup, stage: int, overlap: float | None) -> list[Operator]:
     done: list[Operator] = [*_gathered(x, stage, overlap)]
     for part in _parts(x, stage):
         done += _many((op for piece in part.pieces for op in piece.forward), part.times)
     return done + _sends(x, stage, forward=True)
 
 
-def _backward(x: Setup, stage: int, instruction: str, recompute: str, overlap: float) -> list[Operator]:
+def _backward(x: Setup, stage: int, instruction: str, recompute: str, overlap: float | None) -> list[Operator]:
     done: list[Operator] = []
     if instruction != "backward_weight":
         done += _gathered(x, stage, overlap)
@@ -121,7 +126,7 @@ def _backward(x: Setup, stage: int, instruction: str, recompute: str, overlap: f
     if instruction != "backward_weight":
         done += _sends(x, stage, forward=False)
     if instruction != "backward_input" and x.parallel.zero == 3:
-        done += _data(x.model, x.parallel, stage, "reduce_scatter", ADAM.gradient, "zero", overlap)
+        done += _sharded(x, stage, "reduce_scatter", ADAM.gradient, overlap)
     return done
 
 
@@ -216,30 +221,35 @@ def _send(x: Setup, times: int) -> list[Operator]:
 
 
 # ------------------------------------------------------------------ once per iteration
-def _gathered(x: Setup, stage: int, overlap: float) -> list[Operator]:
+def _gathered(x: Setup, stage: int, overlap: float | None) -> list[Operator]:
     """Under ZeRO 3 the weights are gathered before each use."""
     if x.parallel.zero < 3:
         return []
-    return _data(x.model, x.parallel, stage, "all_gather", x.width, "zero", overlap)
+    return _sharded(x, stage, "all_gather", x.width, overlap)
+
+
+def _sharded(x: Setup, stage: int, op: str, width: float, overlap: float | None) -> list[Operator]:
+    """One collective for each layer, ahead of its use; all but the first can hide (PyTorch FSDP, one unit a block)."""
+    units = max(1, sum(count for _, count in x.parallel.stage(x.model, stage)))
+    hidden = 1.0 - 1.0 / units if overlap is None else overlap
+    whole = _data(x.model, x.parallel, stage, op, width, "zero", hidden)
+    return [replace(c, size=c.size / units, repeat=float(units), ahead=True) for c in whole]
 
 
 def _data(
     model: Model, parallel: Parallel, stage: int, op: str, width: float, name: str, overlap: float
-) -> list[Operator]:
+) -> list[Collective]:
     """A collective over the ranks that hold the same weights, `width` bytes per parameter."""
     dense, experts = stage_parameters(model, parallel, stage)
+    groups = ((dense, "data", parallel.replicas), (experts, "experts", parallel.expert_replicas))
     return [
         Collective(
-            name=f"{name}_{op}",
-            op=op,
-            size=count * width,
-            ranks=ranks,
-            span=parallel.span("data"),
-            overlap=overlap,
+            name=f"{name}_{op}", op=op, size=count * width, ranks=ranks, span=parallel.span("data"),
+            local=parallel.local(direction, ranks), overlap=overlap,
         )
-        for count, ranks in ((dense, parallel.replicas), (experts, parallel.expert_replicas))
+        for count, direction, ranks in groups
         if ranks > 1 and count > 0
-    ]
+    ]  # fmt: skip
 
 
 def _per_iteration(

@@ -234,12 +234,13 @@ def _collective(operator: Collective, device: Device, size: int) -> tuple[Floats
     chip = Silicon.of(device.chip)
     work = collective(
         chip, device.node, operator.op, np.array([operator.size]), np.array([operator.ranks]), span=operator.span,
-        overlap=operator.overlap,
+        local=operator.local, overlap=operator.overlap,
     )  # fmt: skip
     seconds = float(max(np.max(work.link), np.max(work.dram)) + np.max(work.fixed))
     one = np.ones(size)
     parts = {
         f"link.{work.link_name}": float(np.max(work.e_link)) * one,
+        "link.fabric": float(np.max(work.e_far)) * one,
         "memory.hbm": float(np.max(work.e_dram)) * one,
         "memory.l2": float(np.max(work.e_l2)) * one,
     }

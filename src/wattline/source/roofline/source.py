@@ -140,7 +140,7 @@ def _build(group: Sequence[Operator], chip: Silicon, node: Sheet | None) -> Work
             phase=first.phase, precision=first.precision,
         )  # fmt: skip
     if isinstance(first, Collective):
-        columns = _columns(group, "size", "ranks", "overlap", "repeat")
+        columns = _columns(group, "size", "ranks", "local", "overlap", "repeat")
         return collective(chip, node, first.op, span=first.span, **columns)
     columns = _columns(group, "read", "write", "ops", "kernels", "repeat")
     return shapes.elementwise(chip, **columns)

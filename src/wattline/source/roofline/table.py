@@ -199,6 +199,7 @@ class _Table:
                 (switched, "memory.l2", w.warm * w.e_l2),
                 (steady, "memory.hbm", w.warm * w.e_dram),
                 (steady, f"link.{w.link_name}", w.warm * w.e_link),
+                (steady, "link.fabric", w.warm * w.e_far),
             ):
                 if np.any(joules):
                     table[name][at] = w.column(joules)

@@ -32,7 +32,7 @@ class Work:
     core, l2, ramp : seconds at the reference clock in the arithmetic, on the chip's last cache
         level, and in filling and draining the machine; they scale with 1/clock.
     dram, link, fixed : seconds whatever the clock.
-    e_core, e_l2 : joules switched at the reference voltage. e_dram, e_link : joules.
+    e_core, e_l2 : joules switched at the reference voltage. e_dram, e_link, e_far : joules (e_far: in the fabric).
     lit : share of the compute units at work; clock distribution, and leakage beyond that of the
         waiting chip, are paid for those alone.
     slow, warm : factors on time and on switched energy, from the learned residual.
@@ -52,6 +52,7 @@ class Work:
     e_dram: Array
     link: Array
     e_link: Array
+    e_far: Array
     lit: Array
     slow: Array
     warm: Array
@@ -132,6 +133,8 @@ class Stack:
             _add(steady, "memory.hbm", warm * w.e_dram, shape)
             if np.any(w.e_link):
                 _add(steady, f"link.{w.link_name}", warm * w.e_link, shape)
+            if np.any(w.e_far):
+                _add(steady, "link.fabric", warm * w.e_far, shape)
         return cls(**times, lit=lit, switched=switched, steady=steady)
 
     def time(self, clock: Array, chip: Silicon) -> tuple[Array, Array]:
