@@ -135,7 +135,7 @@ class Silicon:
             link={k: sheet[k] for k in sheet if k.startswith("link.")},
             shape=_fitted(sheet, shape_constants(architecture(sheet))),
             origin=None if first is None or _alike(sheet, first) else _first(_Same(first)),
-            limit_learned=(sheet if first is None else first)["power.limit"],
+            limit_learned=_limit_learned(sheet),
         )
 
     def volts(self, clock: Array) -> Array:
@@ -170,6 +170,9 @@ class Silicon:
         return grid[::-1].astype(np.float64)
 
 
+# A power limit, W, that stands for none.
+UNLIMITED = 1e5
+
 # Facts that no correction is read off.
 _APART = ("power.limit", "power.limit_min")
 
@@ -178,6 +181,16 @@ def _alike(sheet: Sheet, first: Sheet) -> bool:
     """Return whether a variant has the facts of the sheet it was made from, but for those in `_APART`."""
     theirs = {"voltage.reference": reference_voltage(first)} | {k: fact.value for k, fact in first.facts.items()}
     return all(k in _APART or theirs.get(k) == fact.value for k, fact in sheet.facts.items())
+
+
+def _limit_learned(sheet: Sheet) -> float:
+    """Return the limit under which a chip was measured; none for a caller that lifts it to throttle whole steps itself.
+
+    What such a caller adds to the operators (``serving/engine.py``) was fitted to them without the cap.
+    """
+    if sheet["power.limit"] >= UNLIMITED:
+        return float("inf")
+    return (sheet if sheet.origin is None else sheet.origin)["power.limit"]
 
 
 class _Same:
