@@ -1,5 +1,7 @@
 """How well and at what cost energy is measured: ``python bench/measure.py [--json] [--peers PYTHON] [--windows N]``.
 
+``--study`` alone runs 16,000 random windows over sixteen kinds of sensors, each learnt beforehand by a simulated probe.
+
 Everything runs on the simulated NVIDIA library of the tests, whose true energy is known. Accuracy is in virtual
 time; cost and the comparison with zeus and codecarbon are in real time. The peers are no dependencies: name a
 Python that has them with ``--peers``, or they are reported as not installed.
@@ -95,6 +97,56 @@ def accuracy(library: Path, folder: Path, windows: int) -> list[dict[str, object
                 }
             )
     return rows
+
+
+def study(windows: int) -> list[dict[str, object]]:
+    """Coverage at every length of window on every kind of sensor, with what a probe of 60 s learnt of it.
+
+    ``difference`` is the mean error of 50 ms windows by the difference of two readings, as zeus takes it.
+    """
+    from tests.measure.cover import SPANS, difference, learnt
+    from tests.measure.cover import windows as looks
+
+    from wattline.measure.devices.simulated import LOADS, SENSORS
+
+    rows = []
+    for name in SENSORS:
+        found = learnt(name)
+        seen = looks(name, found.sensor, -(-windows // len(LOADS)))
+        by_span = {span: [look for look in seen if look.span == span] for span in SPANS}
+        short = [abs(look.error) for look in by_span[SPANS[0]] if look.error is not None]
+        rows.append(
+            {
+                "sensor": name,
+                "windows": len(seen),
+                "inside": sum(look.inside for look in seen) / len(seen),
+                "inside_by_seconds": {str(s): sum(k.inside for k in own) / len(own) for s, own in by_span.items()},
+                "half_width_by_seconds": {
+                    str(s): statistics.median(k.width for k in own) for s, own in by_span.items()
+                },
+                "error_50_ms": statistics.mean(short) if short else None,
+                "difference_50_ms": difference(name, windows // 8),
+                "learnt": found.sensor.unknown,
+            }
+        )
+    return rows
+
+
+def print_study(rows: list[dict[str, object]]) -> None:
+    """The study as a table."""
+    spans = list(rows[0]["inside_by_seconds"])  # type: ignore[call-overload]
+    print(f"{'sensor':46}{'all':>7}" + "".join(f"{float(s):>6g} s" for s in spans) + "   ±1 s  ±10 s")
+    for row in rows:
+        inside, width = row["inside_by_seconds"], row["half_width_by_seconds"]
+        cells = "".join(f"{inside[s]:8.1%}" for s in spans)  # type: ignore[index]
+        print(f"{row['sensor']:46}{row['inside']:7.1%}{cells}{width['1.0']:7.1%}{width['10.0']:7.1%}")  # type: ignore[index]
+    print(
+        f"{sum(row['windows'] for row in rows)} windows: constant, square, bursts, ramp, noise and one that keeps time with the sensor"
+    )  # type: ignore[misc]
+    print("\nmean error of windows of 50 ms: between updates, and by the difference of two readings")
+    for row in rows:
+        if row["error_50_ms"] is not None and row["difference_50_ms"] is not None:
+            print(f"{row['sensor']:46}{row['error_50_ms']:8.1%}{row['difference_50_ms']:8.1%}")
 
 
 COST = """
@@ -216,10 +268,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--peers", default=sys.executable, metavar="PYTHON")
     parser.add_argument("--windows", type=int, default=1000, help="per wave and counter period")
+    parser.add_argument("--study", action="store_true", help="only the study of sixteen kinds of sensors")
     parser.add_argument("--peer", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.peer:
         peer(*given.peer)
+        return
+    if given.study:
+        rows = study(given.windows)
+        print(json.dumps(rows, indent=2)) if given.json else print_study(rows)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

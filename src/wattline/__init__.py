@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     )
     from .frontier.algebra import NEVER, ZERO, Frontier, Point, best, total
     from .frontier.origin import Choice
-    from .measure.window import begin, end, measure
+    from .measure.door import measure
+    from .measure.window import begin, end
     from .show.door import fleet, pipeline, plan, simulate, sweep, whatif
     from .show.result import Result
 

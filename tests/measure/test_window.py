@@ -295,18 +295,18 @@ def test_a_window_costs_less_than_50_microseconds():
     def cost() -> float:
         ours, theirs = [], []
         for _ in range(400):
-            start = time.perf_counter()
+            start = time.thread_time()
             with Window("x", monitor):
                 pass
-            middle = time.perf_counter()
+            middle = time.thread_time()
             for meter in meters * 2:
                 meter.read()
             ours.append(middle - start)
-            theirs.append(time.perf_counter() - middle)
+            theirs.append(time.thread_time() - middle)
             monitor.poll()
         return statistics.median(ours) - statistics.median(theirs)
 
-    # The best of three: other programs on the machine can only add.
+    # Time of this thread on a processor, and the best of three: other programs on the machine add nothing.
     assert min(cost() for _ in range(3)) < 50e-6
 
 

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .result import Measurement, Part, Total
+    from .start import prepare
     from .union import merge
     from .window import Window, begin, current, end, measure
 
-__all__ = ["Measurement", "Part", "Total", "Window", "begin", "current", "end", "measure", "merge"]
+__all__ = ["Measurement", "Part", "Total", "Window", "begin", "current", "end", "measure", "merge", "prepare"]
 
 _HOME = {
     "Measurement": "result",
     "Part": "result",
     "Total": "result",
     "merge": "union",
+    "prepare": "start",
     "Window": "window",
     "begin": "window",
     "current": "window",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..core.units import show
+from .live import power
 from .monitor import PROBE_SECONDS, Monitor, default
 from .result import FEWEST_PERIODS
 from .track import Track
@@ -111,6 +112,7 @@ def _check(track: Track) -> Check:
         remarks.append("the counter did not move while it was watched: idle, or stuck")
     elif track.events:
         verdict = "limited"
+    now = power(track)
     began = time.perf_counter()
     try:
         meter.read()
@@ -124,7 +126,7 @@ def _check(track: Track) -> Check:
         method=meter.method,
         period=track.period,
         read=took,
-        watts=None if verdict == "missing" else track.watts,
+        watts=None if verdict == "missing" or now is None else now.watts,
         reason="; ".join(dict.fromkeys(remarks)),
         fix=track.fix,
     )

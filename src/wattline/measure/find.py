@@ -8,6 +8,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
+from ..core.errors import InputError
+from . import sensor as sensors
 from .devices import amd, apple, cpu, hwmon, jetson, node, nvidia
 from .meter import Meter, Missing
 
@@ -43,7 +45,23 @@ def find(system: Path = Path("/sys"), host: str | None = None) -> Found:
     if any(m.scope == "cpu" and isinstance(m, cpu.RaplMeter) for m in meters):
         meters = [m for m in meters if not m.uuid.startswith("amd_energy:")]
     nest(meters)
+    missing.extend(behave(meters))
     return meters, missing
+
+
+def behave(meters: list[Meter]) -> list[Missing]:
+    """Give every meter what is known of its kind of sensor; a file of learnt ones that cannot be read is told."""
+    missing: list[Missing] = []
+    learnt: list[sensors.Row] = []
+    try:
+        learnt = sensors.read(sensors.learnt_file())
+    except InputError as error:
+        missing.append(Missing("learnt sensors", str(error), f"rm {sensors.learnt_file()}, then probe again"))
+    for meter in meters:
+        found = sensors.known(meter.kind, meter.name, learnt)
+        if found is not None:
+            meter.behaves(found)
+    return missing
 
 
 def nest(meters: list[Meter]) -> None:

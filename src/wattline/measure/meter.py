@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
 
 from ..core.errors import WattlineError
 from .result import Method, Scope
+from .sensor import Sensor
 
 Clock = Callable[[], float]
 
@@ -34,7 +35,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """What a device does beside drawing power; None where it does not say.
 
     clock, memory_clock : Hz; temperature : degrees Celsius; power_limit : W; utilization : 0 to 1;
-    throttle : reasons why the clock is held down now.
+    memory_used, memory_total : B. throttle : reasons why the clock is held down now.
     """
 
     clock: float | None = None
@@ -42,6 +43,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float | None = None
     power_limit: float | None = None
     utilization: float | None = None
+    memory_used: float | None = None
+    memory_total: float | None = None
     throttle: tuple[str, ...] = ()
 
 
@@ -74,9 +77,13 @@ class Meter:
     capabilities : names of what `state` can fill in, for a person.
     flags : flags that every answer of this meter carries, such as "shared".
     slow : reading takes milliseconds or more, so it is never done at the ends of a window.
+    sensor : how the sensor behaves, where more is known than the period, `observed` and `averaging`.
+    labels : what else tells this device from others, such as its PCI address, for exporters.
     """
 
     method: Method = "counter"
+    # What `sensor.known` finds facts by; "" for a meter that brings its own.
+    kind: str = ""
 
     def __init__(
         self,
@@ -95,6 +102,8 @@ class Meter:
         capabilities: Iterable[str] = (),
         flags: Iterable[str] = (),
         slow: bool = False,
+        sensor: Sensor | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self.host = host if host is not None else this_host()
         self.uuid = uuid
@@ -110,6 +119,14 @@ class Meter:
         self.capabilities = frozenset(capabilities)
         self.flags = tuple(flags)
         self.slow = slow
+        self.labels = dict(labels or {})
+        self.behaves(sensor or Sensor(period=period, duty=(observed, observed), averaging=averaging))
+
+    def behaves(self, sensor: Sensor) -> None:
+        """Take what is known of the sensor; a period that the meter stated itself is kept."""
+        self.sensor = sensor
+        self.period = self.period if sensor.period is None else sensor.period
+        self.observed, self.averaging = sensor.duty[1], sensor.averaging
 
     @property
     def key(self) -> str:

@@ -13,46 +13,34 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import statistics
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable
 
-import msgspec
-
+from .live import Live, live
 from .meter import Clock, Meter, MeterError, Missing
-from .track import Edge, Track
+from .track import FEWEST_GAPS, Edge, Tick, Track
+
+__all__ = ["Live", "Monitor", "default", "use"]
 
 # Seconds between two samples; the step and the longest time of a probe, and the updates it wants to see.
 INTERVAL = 0.1
 PROBE_STEP = 0.001
 PROBE_SECONDS = 1.0
-PROBE_TICKS = 8
+PROBE_TICKS = FEWEST_GAPS
 STATE_SECONDS = 1.0
 LINGER = 1.0
 # After the end of a window on a counter slower than CHASE s, its next update is looked for this many times per period.
 CHASE = 0.005
 CHASE_STEPS = 16
-
-
-class Live(msgspec.Struct, frozen=True, kw_only=True):
-    """A device now, for a display: W, J since the monitor began, and what `State` holds."""
-
-    host: str
-    uuid: str
-    scope: str
-    name: str
-    method: str
-    watts: float | None
-    joules: float | None
-    clock: float | None = None
-    memory_clock: float | None = None
-    temperature: float | None = None
-    power_limit: float | None = None
-    utilization: float | None = None
-    throttle: tuple[str, ...] = ()
-    error: str = ""
-    within: tuple[str, ...] = ()
+# For so long after live power was asked for, an update of slow counters is looked for so often, s.
+LIVE_SECONDS = 10.0
+LIVE_STEP = 0.5
+# Power sensors that show an instant are read so often, s on average, at random: a load that keeps time is not missed.
+POWER_INTERVAL = 0.05
+# A device that was lost is asked again after so many s.
+RETRY = 5.0
 
 
 class Monitor:
@@ -90,7 +78,10 @@ class Monitor:
         self._ready = False
         self._idle_since: float | None = None
         self._probe_from: float | None = None
-        self._probe: dict[int, list[float]] = {}
+        self._probe: dict[int, list[Tick]] = {}
+        self._instant: list[Track] = []
+        self._random = random.Random(0)
+        self._asked = self._marked = -1e9
         self._state_at = -1e9
         self._stopped = False
 
@@ -119,13 +110,21 @@ class Monitor:
             self.tracks = list(seen.values())
             self._quick = [track for track in self.tracks if not track.meter.slow]
             self._slow = [track for track in self.tracks if track.meter.slow]
+            self._instant = [
+                t for t in self._quick if t.meter.method != "counter" and t.sensor.averaging < self.interval
+            ]
             self.began = self.clock()
             self.sample()
             self._watch()
             self._ready = True
 
-    def open(self) -> list[Edge]:
-        """Begin a window: read every meter, then mark the instant after."""
+    @property
+    def ready(self) -> bool:
+        """Whether the meters are found."""
+        return self._ready
+
+    def open(self, begun: float | None = None) -> list[Edge]:
+        """Begin a window: read every meter, then mark the instant after; or one that lies behind, `begun` s."""
         if not self._ready:
             self.prepare()
         with self._lock:
@@ -135,7 +134,7 @@ class Monitor:
                     track.rest()
             self._idle_since = None
         self.sample()
-        now = self.clock()
+        now = self.clock() if begun is None else begun
         edges = [track.edge(now) for track in self.tracks]
         self._run()
         return edges
@@ -172,30 +171,8 @@ class Monitor:
     def live(self) -> list[Live]:
         """Every device as last sampled."""
         self.prepare()
-        rows = []
-        for track in self.tracks:
-            track.drain()
-            meter, state = track.meter, track.state
-            rows.append(
-                Live(
-                    host=meter.host,
-                    uuid=meter.uuid,
-                    scope=meter.scope,
-                    name=meter.name,
-                    method=meter.method,
-                    watts=None if track.error else track.watts,
-                    joules=track.last.joules if track.last else None,
-                    clock=state.clock,
-                    memory_clock=state.memory_clock,
-                    temperature=state.temperature,
-                    power_limit=state.power_limit,
-                    utilization=state.utilization,
-                    throttle=state.throttle,
-                    error=track.error,
-                    within=meter.within,
-                )
-            )
-        return rows
+        self._asked = self.clock()
+        return [live(track) for track in self.tracks]
 
     def watch(self) -> contextlib.AbstractContextManager[Monitor]:
         """Keep sampling while this is entered, with no window: for a display or an exporter."""
@@ -220,13 +197,14 @@ class Monitor:
     def _read(self, tracks: list[Track]) -> None:
         clock = self.clock
         for track in tracks:
-            if track.lost:
-                continue
             before = clock()
+            if track.lost and before < track.retry:
+                continue
             try:
                 value = track.meter.read()
             except MeterError as error:
                 track.fail(clock(), error.reason, lost=error.lost, fix=error.fix)
+                track.retry = before + RETRY
                 continue
             except Exception as error:
                 track.fail(clock(), f"{type(error).__name__}: {error}")
@@ -236,10 +214,11 @@ class Monitor:
     def poll(self) -> float | None:
         """One turn: sample, learn periods, and return the s to wait; None to sleep until a window opens."""
         now = self.clock()
-        chased = self._chased()
-        if chased and now - self._sampled_at < 0.9 * self.interval:
-            self._read(chased)
-            return self._chase_step(chased)
+        early = now - self._sampled_at < 0.9 * self.interval
+        between = [*self._chased(), *self._instant] if early else []
+        if between:
+            self._read(list(dict.fromkeys(between)))
+            return self._wait()
         self._sampled_at = now
         self.sample()
         for track in self.tracks:
@@ -249,23 +228,35 @@ class Monitor:
             self._read(self._slow)
         if now - self._state_at >= STATE_SECONDS:
             self._watch()
+        if now - self._asked < LIVE_SECONDS and now - self._marked >= LIVE_STEP:
+            # Whoever looks at live power gets ends of its span that are known well.
+            self._marked = now
+            for track in self._quick:
+                if track.period is not None and CHASE <= track.period < self.interval * 8:
+                    track.edge(now)
         probing = self._learn(now)
         with self._lock:
             idle = self._idle_since
             if idle is not None and now - idle > LINGER:
                 return None
-        if probing:
-            return PROBE_STEP
+        return PROBE_STEP if probing else self._wait()
+
+    def _wait(self) -> float:
+        """Seconds until the next turn."""
         chased = self._chased()
-        return min(self.interval, self._chase_step(chased)) if chased else self.interval
+        wait = min(self.interval, self._chase_step(chased)) if chased else self.interval
+        if self._instant:
+            wait = min(wait, self._random.uniform(0.5, 1.5) * min(POWER_INTERVAL, self.interval))
+        return wait
 
     def _chased(self) -> list[Track]:
         """Slow counters whose next update would place an end of a window."""
         return [t for t in self._quick if t.waiting and (t.period or 0.0) >= CHASE and not t.error]
 
-    @staticmethod
-    def _chase_step(tracks: list[Track]) -> float:
-        return max(PROBE_STEP, min(track.period or CHASE for track in tracks) / CHASE_STEPS)
+    def _chase_step(self, tracks: list[Track]) -> float:
+        """Seconds until the next look for an update: a part of a period, or until one is due at all."""
+        now = self.clock()
+        return max(PROBE_STEP, min(max(t.due(now), (t.period or CHASE) / CHASE_STEPS) for t in tracks))
 
     def _watch(self) -> None:
         """Ask every device for its clocks and temperature."""
@@ -286,11 +277,11 @@ class Monitor:
         for track in unknown:
             found = self._probe.setdefault(id(track), [])
             last = track.last
-            if last is not None and track.changed and (not found or last.hi > found[-1]):
-                found.append(last.hi)
-            gaps = [b - a for a, b in itertools.pairwise(found)]
+            if last is not None and track.changed and (not found or last.hi > found[-1].hi):
+                found.append(last)
+            gaps = [(b.middle - a.middle, (a.hi - a.lo + b.hi - b.lo) / 2) for a, b in itertools.pairwise(found)]
             if len(gaps) >= PROBE_TICKS or (over and len(gaps) >= 3):
-                track.period = statistics.median(gaps)
+                track.learn(gaps)
         # A counter that has not moved three times in a second is asked again at the slow rate.
         return not over and any(track.period is None for track in unknown)
 

@@ -33,11 +33,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     method : "counter" (the device adds joules), "power-integral" (watts read and added up here),
         "estimated" (a model), "none".
     period : seconds between updates of the sensor as probed; None if not known yet.
-    flags : "insufficient_resolution", "gap", "reset", "extrapolated", "implausible", "stuck", "lost", "shared".
+    flags : "insufficient_resolution", "gap", "reset", "extrapolated", "implausible", "stuck", "lost", "shared",
+        "late" (sensors were found after the window began).
     within : keys of the parts that contain this one, so that nothing is added twice.
     clock, memory_clock : Hz; temperature : degrees Celsius; power_limit : W; utilization : 0 to 1,
         as last seen in the window.
     throttle : reasons why the clock was held down at any sample of the window.
+    unknown : facts of the sensor that are only known as a range, which is in the interval: "lag", "duty".
     """
 
     host: str
@@ -59,6 +61,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     power_limit: float | None = None
     utilization: float | None = None
     throttle: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -100,6 +103,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
             "power_limit_w": self.power_limit,
             "utilization": self.utilization,
             "throttle": list(self.throttle),
+            "unknown": list(self.unknown),
         }
 
 

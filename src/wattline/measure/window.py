@@ -13,22 +13,23 @@ from __future__ import annotations
 import atexit
 import contextlib
 import contextvars
-import functools
-import inspect
 import itertools
 import os
 import sys
 import time
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from .meter import this_host
-from .monitor import Monitor, default
-from .result import Measurement, Total
-from .track import Edge
+from . import start
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from .monitor import Monitor
+    from .result import Measurement, Total
+    from .track import Edge
+
+F = TypeVar("F", bound="Callable[..., Any]")
 
 _stack: contextvars.ContextVar[tuple[Window, ...]] = contextvars.ContextVar("wattline_windows", default=())
 _open: dict[int, Window] = {}
@@ -45,13 +46,20 @@ class Window:
     last instants, so the interval is wide; `settle()` waits for their next update and narrows it.
     """
 
-    def __init__(self, name: str, monitor: Monitor | None = None, counts: dict[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        monitor: Monitor | None = None,
+        counts: dict[str, float] | None = None,
+        devices: Sequence[str | int] | None = None,
+    ) -> None:
         self.name = name
         self.counts: dict[str, float] = dict(counts or {})
         self.notes: list[str] = []
         self.parent = ""
         self.start = 0.0
         self.closed = False
+        self.devices = None if devices is None else tuple(devices)
         self._given = monitor
         self._monitor: Monitor | None = None
         self._first: list[Edge] = []
@@ -77,7 +85,11 @@ class Window:
             self._id = next(_ids)
             _open[self._id] = self
             self.start = time.time()
-            monitor = self._monitor = self._given if self._given is not None else default()
+            monitor = self._monitor = self._given if self._given is not None else start.ready()
+            if monitor is None:
+                self._first, self._begun = [], time.perf_counter()
+                start.behind(self)
+                return self
             self._first = monitor.open()
             self._begun = self._first[0].time if self._first else monitor.clock()
         except Exception as error:
@@ -90,17 +102,8 @@ class Window:
             if self._id not in _open:
                 self.notes.append(f"window {self.name!r} was ended without being open")
                 return self
-            monitor = self._monitor
-            if monitor is not None:
-                now = monitor.clock()
-                self._last = monitor.close()
-                self._seconds = (self._last[0].time if self._last else now) - self._begun
-                self._throttle = [
-                    tuple(sorted(why for why, when in track.throttled.items() if when >= self._begun))
-                    if track.throttled
-                    else ()
-                    for track in monitor.tracks
-                ]
+            start.wait(self)
+            self._close()
             self.closed = True
             _open.pop(self._id, None)
             stack = _stack.get()
@@ -117,6 +120,31 @@ class Window:
         except Exception as error:
             self.notes.append(f"the window could not be closed: {type(error).__name__}: {error}")
         return self
+
+    def take_up(self, monitor: Monitor | None) -> None:
+        """Have a monitor follow this window that began before it was there; called by `start` alone."""
+        self._monitor = monitor
+        if monitor is not None:
+            self._first = monitor.open(self._begun)
+
+    def _close(self) -> None:
+        """Mark the end at the monitor; one that fails must not keep the window open."""
+        monitor = self._monitor
+        if monitor is None:
+            self._seconds = time.perf_counter() - self._begun
+            return
+        now = monitor.clock()
+        try:
+            self._last = monitor.close()
+            self._throttle = [
+                tuple(sorted(why for why, when in track.throttled.items() if when >= self._begun))
+                if track.throttled
+                else ()
+                for track in monitor.tracks
+            ]
+        except Exception as error:
+            self.notes.append(f"the sensors could not be read at the end: {type(error).__name__}: {error}")
+        self._seconds = (self._last[0].time if self._last else now) - self._begun
 
     def __enter__(self) -> Window:
         return self.begin()
@@ -138,25 +166,9 @@ class Window:
 
     def __call__(self, function: F) -> F:
         """Decorate: every call of the function, sync or async, is a window; ``function.last`` is the latest."""
-        name, monitor = self.name, self._given
+        from .decorate import decorate
 
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def asynchronous(*args: Any, **kwargs: Any) -> Any:
-                with Window(name, monitor) as window:
-                    asynchronous.last = window  # type: ignore[attr-defined]
-                    return await function(*args, **kwargs)
-
-            return asynchronous  # type: ignore[return-value]
-
-        @functools.wraps(function)
-        def synchronous(*args: Any, **kwargs: Any) -> Any:
-            with Window(name, monitor) as window:
-                synchronous.last = window  # type: ignore[attr-defined]
-                return function(*args, **kwargs)
-
-        return synchronous  # type: ignore[return-value]
+        return decorate(function, self.name, self._given)
 
     # ---- what was done in it ----
 
@@ -190,6 +202,9 @@ class Window:
             answer, final = self._measure()
         except Exception as error:
             self.notes.append(f"the answer could not be worked out: {type(error).__name__}: {error}")
+            from .meter import this_host
+            from .result import Measurement
+
             return Measurement(name=self.name, start=self.start, host=this_host(), notes=tuple(self.notes))
         if final:
             self._answer = answer
@@ -197,6 +212,9 @@ class Window:
 
     def _measure(self) -> tuple[Measurement, bool]:
         from .answer import part
+        from .meter import this_host
+        from .result import Measurement
+        from .select import chosen
 
         notes = list(self.notes)
         monitor = self._monitor
@@ -206,7 +224,10 @@ class Window:
             last, throttle = monitor.mark(), [()] * len(first)
             seconds = monitor.clock() - self._begun
             notes.append("the window is still open; this is the answer so far")
-        parts = tuple(part(track, a, b, why) for track, a, b, why in zip(tracks, first, last, throttle, strict=False))
+        picked, unknown = chosen(tracks, self.devices)
+        notes.extend(unknown)
+        every = zip(tracks, first, last, throttle or [()] * len(first), strict=False)
+        parts = tuple(part(track, a, b, why) for track, a, b, why in every if track in picked)
         if monitor is not None:
             notes.extend(f"{m.sensor}: {m.reason}" for m in monitor.missing)
             if not monitor.tracks:
@@ -256,14 +277,19 @@ class Window:
 
 
 @overload
-def measure(name: str = "window", *, monitor: Monitor | None = None) -> Window: ...
+def measure(
+    name: str = "window", *, monitor: Monitor | None = None, devices: Sequence[str | int] | None = None
+) -> Window: ...
 @overload
 def measure(name: F) -> F: ...
-def measure(name: Any = "window", *, monitor: Monitor | None = None) -> Any:
-    """A window for ``with``, ``async with`` or a decorator; nothing happens until it is entered."""
+def measure(name: Any = "window", *, monitor: Monitor | None = None, devices: Sequence[str | int] | None = None) -> Any:
+    """A window for ``with``, ``async with`` or a decorator; nothing happens until it is entered.
+
+    devices : only these, by place among the GPUs (0, 1), UUID or its beginning, key, or scope ("gpu", "cpu").
+    """
     if callable(name):
         return Window(getattr(name, "__qualname__", repr(name)), monitor)(name)
-    return Window(str(name), monitor)
+    return Window(str(name), monitor, devices=devices)
 
 
 def begin(name: str = "window", *, monitor: Monitor | None = None) -> Window:

@@ -13,6 +13,8 @@ from . import hwmon
 class AmdMeter(Meter):
     """One AMD device through amdsmi: J from its accumulator."""
 
+    kind = "amdsmi"
+
     def __init__(self, smi: Any, handle: Any, uuid: str, **facts: Any) -> None:
         super().__init__(uuid, "gpu", f"AMD GPU {uuid}", capabilities=("temperature", "clock"), **facts)
         self._smi, self._handle = smi, handle

@@ -26,6 +26,8 @@ NO_LIMIT: Final = 4000.0
 class RaplMeter(Meter):
     """One RAPL zone."""
 
+    kind = "rapl"
+
     def __init__(self, zone: Path, uuid: str, scope: Scope, fix: str, **facts: Any) -> None:
         super().__init__(uuid, scope, uuid, **facts)
         self.zone = zone

@@ -31,6 +31,7 @@ class HwmonMeter(Meter):
     def __init__(self, path: Path, uuid: str, scope: Scope, **facts: Any) -> None:
         super().__init__(uuid, scope, **facts)
         self.method = "counter" if path.name.startswith("energy") else "power-integral"
+        self.kind = f"hwmon:{uuid.partition(':')[0]}"
         self._file, self._folder = NumberFile(path), path.parent
 
     def read(self) -> float:

@@ -34,6 +34,7 @@ class RailMeter(Meter):
     """One rail: W from its voltage (mV) and current (mA)."""
 
     method = "power-integral"
+    kind = "ina3221"
 
     def __init__(self, folder: Path, channel: int, label: str, scope: Scope, **facts: Any) -> None:
         super().__init__(f"ina3221:{label}", scope, label, reason="rail power is read and added up", **facts)

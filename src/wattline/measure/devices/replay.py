@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -107,11 +108,15 @@ class ReplayMeter(Meter):
     """A meter that shows a recording through a counter or a power sensor.
 
     recording : the true power; `energy(a, b)` gives the true J between two instants of `clock`.
-    update : s between updates of what is shown; phase : s by which its updates are shifted.
-    method : "counter" shows J with a resolution of `quantum`; "power-integral" shows the mean W over the
-        last `averaging` s (the instant if 0).
+    update : s between updates of what is shown; phase : s by which its updates are shifted;
+        jitter : share of `update` by which each gap between two updates differs, drawn with `seed`.
+    lag : s by which what is shown is late; duty : share of each update's time that is looked at, at its end.
+    method : "counter" shows J with a resolution of `quantum`, smoothed over `averaging` s; "power-integral" shows
+        the mean W over the last `averaging` s (the instant if 0).
     reset_at : an instant at which the counter goes back to 0; lost_at : one from which reading fails.
     """
+
+    kind = "replay"
 
     def __init__(
         self,
@@ -123,6 +128,10 @@ class ReplayMeter(Meter):
         clock: Clock = time.perf_counter,
         update: float = 0.02,
         phase: float = 0.0,
+        jitter: float = 0.0,
+        lag: float = 0.0,
+        duty: float = 1.0,
+        seed: int = 0,
         method: Method = "counter",
         quantum: float = 1e-3,
         host: str | None = None,
@@ -151,6 +160,8 @@ class ReplayMeter(Meter):
         self.method = method
         self.recording = recording if isinstance(recording, Recording) else Recording.constant(recording)
         self.update, self.phase, self.quantum = update, phase, quantum
+        self.lag, self.duty, self.smooth = lag, duty, averaging
+        self._updates = _Updates(update, phase, jitter, seed)
         self.reset_at, self.lost_at = reset_at, lost_at
         self._clock, self._start = clock, clock()
         self._state = state or State()
@@ -163,19 +174,68 @@ class ReplayMeter(Meter):
         now = self._clock()
         if self.lost_at is not None and now >= self.lost_at:
             raise MeterError("the device is lost", lost=True)
-        t = now - self._start
-        tick = math.floor((t - self.phase) / self.update) * self.update + self.phase
+        number, update = self._updates.at(now - self._start)
+        tick = update - self.lag
         if self.method != "counter":
-            span = self.averaging or 1e-4
-            return max(0.0, self.recording.energy(tick - span, tick) / span)
+            span = self.smooth or (self.duty * self.update if self.duty < 1.0 else 1e-4)
+            return self._rounded(max(0.0, self.recording.energy(tick - span, tick) / span))
         since = 0.0
         if self.reset_at is not None and tick >= self.reset_at - self._start:
             since = self.reset_at - self._start
         # The counter of a real device did not begin with this process.
-        joules = 1000.0 * (since == 0.0) + self.recording.energy(since, tick)
+        joules = 1000.0 * (since == 0.0) + self._counted(number, tick) - self._until(since)
         if self.wrap:
             joules %= self.wrap
-        return math.floor(joules / self.quantum) * self.quantum
+        return self._rounded(joules)
+
+    def _counted(self, number: int, tick: float) -> float:
+        """J shown at an update: all of them, the mean of a span, or what was looked at stretched to the whole."""
+        if self.duty < 1.0:
+            return self._updates.looked(number, self.recording, self.lag, self.duty)
+        if not self.smooth:
+            return self._until(tick)
+        steps = 32
+        return math.fsum(self._until(tick - self.smooth * (k + 0.5) / steps) for k in range(steps)) / steps
+
+    def _until(self, t: float) -> float:
+        return self.recording.energy(0.0, t)
+
+    def _rounded(self, value: float) -> float:
+        return math.floor(value / self.quantum) * self.quantum
 
     def state(self) -> State:
         return self._state
+
+
+class _Updates:
+    """The instants at which a sensor updates, s; with jitter they are drawn one after the other."""
+
+    def __init__(self, period: float, phase: float, jitter: float, seed: int) -> None:
+        self._period, self._phase, self._jitter = period, phase, jitter
+        self._random = random.Random(seed)
+        self._times = [phase - period, phase]
+        self._sums = [0.0, 0.0]
+
+    def at(self, t: float) -> tuple[int, float]:
+        """The number of the last update not after `t`, and its instant."""
+        if not self._jitter:
+            number = math.floor((t - self._phase) / self._period)
+            return number, number * self._period + self._phase
+        while self._times[-1] <= t:
+            self._times.append(self._times[-1] + self._period * (1 + self._jitter * self._random.uniform(-1.0, 1.0)))
+        number = bisect.bisect_right(self._times, t) - 1
+        return number, self._times[number]
+
+    def looked(self, number: int, recording: Recording, lag: float, duty: float) -> float:
+        """J up to an update by a counter that looks only at the last `duty` of the time between two updates."""
+        while len(self._sums) <= number + 1:
+            k = len(self._sums) - 1
+            stop = self._instant(k)
+            gap = stop - self._instant(k - 1)
+            self._sums.append(self._sums[-1] + recording.energy(stop - lag - duty * gap, stop - lag) / duty)
+        return self._sums[max(number, 0) + 1]
+
+    def _instant(self, number: int) -> float:
+        if self._jitter:
+            return self._times[number]
+        return number * self._period + self._phase

@@ -20,6 +20,8 @@ TYPES: Final = {"gpu": "gpu", "cpu": "cpu", "dram": "memory", "soc": "cpu", "nod
 INSTRUMENTS: Final[tuple[tuple[str, str, str, bool, Callable[[Live], float | None]], ...]] = (
     ("hw.energy", "J", "Energy used by the device.", True, lambda row: row.joules),
     ("hw.power", "W", "Power drawn by the device.", False, lambda row: row.watts),
+    ("wattline.power.low", "W", "The least that it can have been, by what was read.", False, lambda row: row.low),
+    ("wattline.power.high", "W", "The most that it can have been, by what was read.", False, lambda row: row.high),
     ("hw.temperature", "Cel", "Temperature of the device.", False, lambda row: row.temperature),
     ("hw.power.limit", "W", "Power limit in force.", False, lambda row: row.power_limit),
     ("wattline.clock", "Hz", "Core clock.", False, lambda row: row.clock),

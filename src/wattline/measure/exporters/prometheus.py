@@ -38,7 +38,9 @@ METRICS: Final = {
     metric.name: metric
     for metric in (
         Metric("wattline_energy_joules_total", "counter", "Energy since the exporter began.", DEVICE),
-        Metric("wattline_power_watts", "gauge", "Power as last read.", DEVICE),
+        Metric("wattline_power_watts", "gauge", "Mean power over the last second.", DEVICE),
+        Metric("wattline_power_low_watts", "gauge", "The least that it can have been, by what was read.", DEVICE),
+        Metric("wattline_power_high_watts", "gauge", "The most that it can have been, by what was read.", DEVICE),
         Metric("wattline_clock_hertz", "gauge", "Core clock.", DEVICE),
         Metric("wattline_memory_clock_hertz", "gauge", "Memory clock.", DEVICE),
         Metric("wattline_temperature_celsius", "gauge", "Temperature.", DEVICE),
@@ -120,6 +122,8 @@ def device_samples(rows: Iterable[Live]) -> list[Sample]:
         values = {
             "wattline_energy_joules_total": row.joules,
             "wattline_power_watts": row.watts,
+            "wattline_power_low_watts": row.low,
+            "wattline_power_high_watts": row.high,
             "wattline_clock_hertz": row.clock,
             "wattline_memory_clock_hertz": row.memory_clock,
             "wattline_temperature_celsius": row.temperature,

@@ -44,14 +44,24 @@ def run(
     return run_command(command, json)
 
 
-def doctor(*, json: Json = False) -> int:
+def doctor(
+    *,
+    probe: Annotated[
+        bool, Parameter(show_default=False, help="Learn how the sensors behave beside a known load, and keep it.")
+    ] = False,
+    load: Annotated[Literal["auto", "cpu", "gpu", "none"], Parameter(help="The load of --probe.")] = "auto",
+    seconds: Annotated[float, Parameter(help="How long --probe takes.")] = 60.0,
+    json: Json = False,
+) -> int:
     """Say what can be measured on this machine, what cannot, why, and what would mend it.
+
+    With --probe, pulses of a known load teach each sensor's period, lag, averaging and blind time.
 
     Example: wattline doctor
     """
-    from .measure import doctor_command
+    from .measure import doctor_command, probe_command
 
-    return doctor_command(json)
+    return probe_command(load, seconds, json) if probe else doctor_command(json)
 
 
 def top(

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from ...measure.doctor import examine
-from ...measure.monitor import Monitor
+from ...measure.learning import load_of, probe
+from ...measure.monitor import Monitor, default
 from ...measure.run import run
 
 
@@ -45,6 +46,23 @@ def doctor_command(json: bool = False, monitor: Monitor | None = None) -> int:
         if not compiled:
             console.print(f"numeric kernels run in Python, which is slow: {where}", style="yellow", markup=False)
     return 0 if report.usable else 1
+
+
+def probe_command(load: str = "auto", seconds: float = 60.0, json: bool = False, monitor: Monitor | None = None) -> int:
+    """Learn the sensors of this machine and print what was learnt; the exit code is 1 if that is nothing."""
+    watched = monitor or default()
+    watched.prepare()
+    meters = [track.meter for track in watched.tracks]
+    if not meters:
+        return doctor_command(json, watched)
+    found = probe(meters, load_of(load, meters), seconds=seconds)
+    if json:
+        _write(found.to_dict(), "-")
+    else:
+        from rich.console import Console
+
+        Console().print(found)
+    return 0 if found.path else 1
 
 
 def _write(data: dict[str, Any], place: str) -> None:

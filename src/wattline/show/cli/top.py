@@ -6,7 +6,6 @@ only looks: it sets nothing, and reads a replayed device as it reads a real one.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 COLUMNS: Final = ("scope", "device", "power", "energy", "clock", "limit", "heat", "load", "remarks")
 # Windows of a run that its rates are taken from: the latest ones.
 LATEST: Final = 20
-# Seconds over which a counter is turned into power.
-MEAN_SECONDS: Final = 2.0
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +48,6 @@ class View:
         self.rates = rates
         self.began: float | None = None
         self._zero: dict[str, float] = {}
-        self._seen: dict[str, deque[tuple[float, float]]] = {}
 
     def restart(self) -> None:
         """Count joules from now."""
@@ -62,7 +58,6 @@ class View:
         """Every device as plain data, SI units in the keys."""
         if self.began is None:
             self.restart()
-        now = self.monitor.clock()
         rows = []
         for live in self.monitor.live():
             key = _key(live)
@@ -76,7 +71,10 @@ class View:
                     "name": live.name,
                     "method": live.method,
                     "within": list(live.within),
-                    "power_w": self._power(key, live, now),
+                    "power_w": live.watts,
+                    "power_low_w": live.low,
+                    "power_high_w": live.high,
+                    "power_span_s": live.span,
                     "energy_j": None if live.joules is None else live.joules - zero,
                     "clock_hz": live.clock,
                     "memory_clock_hz": live.memory_clock,
@@ -88,19 +86,6 @@ class View:
                 }
             )
         return rows
-
-    def _power(self, key: str, live: Live, now: float) -> float | None:
-        """Watts now; of a counter, its mean over a second or two, for between two of its steps it says little."""
-        if live.method != "counter" or live.joules is None or live.watts is None:
-            return live.watts
-        seen = self._seen.setdefault(key, deque())
-        while len(seen) > 1 and now - seen[1][0] >= MEAN_SECONDS:
-            seen.popleft()
-        if seen and seen[-1][1] > live.joules:
-            seen.clear()
-        seen.append((now, live.joules))
-        span = now - seen[0][0]
-        return (live.joules - seen[0][1]) / span if span >= MEAN_SECONDS / 2 else live.watts
 
     def total(self, rows: Sequence[Row]) -> Row:
         """Power and energy of the outermost devices that have a figure, and which those are."""
