@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXAMPLE ?= examples/llama-70b-training.toml
 
-.PHONY: plan test format lint types layers unit docs lock clean
+.PHONY: plan test format lint types layers unit docs js mutants lock clean
 
 plan: .venv/.core
 	$(BIN)/wattline plan $(EXAMPLE) --html report.html
@@ -33,6 +33,18 @@ docs: .venv/.dev
 	$(BIN)/python scripts/write_docs.py
 	$(BIN)/python scripts/write_examples.py
 
+# The studio's JavaScript and CSS; needs npm.
+js: node_modules
+	npm run --silent check
+
+node_modules: package.json
+	npm install --silent --no-audit --no-fund --no-package-lock
+	touch $@
+
+# Physics broken on purpose: which breaks do the tests notice? A seeded sample; minutes.
+mutants: .venv/.dev
+	$(BIN)/python scripts/mutants.py
+
 lock: .venv/.dev
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header --python-version 3.11 -q -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --python-version 3.11 -q -o requirements-dev.lock
@@ -52,4 +64,4 @@ lock: .venv/.dev
 	touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .hypothesis report.html
+	rm -rf .venv node_modules .mypy_cache .ruff_cache .hypothesis report.html

@@ -8,11 +8,14 @@ Each table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; the tex
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import wattline
 from wattline.core.units import show
 from wattline.hardware import architectures, catalog
 from wattline.hardware.chip import balance
@@ -175,6 +178,64 @@ def known_models() -> str:
     return table(["Model", "Parameters", "Active", "Layers", "Source"], rows)
 
 
+# What the reference of the Python interface lists: the names of the package, then of each room what users call.
+REFERENCE: dict[str, tuple[str, ...]] = {
+    "wattline": tuple(name for name in wattline.__all__),
+    "wattline.show.result": ("Result",),
+    "wattline.scenario.asked": ("asked",),
+    "wattline.scenario.scenario": ("Scenario", "load", "parse", "solve"),
+    "wattline.source.base": ("Source", "Device", "Points"),
+    "wattline.measure.result": ("Measurement", "Part", "Total"),
+    "wattline.control": ("Client", "Keeper", "Lease", "lease"),
+}
+
+
+def reference() -> str:
+    """Every public name with its signature and docstring: shapes, units and errors stand there."""
+    out = []
+    for module, names in REFERENCE.items():
+        home = importlib.import_module(module)
+        out.append(f"## `{module}`\n")
+        for name in sorted(names, key=str.lower):
+            what = getattr(home, name)
+            if module != "wattline" and name in wattline.__all__ and getattr(wattline, name) is what:
+                continue
+            out.append(f"### `{name}`\n\n```text\n{_signature(name, what)}\n```\n\n{_documented(what)}\n")
+            if inspect.isclass(what) and not issubclass(what, Exception):
+                out += [
+                    f"- `{n}{_arguments(m)}`: {inspect.getdoc(m).splitlines()[0]}"
+                    for n, m in vars(what).items()
+                    if not n.startswith("_") and inspect.getdoc(m) and not isinstance(m, (int, float, str, tuple))
+                    and (inspect.isfunction(m) or isinstance(m, (property, staticmethod, classmethod)))
+                ]  # fmt: skip
+                out.append("")
+    return "\n".join(out)
+
+
+def _signature(name: str, what: object) -> str:
+    if inspect.isclass(what) and issubclass(what, Exception):
+        return f"class {name}({what.__mro__[1].__name__})"
+    return f"{name}{_arguments(what)}" if callable(what) else f"{name}: {type(what).__name__}"
+
+
+def _arguments(what: object) -> str:
+    if isinstance(what, property) or inspect.ismodule(what):
+        return "(...)" if inspect.ismodule(what) else ""
+    try:
+        text = str(inspect.signature(what.__func__ if isinstance(what, (staticmethod, classmethod)) else what))
+    except (TypeError, ValueError):
+        return "(...)"
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations are kept as text
+    return re.sub(r"<factory>|<built-in function \w+>|<[^>=]*(?:<lambda>)?[^>=]* at 0x[0-9a-f]+>", "...", text)
+
+
+def _documented(what: object) -> str:
+    """Return a docstring as Markdown: sections and anything drawn stand as they are."""
+    text = inspect.getdoc(what) or ""
+    head, _, rest = text.partition("\n\n")
+    return f"{head}\n\n```text\n{rest.rstrip()}\n```" if rest else head
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "chips": chips,
     "architectures": described,
@@ -187,6 +248,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "models": known_models,
     "fleet": fleet,
     "design": design,
+    "reference": reference,
 }
 
 

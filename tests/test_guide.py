@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,19 +14,22 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_every_page_is_in_the_guides_navigation():
-    """A page that no menu leads to is a page that nobody reads."""
-    listed = set(re.findall(r"- ([\w-]+\.md)", (ROOT / "mkdocs.yml").read_text()))
-    assert listed == {page.name for page in (ROOT / "docs").glob("*.md")}
+    """A page that no menu leads to is a page that nobody reads, and one entry a page is enough."""
+    listed = re.findall(r"- ([\w-]+\.md)", (ROOT / "mkdocs.yml").read_text())
+    assert sorted(listed) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
 
 
 def test_the_guide_builds_without_a_warning(tmp_path: Path):
     """Links between pages and to their headings lead somewhere; nothing is fetched from elsewhere."""
-    pytest.importorskip("mkdocs", reason="no mkdocs here; pip install mkdocs-material")
+    pytest.importorskip("zensical", reason="no zensical here; pip install zensical")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    config = (ROOT / "mkdocs.yml").read_text("utf-8")
+    (tmp_path / "mkdocs.yml").write_text(config.replace("site_dir: build/site", "site_dir: site"))
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")],
-        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=300, check=False,
+        [sys.executable, "-m", "zensical", "build", "--strict"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     page = (tmp_path / "site" / "tour.html").read_text("utf-8")
     assert "Ten minutes" in page
     loaded = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', page)

@@ -23,7 +23,19 @@ export function svg(tag, attributes = {}, ...children) {
   return out;
 }
 
-const PREFIX = [["E", 1e18], ["P", 1e15], ["T", 1e12], ["G", 1e9], ["M", 1e6], ["k", 1e3], ["", 1], ["m", 1e-3], ["µ", 1e-6], ["n", 1e-9], ["p", 1e-12]];
+const PREFIX = [
+  ["E", 1e18],
+  ["P", 1e15],
+  ["T", 1e12],
+  ["G", 1e9],
+  ["M", 1e6],
+  ["k", 1e3],
+  ["", 1],
+  ["m", 1e-3],
+  ["µ", 1e-6],
+  ["n", 1e-9],
+  ["p", 1e-12],
+];
 
 export function round(value, digits = 3) {
   if (value === 0) return "0";
@@ -35,7 +47,12 @@ export function round(value, digits = 3) {
 export function show(value, unit, digits = 3) {
   if (!Number.isFinite(value)) return `${value} ${unit}`;
   if (unit === "s") {
-    for (const [name, scale] of [["d", 86400], ["h", 3600], ["min", 60]]) if (Math.abs(value) >= 2 * scale) return `${round(value / scale, digits)} ${name}`;
+    for (const [name, scale] of [
+      ["d", 86400],
+      ["h", 3600],
+      ["min", 60],
+    ])
+      if (Math.abs(value) >= 2 * scale) return `${round(value / scale, digits)} ${name}`;
   } else if (unit === "J" && Math.abs(value) >= 3.6e6) return show(value / 3600, "Wh", digits);
   else if (unit === "g" && Math.abs(value) >= 1e6) return show(value / 1e6, "t", digits);
   else if (unit === "" || unit === "USD") return `${round(value, digits)} ${unit}`.trim();
@@ -64,8 +81,30 @@ export function scale(value, unit) {
 }
 
 export function table(head, rows, left = 1) {
-  const cells = (row, tag) => row.map((cell, i) => el(i === 0 && tag === "td" ? "th" : tag, tag === "td" && i > 0 && (i < left || String(cell).length > 28) ? { class: "left" } : i === 0 && tag === "td" ? { scope: "row" } : tag === "th" ? { scope: "col" } : {}, cell));
-  return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...cells(head, "th"))), el("tbody", {}, ...rows.map((row) => el("tr", {}, ...cells(row, "td"))))));
+  const cells = (row, tag) =>
+    row.map((cell, i) =>
+      el(
+        i === 0 && tag === "td" ? "th" : tag,
+        tag === "td" && i > 0 && (i < left || String(cell).length > 28)
+          ? { class: "left" }
+          : i === 0 && tag === "td"
+            ? { scope: "row" }
+            : tag === "th"
+              ? { scope: "col" }
+              : {},
+        cell,
+      ),
+    );
+  return el(
+    "div",
+    { class: "scroll" },
+    el(
+      "table",
+      {},
+      el("thead", {}, el("tr", {}, ...cells(head, "th"))),
+      el("tbody", {}, ...rows.map((row) => el("tr", {}, ...cells(row, "td")))),
+    ),
+  );
 }
 
 const tip = () => byId("tip");
@@ -80,8 +119,15 @@ export function tooltip(element, text) {
     box.style.top = `${Math.max(4, y + height + 22 > innerHeight ? y - height - 12 : y + 16)}px`;
   };
   element.addEventListener("pointermove", (event) => put(event.clientX, event.clientY));
-  element.addEventListener("pointerleave", () => { tip().hidden = true; });
-  element.addEventListener("focus", () => { const box = element.getBoundingClientRect(); put(box.x + box.width / 2, box.y + box.height); });
-  element.addEventListener("blur", () => { tip().hidden = true; });
+  element.addEventListener("pointerleave", () => {
+    tip().hidden = true;
+  });
+  element.addEventListener("focus", () => {
+    const box = element.getBoundingClientRect();
+    put(box.x + box.width / 2, box.y + box.height);
+  });
+  element.addEventListener("blur", () => {
+    tip().hidden = true;
+  });
   return element;
 }

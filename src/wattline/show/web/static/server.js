@@ -1,24 +1,39 @@
 // Talking to the server: one function per route; a lost server is told apart from a refused request.
 
 export class Refused extends Error {
-  constructor({ error, exit_code: code, line }) { super(error); this.code = code; this.line = line; }
+  constructor({ error, exit_code: code, line }) {
+    super(error);
+    this.code = code;
+    this.line = line;
+  }
 }
 export class Lost extends Error {}
 
 let onLost = () => {};
 let onFound = () => {};
-export function watch(lost, found) { onLost = lost; onFound = found; }
+export function watch(lost, found) {
+  onLost = lost;
+  onFound = found;
+}
 
 async function call(path, body) {
   let reply;
   try {
-    reply = await fetch(path, body === undefined ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+    reply = await fetch(
+      path,
+      body === undefined
+        ? {}
+        : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) },
+    );
   } catch {
     onLost();
     throw new Lost("the server does not answer");
   }
   onFound();
-  if (!reply.ok) throw new Refused(await reply.json().catch(() => ({ error: `the server answered ${reply.status}`, exit_code: 1, line: null })));
+  if (!reply.ok)
+    throw new Refused(
+      await reply.json().catch(() => ({ error: `the server answered ${reply.status}`, exit_code: 1, line: null })),
+    );
   return reply;
 }
 

@@ -7,7 +7,7 @@ import * as knobs from "./knobs.js";
 import * as play from "./play.js";
 import * as server from "./server.js";
 import * as site from "./site.js";
-import { State, fromLink, toLink } from "./state.js";
+import { fromLink, State, toLink } from "./state.js";
 
 const state = new State();
 const page = { answer: null, layers: [], pins: [], turn: 0, task: null, per: "whole", lost: false };
@@ -15,14 +15,19 @@ const tab = crypto.randomUUID?.() ?? `${Math.random()}`.slice(2);
 
 // ---- asking --------------------------------------------------------------------------------------
 
-function changed(next) { if (state.change(next)) refresh(); }
+function changed(next) {
+  if (state.change(next)) refresh();
+}
 
 async function refresh() {
   const turn = ++page.turn;
   editor();
   byId("undo").disabled = !state.past.length;
   byId("redo").disabled = !state.future.length;
-  if (page.task) { server.stop(page.task).catch(() => {}); page.task = null; }
+  if (page.task) {
+    server.stop(page.task).catch(() => {});
+    page.task = null;
+  }
   link();
   const began = performance.now();
   try {
@@ -49,7 +54,10 @@ async function refresh() {
     if (turn !== page.turn) return;
     if (error instanceof server.Lost) return;
     document.documentElement.dataset.answered = String(turn);
-    if (!(error instanceof server.Refused)) { calm("The page failed"); throw error; }
+    if (!(error instanceof server.Refused)) {
+      calm("The page failed");
+      throw error;
+    }
     bad(error);
   }
 }
@@ -60,7 +68,12 @@ function warm() {
   const key = state.now.scenario + Object.keys(state.now.files).join();
   if (key === warmed) return;
   warmed = key;
-  server.preview(state.request("")).then(() => { document.documentElement.dataset.warm = "yes"; }).catch(() => {});
+  server
+    .preview(state.request(""))
+    .then(() => {
+      document.documentElement.dataset.warm = "yes";
+    })
+    .catch(() => {});
 }
 
 // The knobs of a preview carry no elasticities; those of the last answer stand in until the exact one is here.
@@ -80,25 +93,39 @@ function busy(words, task = null) {
   polling = setInterval(async () => {
     const found = await server.progress(task).catch(() => null);
     if (!found?.running || page.task !== task) return;
-    if (found.total) { byId("progress").max = found.total; byId("progress").value = found.done; }
+    if (found.total) {
+      byId("progress").max = found.total;
+      byId("progress").value = found.done;
+    }
     byId("state").textContent = `${words}, ${show(found.elapsed_s, "s", 2)}`;
   }, 300);
 }
 
-function calm(words) { clearInterval(polling); page.task = null; byId("progress").hidden = byId("stop").hidden = true; byId("state").textContent = words; }
+function calm(words) {
+  clearInterval(polling);
+  page.task = null;
+  byId("progress").hidden = byId("stop").hidden = true;
+  byId("state").textContent = words;
+}
 
 function bad(error) {
   calm(error.code === 130 ? "Stopped" : error.code === 1 ? "No plan meets the goal" : "Not understood");
   const where = error.line ? `Line ${error.line}: ` : "";
   byId("error").hidden = false;
-  byId("error").textContent = error.code === 130 ? "Stopped; the picture shows the last answer." : where + error.message;
+  byId("error").textContent =
+    error.code === 130 ? "Stopped; the picture shows the last answer." : where + error.message;
   for (const part of document.querySelectorAll(".view, #tiles, #headline")) part.classList.add("stale");
-  for (const key of Object.keys(state.now.set)) document.querySelector(`[data-knob="${CSS.escape(key)}"]`)?.classList.toggle("wrong", error.message.includes(key));
+  for (const key of Object.keys(state.now.set))
+    document.querySelector(`[data-knob="${CSS.escape(key)}"]`)?.classList.toggle("wrong", error.message.includes(key));
   numbers(error.line ?? 0);
   if (!page.layers.length) byId("tab-text").click();
 }
 
-function good() { byId("error").hidden = true; numbers(0); for (const wrong of document.querySelectorAll(".wrong")) wrong.classList.remove("wrong"); }
+function good() {
+  byId("error").hidden = true;
+  numbers(0);
+  for (const wrong of document.querySelectorAll(".wrong")) wrong.classList.remove("wrong");
+}
 
 server.watch(
   () => {
@@ -107,39 +134,81 @@ server.watch(
     byId("lost").hidden = false;
     calm("No server");
     const again = setInterval(async () => {
-      try { await server.devices(); } catch { return; }
+      try {
+        await server.devices();
+      } catch {
+        return;
+      }
       clearInterval(again);
       refresh();
     }, 1500);
   },
-  () => { page.lost = false; byId("lost").hidden = true; },
+  () => {
+    page.lost = false;
+    byId("lost").hidden = true;
+  },
 );
 
 // ---- drawing -------------------------------------------------------------------------------------
 
 function headline(title, saved, slower, words) {
-  const gain = el("span", { class: "gain" }, saved >= 0 ? `${signed(slower)} time, ${percent(saved)} less energy` : `${percent(-saved)} more energy`);
+  const gain = el(
+    "span",
+    { class: "gain" },
+    saved >= 0 ? `${signed(slower)} time, ${percent(saved)} less energy` : `${percent(-saved)} more energy`,
+  );
   byId("headline").replaceChildren(`${title} takes ${words}. `, gain, " against maximum clocks.");
 }
 
 function tiles(all) {
-  byId("tiles").replaceChildren(...all.filter(Boolean).map(([name, value, small]) => el("div", {}, el("dt", {}, name), el("dd", {}, value, small ? el("small", {}, small) : null))));
+  byId("tiles").replaceChildren(
+    ...all
+      .filter(Boolean)
+      .map(([name, value, small]) =>
+        el("div", {}, el("dt", {}, name), el("dd", {}, value, small ? el("small", {}, small) : null)),
+      ),
+  );
 }
 
 const perUnit = (answer) => (answer.kind === "serving" ? " a token" : "");
 
 // What a preview knows: the chosen point and a rough frontier. The rest of the page waits, faded.
 function sketch({ row, frontier }) {
-  if (!row) { for (const part of document.querySelectorAll(".view:not(#view-runs), #tiles, #headline")) part.classList.add("stale"); return; }
+  if (!row) {
+    for (const part of document.querySelectorAll(".view:not(#view-runs), #tiles, #headline"))
+      part.classList.add("stale");
+    return;
+  }
   for (const id of ["headline", "tiles", "view-frontier"]) byId(id).classList.remove("stale");
   if (!page.answer || page.answer.kind === "fleet") return;
-  for (const part of document.querySelectorAll(".view:not(#view-frontier):not(#view-sweep):not(#view-runs)")) part.classList.add("stale");
+  for (const part of document.querySelectorAll(".view:not(#view-frontier):not(#view-sweep):not(#view-runs)"))
+    part.classList.add("stale");
   const { answer } = page;
-  headline(answer.title, row.saving_energy, -row.saving_time, `${show(row.energy_j, "J")}${perUnit(answer)} and ${show(row.time_s, "s")}`);
-  tiles([["Energy", show(row.energy_j, "J"), "preview"], ["Time", show(row.time_s, "s"), "preview"], ["Average power", show(row.average_power_w, "W"), "preview"], ["Saved", percent(row.saving_energy), "of energy"]]);
+  headline(
+    answer.title,
+    row.saving_energy,
+    -row.saving_time,
+    `${show(row.energy_j, "J")}${perUnit(answer)} and ${show(row.time_s, "s")}`,
+  );
+  tiles([
+    ["Energy", show(row.energy_j, "J"), "preview"],
+    ["Time", show(row.time_s, "s"), "preview"],
+    ["Average power", show(row.average_power_w, "W"), "preview"],
+    ["Saved", percent(row.saving_energy), "of energy"],
+  ]);
   if (frontier.length > 1) {
-    const base = { time_s: row.baseline_time_s, energy_j: row.baseline_energy_j, average_power_w: row.baseline_energy_j / row.baseline_time_s };
-    byId("frontier").replaceChildren(charts.frontier({ ...answer, frontier, chosen: { ...row, knobs: [] }, baseline: base, timeline: [] }, page.pins, choose));
+    const base = {
+      time_s: row.baseline_time_s,
+      energy_j: row.baseline_energy_j,
+      average_power_w: row.baseline_energy_j / row.baseline_time_s,
+    };
+    byId("frontier").replaceChildren(
+      charts.frontier(
+        { ...answer, frontier, chosen: { ...row, knobs: [] }, baseline: base, timeline: [] },
+        page.pins,
+        choose,
+      ),
+    );
   }
 }
 
@@ -153,11 +222,20 @@ function draw() {
   for (const id of ["frontier", "joules", "help", "plan", "figures", "sweep"]) byId(`view-${id}`).hidden = fleet;
   byId("view-simulate").hidden = answer.kind !== "serving";
   byId("pin").disabled = fleet;
-  if (fleet) { drawFleet(answer); return; }
+  if (fleet) {
+    drawFleet(answer);
+    return;
+  }
   const { chosen, savings, uncertainty } = answer;
-  headline(answer.title, savings.energy, -savings.time, `${show(chosen.energy_j, "J")}${perUnit(answer)} and ${show(chosen.time_s, "s")}`);
+  headline(
+    answer.title,
+    savings.energy,
+    -savings.time,
+    `${show(chosen.energy_j, "J")}${perUnit(answer)} and ${show(chosen.time_s, "s")}`,
+  );
   byId("goal").textContent = `Goal: ${answer.goal}.`;
-  const cost = chosen.cost_usd ?? chosen.cost_usd_per_million_tokens, carbon = chosen.carbon_g ?? chosen.carbon_g_per_million_tokens;
+  const cost = chosen.cost_usd ?? chosen.cost_usd_per_million_tokens,
+    carbon = chosen.carbon_g ?? chosen.carbon_g_per_million_tokens;
   const each = answer.kind === "serving" ? "per million tokens" : "for the whole job";
   tiles([
     ["Energy", show(chosen.energy_j, "J"), `± ${percent(uncertainty.energy, 2)}, ${answer.work}`],
@@ -167,14 +245,32 @@ function draw() {
     cost === undefined ? null : ["Electricity", `${round(cost, 4)} USD`, each],
     carbon === undefined ? null : ["Carbon", show(carbon, "g"), each],
   ]);
-  byId("frontier-note").textContent = "Each point is a plan that no other beats in both. Point at one for its settings; click it to plan for it.";
+  byId("frontier-note").textContent =
+    "Each point is a plan that no other beats in both. Point at one for its settings; click it to plan for it.";
   byId("frontier").replaceChildren(charts.frontier(answer, page.pins, choose));
   pinList();
   joules();
-  const help = answer.layers.filter((k) => k.elasticity && Math.abs(k.elasticity) >= 5e-4 && !["site.pue", "train.tokens", "train.goodput"].includes(k.key)).sort((a, b) => Math.abs(b.elasticity) - Math.abs(a.elasticity)).slice(0, 14);
-  byId("help").replaceChildren(help.length ? charts.bars(help, knobs.reveal) : charts.empty("Nothing moves this energy by more than 0.05 % per percent."));
+  const help = answer.layers
+    .filter(
+      (k) =>
+        k.elasticity &&
+        Math.abs(k.elasticity) >= 5e-4 &&
+        !["site.pue", "train.tokens", "train.goodput"].includes(k.key),
+    )
+    .sort((a, b) => Math.abs(b.elasticity) - Math.abs(a.elasticity))
+    .slice(0, 14);
+  byId("help").replaceChildren(
+    help.length
+      ? charts.bars(help, knobs.reveal)
+      : charts.empty("Nothing moves this energy by more than 0.05 % per percent."),
+  );
   plan();
-  byId("figures").replaceChildren(table(["", "Maximum clocks", "Chosen", "Change"], answer.figures.map((f) => [f.title, f.baseline, f.chosen, f.change])));
+  byId("figures").replaceChildren(
+    table(
+      ["", "Maximum clocks", "Chosen", "Change"],
+      answer.figures.map((f) => [f.title, f.baseline, f.chosen, f.change]),
+    ),
+  );
   sure();
   knobs.draw(page.layers, state.now, changed);
   byId("sweep-keys").replaceChildren(...page.layers.map((k) => el("option", { value: k.key }, k.title)));
@@ -182,7 +278,10 @@ function draw() {
 
 function drawFleet(answer) {
   byId("headline").replaceChildren(`${state.now.name || "This fleet"} does ${answer.headline}.`);
-  byId("goal").textContent = `Goal: ${answer.goal}. ${answer.words.filter(([name]) => name !== "goal").map(([, text]) => text).join("; ")}.`;
+  byId("goal").textContent = `Goal: ${answer.goal}. ${answer.words
+    .filter(([name]) => name !== "goal")
+    .map(([, text]) => text)
+    .join("; ")}.`;
   tiles(site.tiles(answer));
   site.draw(answer);
   sure();
@@ -191,42 +290,84 @@ function drawFleet(answer) {
 
 function choose(point) {
   const { answer } = page;
-  const set = Object.fromEntries(Object.entries(state.now.set).filter(([k]) => !k.startsWith("goal.") && k !== "serve.tpot"));
-  if (answer.kind === "serving") changed({ set: { ...set, "serve.tpot": `${Number((point.time_s * 1000).toPrecision(6))} ms` } });
+  const set = Object.fromEntries(
+    Object.entries(state.now.set).filter(([k]) => !k.startsWith("goal.") && k !== "serve.tpot"),
+  );
+  if (answer.kind === "serving")
+    changed({ set: { ...set, "serve.tpot": `${Number((point.time_s * 1000).toPrecision(6))} ms` } });
   else changed({ set: { ...set, "goal.deadline": `${Number((point.time_s * (1 + 1e-6)).toPrecision(8))} s` } });
 }
 
 function joules() {
-  const { answer } = page, { chosen } = answer;
-  const ways = answer.kind === "serving"
-    ? [["whole", "per token", 1], ["request", "per request", chosen.energy_per_request_j / chosen.energy_j]]
-    : [["whole", "the whole job", 1], ["iteration", "per iteration", chosen.iteration_energy_j / chosen.energy_j], ["token", "per token", chosen.energy_per_token_j / chosen.energy_j]];
+  const { answer } = page,
+    { chosen } = answer;
+  const ways =
+    answer.kind === "serving"
+      ? [
+          ["whole", "per token", 1],
+          ["request", "per request", chosen.energy_per_request_j / chosen.energy_j],
+        ]
+      : [
+          ["whole", "the whole job", 1],
+          ["iteration", "per iteration", chosen.iteration_energy_j / chosen.energy_j],
+          ["token", "per token", chosen.energy_per_token_j / chosen.energy_j],
+        ];
   const known = ways.filter(([, , factor]) => Number.isFinite(factor));
   const [name, words, factor] = known.find(([way]) => way === page.per) ?? known[0];
-  const buttons = known.map(([way, title]) => el("button", { role: "radio", "aria-checked": String(way === name), onclick: () => { page.per = way; joules(); } }, title));
+  const buttons = known.map(([way, title]) =>
+    el(
+      "button",
+      {
+        role: "radio",
+        "aria-checked": String(way === name),
+        onclick: () => {
+          page.per = way;
+          joules();
+        },
+      },
+      title,
+    ),
+  );
   byId("per").replaceChildren(...buttons);
   byId("joules").replaceChildren(charts.icicle(answer.parts, factor, words));
   byId("joules-table").replaceChildren(charts.partsTable(answer.parts, factor));
 }
 
 function plan() {
-  const { answer } = page, rows = answer.timeline ?? [];
+  const { answer } = page,
+    rows = answer.timeline ?? [];
   if (rows.length && "start_s" in rows[0]) {
-    byId("plan-note").textContent = `Who runs when, and at which clock${answer.timeline_note}. Point at a computation for its setting.`;
+    byId("plan-note").textContent =
+      `Who runs when, and at which clock${answer.timeline_note}. Point at a computation for its setting.`;
     byId("plan").replaceChildren(charts.timeline(rows));
     return;
   }
   byId("plan-note").textContent = "What each point of the frontier sets.";
   const [unit, factor] = scale(answer.chosen.time_s, "s");
   const data = rows.map((r) => ({ t: r.tpot_s * factor, clock: r.clock_hz / 1e6, batch: r.batch }));
-  const title = `Time for ${answer.work}, ${unit}`, words = (r) => `${round(r.t, 4)} ${unit}\nclock ${round(r.clock, 4)} MHz, batch ${round(r.batch, 3)}`;
-  byId("plan").replaceChildren(...(data.length ? [charts.line(data, "t", "clock", title, "Clock, MHz", words), charts.line(data, "t", "batch", title, "Batch, requests", words)] : [charts.empty("This answer sets one thing only; see the figures.")]));
+  const title = `Time for ${answer.work}, ${unit}`,
+    words = (r) => `${round(r.t, 4)} ${unit}\nclock ${round(r.clock, 4)} MHz, batch ${round(r.batch, 3)}`;
+  byId("plan").replaceChildren(
+    ...(data.length
+      ? [
+          charts.line(data, "t", "clock", title, "Clock, MHz", words),
+          charts.line(data, "t", "batch", title, "Batch, requests", words),
+        ]
+      : [charts.empty("This answer sets one thing only; see the figures.")]),
+  );
 }
 
 function sure() {
-  const { answer } = page, list = (items) => el("ul", {}, ...items.map((item) => el("li", {}, item)));
+  const { answer } = page,
+    list = (items) => el("ul", {}, ...items.map((item) => el("li", {}, item)));
   byId("sure").replaceChildren(
-    answer.kind === "fleet" ? "" : el("p", {}, `${answer.provenance.kind}; energy ± ${percent(answer.uncertainty.energy, 2)}, time ± ${percent(answer.uncertainty.time, 2)} (one standard deviation).`),
+    answer.kind === "fleet"
+      ? ""
+      : el(
+          "p",
+          {},
+          `${answer.provenance.kind}; energy ± ${percent(answer.uncertainty.energy, 2)}, time ± ${percent(answer.uncertainty.time, 2)} (one standard deviation).`,
+        ),
     list(answer.provenance.sources),
     el("details", {}, el("summary", {}, `${answer.assumptions.length} assumptions`), list(answer.assumptions)),
   );
@@ -235,31 +376,69 @@ function sure() {
 // ---- pins, sweeps, runs --------------------------------------------------------------------------
 
 function pinList() {
-  byId("pins").replaceChildren(...page.pins.map((pin, i) => {
-    const swatch = charts.pinColour(i), box = el("span", { class: "swatch" });
-    box.style.background = swatch;
-    return el("li", {}, box, `${pin.name}: ${show(pin.answer.chosen.energy_j, "J")}, ${show(pin.answer.chosen.time_s, "s")}`, el("button", { "aria-label": `Unpin ${pin.name}`, onclick: () => { page.pins.splice(i, 1); draw(); } }, "×"));
-  }));
+  byId("pins").replaceChildren(
+    ...page.pins.map((pin, i) => {
+      const swatch = charts.pinColour(i),
+        box = el("span", { class: "swatch" });
+      box.style.background = swatch;
+      return el(
+        "li",
+        {},
+        box,
+        `${pin.name}: ${show(pin.answer.chosen.energy_j, "J")}, ${show(pin.answer.chosen.time_s, "s")}`,
+        el(
+          "button",
+          {
+            "aria-label": `Unpin ${pin.name}`,
+            onclick: () => {
+              page.pins.splice(i, 1);
+              draw();
+            },
+          },
+          "×",
+        ),
+      );
+    }),
+  );
 }
 
 byId("pin").addEventListener("click", () => {
   if (!page.answer) return;
-  const words = Object.entries(state.now.set).map(([k, v]) => `${k} = ${v}`).join(", ");
+  const words = Object.entries(state.now.set)
+    .map(([k, v]) => `${k} = ${v}`)
+    .join(", ");
   page.pins.push({ name: words || state.now.name || "as stated", answer: page.answer });
   draw();
 });
 
 byId("sweep").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const key = byId("sweep-key").value.trim(), values = byId("sweep-values").value.split(",").map((v) => v.trim()).filter(Boolean);
+  const key = byId("sweep-key").value.trim(),
+    values = byId("sweep-values")
+      .value.split(",")
+      .map((v) => v.trim())
+      .filter(Boolean);
   const task = `${tab}-s${Date.now()}`;
   busy(`Sweeping ${values.length} values`, task);
   try {
     const found = await server.sweep(state.request(task), { [key]: values });
     calm("Swept");
     const base = found.base;
-    const cells = (row) => (row.error ? [row.error, "", "", ""] : [show(row.time_s, "s"), show(row.energy_j, "J"), show(row.average_power_w, "W"), base.error ? "" : signed(row.energy_j / base.energy_j - 1)]);
-    byId("sweep-rows").replaceChildren(table([key, "Time", "Energy", "Average power", "Energy against unchanged"], [["unchanged", ...cells(base)], ...found.rows.map((row) => [row[key], ...cells(row)])]));
+    const cells = (row) =>
+      row.error
+        ? [row.error, "", "", ""]
+        : [
+            show(row.time_s, "s"),
+            show(row.energy_j, "J"),
+            show(row.average_power_w, "W"),
+            base.error ? "" : signed(row.energy_j / base.energy_j - 1),
+          ];
+    byId("sweep-rows").replaceChildren(
+      table(
+        [key, "Time", "Energy", "Average power", "Energy against unchanged"],
+        [["unchanged", ...cells(base)], ...found.rows.map((row) => [row[key], ...cells(row)])],
+      ),
+    );
   } catch (error) {
     if (error instanceof server.Lost) return;
     calm(error.code === 130 ? "Stopped" : "No sweep");
@@ -269,8 +448,14 @@ byId("sweep").addEventListener("submit", async (event) => {
 
 byId("simulate").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const task = `${tab}-m${Date.now()}`, request = state.request(task);
-  request.set = { ...request.set, "serve.count": byId("simulate-count").value.trim(), "serve.replicas": byId("simulate-replicas").value.trim(), "serve.policy": byId("simulate-policy").value };
+  const task = `${tab}-m${Date.now()}`,
+    request = state.request(task);
+  request.set = {
+    ...request.set,
+    "serve.count": byId("simulate-count").value.trim(),
+    "serve.replicas": byId("simulate-replicas").value.trim(),
+    "serve.policy": byId("simulate-policy").value,
+  };
   busy("Simulating", task);
   try {
     byId("simulated").replaceChildren(...play.draw(await server.simulate(request, byId("simulate-all").checked)));
@@ -286,30 +471,89 @@ byId("simulate").addEventListener("submit", async (event) => {
 async function measured() {
   try {
     const [{ devices }, { runs }] = await Promise.all([server.devices(), server.runs()]);
-    byId("devices").replaceChildren(devices.length ? table(["Device", "Power", "Energy since opened", "Clock", "Limit"], devices.map((d) => [d.name || d.device, d.power_w === null ? "" : show(d.power_w, "W"), d.energy_j === null ? "" : show(d.energy_j, "J"), d.clock_hz ? show(d.clock_hz, "Hz") : "", d.power_limit_w ? show(d.power_limit_w, "W") : ""])) : charts.empty("Nothing here can be measured; wattline doctor says why."));
-    byId("runs").replaceChildren(runs.length ? table(["Run", "Name", "State", "Time", "Energy"], runs.map((r) => [r.run, r.name, r.state, show(r.duration_s, "s"), r.energy_j === null ? "" : show(r.energy_j, "J")])) : charts.empty("No run is kept yet; wattline run --keep -- CMD keeps one."));
-  } catch { /* a lost server is told elsewhere */ }
+    byId("devices").replaceChildren(
+      devices.length
+        ? table(
+            ["Device", "Power", "Energy since opened", "Clock", "Limit"],
+            devices.map((d) => [
+              d.name || d.device,
+              d.power_w === null ? "" : show(d.power_w, "W"),
+              d.energy_j === null ? "" : show(d.energy_j, "J"),
+              d.clock_hz ? show(d.clock_hz, "Hz") : "",
+              d.power_limit_w ? show(d.power_limit_w, "W") : "",
+            ]),
+          )
+        : charts.empty("Nothing here can be measured; wattline doctor says why."),
+    );
+    byId("runs").replaceChildren(
+      runs.length
+        ? table(
+            ["Run", "Name", "State", "Time", "Energy"],
+            runs.map((r) => [
+              r.run,
+              r.name,
+              r.state,
+              show(r.duration_s, "s"),
+              r.energy_j === null ? "" : show(r.energy_j, "J"),
+            ]),
+          )
+        : charts.empty("No run is kept yet; wattline run --keep -- CMD keeps one."),
+    );
+  } catch {
+    /* a lost server is told elsewhere */
+  }
 }
 
 // ---- editing -------------------------------------------------------------------------------------
 
 function numbers(wrong) {
   const count = byId("scenario").value.split("\n").length;
-  byId("numbers").replaceChildren(...Array.from({ length: count }, (_, i) => (i + 1 === wrong ? el("b", {}, String(i + 1)) : document.createTextNode(`${i + 1}\n`))));
+  byId("numbers").replaceChildren(
+    ...Array.from({ length: count }, (_, i) =>
+      i + 1 === wrong ? el("b", {}, String(i + 1)) : document.createTextNode(`${i + 1}\n`),
+    ),
+  );
 }
 
 function editor() {
   if (byId("scenario").value !== state.now.scenario) byId("scenario").value = state.now.scenario;
   numbers(0);
-  byId("filelist").replaceChildren(...Object.entries(state.now.files).map(([name, content]) => el("li", {}, `${name}, ${show(content.length * 0.75, "B")} `, el("button", { "aria-label": `Remove ${name}`, onclick: () => { const files = { ...state.now.files }; delete files[name]; changed({ files }); } }, "×"))));
+  byId("filelist").replaceChildren(
+    ...Object.entries(state.now.files).map(([name, content]) =>
+      el(
+        "li",
+        {},
+        `${name}, ${show(content.length * 0.75, "B")} `,
+        el(
+          "button",
+          {
+            "aria-label": `Remove ${name}`,
+            onclick: () => {
+              const files = { ...state.now.files };
+              delete files[name];
+              changed({ files });
+            },
+          },
+          "×",
+        ),
+      ),
+    ),
+  );
   const pick = byId("example");
-  if (![...pick.options].some((o) => o.value === state.now.name)) pick.append(el("option", { value: state.now.name }, state.now.name || "own"));
+  if (![...pick.options].some((o) => o.value === state.now.name))
+    pick.append(el("option", { value: state.now.name }, state.now.name || "own"));
   pick.value = state.now.name;
 }
 
 let typing = 0;
-byId("scenario").addEventListener("input", () => { numbers(0); clearTimeout(typing); typing = setTimeout(() => changed({ scenario: byId("scenario").value }), 350); });
-byId("scenario").addEventListener("scroll", () => { byId("numbers").scrollTop = byId("scenario").scrollTop; });
+byId("scenario").addEventListener("input", () => {
+  numbers(0);
+  clearTimeout(typing);
+  typing = setTimeout(() => changed({ scenario: byId("scenario").value }), 350);
+});
+byId("scenario").addEventListener("scroll", () => {
+  byId("numbers").scrollTop = byId("scenario").scrollTop;
+});
 byId("find").addEventListener("input", () => knobs.draw(page.layers, state.now, changed));
 byId("file").addEventListener("change", async (event) => {
   const files = { ...state.now.files };
@@ -328,13 +572,16 @@ byId("example").addEventListener("change", async (event) => {
     const { name, scenario, files } = await server.example(event.target.value);
     page.per = "whole";
     changed({ name, scenario, files, set: {} });
-  } catch (error) { if (!(error instanceof server.Lost)) bad(error); }
+  } catch (error) {
+    if (!(error instanceof server.Lost)) bad(error);
+  }
 });
 byId("undo").addEventListener("click", () => state.undo() && refresh());
 byId("redo").addEventListener("click", () => state.redo() && refresh());
 byId("stop").addEventListener("click", () => page.task && server.stop(page.task).catch(() => {}));
 document.addEventListener("keydown", (event) => {
-  if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || event.target.matches("textarea, input")) return;
+  if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || event.target.matches("textarea, input"))
+    return;
   event.preventDefault();
   if (event.shiftKey ? state.redo() : state.undo()) refresh();
 });
@@ -342,7 +589,12 @@ for (const button of document.querySelectorAll("#exports button")) {
   button.addEventListener("click", async () => {
     byId("exports").open = false;
     busy("Writing the file");
-    try { await server.save(state.request(""), button.dataset.kind, button.dataset.chart); calm("Saved"); } catch (error) { if (!(error instanceof server.Lost)) bad(error); }
+    try {
+      await server.save(state.request(""), button.dataset.kind, button.dataset.chart);
+      calm("Saved");
+    } catch (error) {
+      if (!(error instanceof server.Lost)) bad(error);
+    }
   });
 }
 for (const button of document.querySelectorAll(".tabs button")) {
@@ -355,8 +607,13 @@ for (const button of document.querySelectorAll(".tabs button")) {
     }
   });
   button.addEventListener("keydown", (event) => {
-    const all = [...document.querySelectorAll(".tabs button")], step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (step) { const next = all[(all.indexOf(button) + step + all.length) % all.length]; next.focus(); next.click(); }
+    const all = [...document.querySelectorAll(".tabs button")],
+      step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (step) {
+      const next = all[(all.indexOf(button) + step + all.length) % all.length];
+      next.focus();
+      next.click();
+    }
   });
 }
 
@@ -364,15 +621,25 @@ async function link() {
   const hash = await toLink(state.now);
   if (hash) history.replaceState(null, "", hash);
   byId("share").disabled = hash === null;
-  byId("share").title = hash ? "Copy a link that restores all of this" : "The files are too long for a link; export the scenario";
+  byId("share").title = hash
+    ? "Copy a link that restores all of this"
+    : "The files are too long for a link; export the scenario";
 }
 byId("share").addEventListener("click", async () => {
   const hash = await toLink(state.now);
   if (!hash) return;
   const address = location.origin + location.pathname + hash;
-  try { await navigator.clipboard.writeText(address); byId("state").textContent = "Link copied"; } catch { byId("state").textContent = "The link is in the address bar"; }
+  try {
+    await navigator.clipboard.writeText(address);
+    byId("state").textContent = "Link copied";
+  } catch {
+    byId("state").textContent = "The link is in the address bar";
+  }
 });
-addEventListener("hashchange", async () => { const found = await fromLink(location.hash); if (found) changed(found); });
+addEventListener("hashchange", async () => {
+  const found = await fromLink(location.hash);
+  if (found) changed(found);
+});
 
 // ---- beginning -----------------------------------------------------------------------------------
 
@@ -384,6 +651,8 @@ async function begin() {
   tooltip(byId("pin"), "Keep this answer in the picture, to compare others with it");
   await refresh();
   measured();
-  setInterval(() => { if (!document.hidden && !page.lost) measured(); }, 2000);
+  setInterval(() => {
+    if (!document.hidden && !page.lost) measured();
+  }, 2000);
 }
 begin().catch(() => {});

@@ -1,0 +1,155 @@
+"""Break the source on purpose, one operator or number at a time, and count which breaks the tests notice.
+
+    python scripts/mutants.py                                   60 mutants of source, serving, training and frontier
+    python scripts/mutants.py --rooms source/roofline --count 20 --seed 3
+
+A mutant swaps + and -, * and /, < and <=, min and max, or scales a number by 1.1; it is drawn by seed, evenly over modules.
+Its tests are those of the folder that mirrors its room, run until the first failure. A mutant that no test notices is
+listed with file, line and what was changed: either a test is missing or the line does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("source/roofline", "serving", "training", "frontier")
+SECONDS = 240  # a mutant that takes longer counts as noticed: it hangs
+
+SWAPS: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Lt: ast.LtE, ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE, ast.GtE: ast.Gt,
+}  # fmt: skip
+NAMES = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one module: the text that is put in its place."""
+
+    path: Path
+    line: int
+    what: str
+    text: str
+
+
+def mutants(path: Path) -> list[Mutant]:
+    """Return every mutant of a module; docstrings, annotations and messages are left alone."""
+    source = path.read_text("utf-8")
+    count = len(list(_places(ast.parse(source))))
+    out = []
+    for number in range(count):
+        tree = ast.parse(source)
+        node = list(_places(tree))[number]
+        before = ast.unparse(node)
+        _change(node)
+        after = ast.unparse(node)
+        if after != before:
+            out.append(Mutant(path, node.lineno, f"{before}  ->  {after}", ast.unparse(tree)))
+    return out
+
+
+def _places(tree: ast.AST) -> list[ast.expr]:
+    """Return expressions inside functions that a mutant may change."""
+    inside = [n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for s in f.body for n in ast.walk(s)]
+    seen: dict[int, ast.expr] = {}
+    for node in inside:
+        wanted = (
+            (isinstance(node, ast.BinOp) and type(node.op) in SWAPS and not _text(node))
+            or (isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS)
+            or (isinstance(node, ast.Call) and _name(node) in NAMES and len(node.args) > 1)
+            or (isinstance(node, ast.Constant) and type(node.value) is float and node.value not in (0.0,))
+        )
+        if wanted and isinstance(node, ast.expr):
+            seen[id(node)] = node
+    return list(seen.values())
+
+
+def _text(node: ast.BinOp) -> bool:
+    return any(isinstance(n, (ast.JoinedStr, ast.Tuple, ast.List)) or isinstance(getattr(n, "value", 0), str)
+               for n in (node.left, node.right))  # fmt: skip
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+
+
+def _change(node: ast.expr) -> None:
+    if isinstance(node, ast.BinOp):
+        node.op = SWAPS[type(node.op)]()  # type: ignore[assignment]
+    elif isinstance(node, ast.Compare):
+        node.ops[0] = SWAPS[type(node.ops[0])]()  # type: ignore[call-overload]
+    elif isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Name):
+            node.func.id = NAMES[node.func.id]
+        elif isinstance(node.func, ast.Attribute):
+            node.func.attr = NAMES[node.func.attr]
+    elif isinstance(node, ast.Constant):
+        node.value = 1.1 * float(node.value)  # type: ignore[arg-type]
+
+
+def tests_of(path: Path) -> list[str]:
+    """Return the tests that mirror a module: its own file where there is one, and its folder."""
+    folder = ROOT / "tests" / path.parent.relative_to(ROOT / "src" / "wattline")
+    own = folder / f"test_{path.stem.lstrip('_')}.py"
+    return [str(p.relative_to(ROOT)) for p in (own, folder) if p.exists()] or ["tests"]
+
+
+def noticed(mutant: Mutant, tree: Path) -> bool:
+    """Put the mutant into a copy of the tree and say whether some test fails."""
+    place = tree / mutant.path.relative_to(ROOT)
+    kept = place.read_text("utf-8")
+    place.write_text(mutant.text, "utf-8")
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests_of(mutant.path)]
+    try:
+        done = subprocess.run(
+            command, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree / "src")}, capture_output=True, timeout=SECONDS,
+            check=False,
+        )  # fmt: skip
+        return done.returncode != 0
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        place.write_text(kept, "utf-8")
+
+
+def main() -> int:
+    """Draw a sample, try each, print what survived and the share that was noticed."""
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--rooms", nargs="+", default=list(ROOMS))
+    ask.add_argument("--count", type=int, default=60)
+    ask.add_argument("--seed", type=int, default=0)
+    given = ask.parse_args()
+    draw = random.Random(given.seed)
+    modules = [p for room in given.rooms for p in sorted((ROOT / "src/wattline" / room).glob("*.py"))]
+    every = {path: found for path in modules if (found := mutants(path))}
+    sample = [draw.choice(every[path]) for path in draw.choices(list(every), k=given.count)]
+    killed: dict[str, list[bool]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        skip = shutil.ignore_patterns(".git", ".venv", "build", "node_modules", "__pycache__", ".mypy_cache")
+        shutil.copytree(ROOT, tree, ignore=skip)
+        for mutant in sample:
+            found = noticed(mutant, tree)
+            room = str(mutant.path.parent.relative_to(ROOT / "src" / "wattline"))
+            killed.setdefault(room, []).append(found)
+            if not found:
+                print(f"survived  {mutant.path.relative_to(ROOT)}:{mutant.line}  {mutant.what}", flush=True)
+    for room, found in sorted(killed.items()):
+        print(f"{room:20} {sum(found):3} of {len(found):3} noticed")
+    total = [x for found in killed.values() for x in found]
+    print(f"{'all':20} {sum(total):3} of {len(total):3} noticed, {100 * sum(total) / len(total):.0f} %")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
