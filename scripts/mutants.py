@@ -3,7 +3,7 @@
     python scripts/mutants.py                                   60 mutants of source, serving, training and frontier
     python scripts/mutants.py --rooms source/roofline --count 20 --seed 3
 
-A mutant swaps + and -, * and /, < and <=, min and max, or scales a number by 1.1; it is drawn by seed, evenly over modules.
+A mutant swaps + and -, * and /, < and <=, min and max, or scales a number by 1.1; drawn by seed, evenly over modules.
 Its tests are those of the folder that mirrors its room, run until the first failure. A mutant that no test notices is
 listed with file, line and what was changed: either a test is missing or the line does nothing.
 """
@@ -112,9 +112,13 @@ def noticed(mutant: Mutant, tree: Path) -> bool:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests_of(mutant.path)]
     try:
         done = subprocess.run(
-            command, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree / "src")}, capture_output=True, timeout=SECONDS,
+            command,
+            cwd=tree,
+            env={**os.environ, "PYTHONPATH": str(tree / "src")},
+            capture_output=True,
+            timeout=SECONDS,
             check=False,
-        )  # fmt: skip
+        )
         return done.returncode != 0
     except subprocess.TimeoutExpired:
         return True
