@@ -74,10 +74,26 @@ def test_a_file_that_is_no_table_is_an_input_error(tmp_path, text, words):
         read(path)
 
 
-def test_encoder_decoder_models_are_refused():
-    """What is not supported is said, not guessed."""
-    with pytest.raises(InputError, match="encoder-decoder"):
-        read({"model_type": "t5", "is_encoder_decoder": True})
+def test_an_encoder_decoder_is_its_decoder_with_the_encoder_beside():
+    """What generates tokens is the model; the encoder is told apart, and that it is not priced."""
+    config = {
+        "model_type": "whisper", "d_model": 1280, "decoder_layers": 32, "decoder_attention_heads": 20, "vocab_size": 51866,
+        "decoder_ffn_dim": 5120, "encoder_layers": 32, "encoder_ffn_dim": 5120, "encoder_attention_heads": 20,
+        "num_mel_bins": 128, "max_target_positions": 448, "max_source_positions": 1500, "is_encoder_decoder": True,
+    }  # fmt: skip
+    model = read(config)
+    assert model.parameters + model.towers_parameters == pytest.approx(1.543e9, rel=0.01)  # whisper-large-v3's card
+    assert model.towers[0][0] == "encoder"
+    assert "neither is priced" in model.doubts[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("vit", "image model"), ("wav2vec2", "speech model"), ("blt", "byte latent")]
+)
+def test_models_of_other_kinds_are_named_as_such(kind, words):
+    """What is no language model is refused as what it is."""
+    with pytest.raises(InputError, match=words):
+        read({"model_type": kind, "hidden_size": 768, "num_hidden_layers": 12, "vocab_size": 260})
 
 
 def test_unknown_families_are_read_by_their_keys():
@@ -107,6 +123,13 @@ def test_windows_follow_the_pattern_of_the_family():
         ({"quant_method": "gptq", "bits": 8}, "int8"),
         ({"quant_method": "awq", "bits": 4}, "int4"),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "int4"),
+        ({"load_in_8bit": True}, "int8"),
+        ({"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}}, "int4"),
+        ({"quant_method": "torchao", "quant_type": "int4_weight_only"}, "int4"),
+        ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig"}}}, "fp8"),
+        ({"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True}, "int4"),
+        ({"quant_method": "aqlm", "nbits_per_codebook": 16, "num_codebooks": 1, "in_group_size": 8}, "int4"),
+        ({"quant_method": "quanto", "weights": "int8"}, "int8"),
         ({"quant_method": "compressed-tensors", "config_groups": scheme(8, "float")}, "fp8"),
         ({"quant_method": "compressed-tensors", "config_groups": scheme(4, "int")}, "int4"),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "fp4"),
@@ -124,15 +147,17 @@ def test_modules_left_out_keep_their_precision():
     numbered = {"quant_method": "fp8", "ignore": [f"model.layers.{i}.self_attn.q_proj" for i in range(32)]}
     few = {"quant_method": "fp8", "ignore": ["model.layers.0.self_attn.q_proj"]}
     stored = [read(LLAMA | {"quantization_config": t}).weights for t in (named, numbered, few)]
-    assert [w.attention for w in stored] == ["bf16", "bf16", "fp8"]
+    assert [w.attention for w in stored] == ["bf16", "fp8", "fp8"]
     assert {w.dense for w in stored} == {"fp8"}
+    queries = 4096 / (4096 + 2 * 1024 + 4096)  # of attention's weights, and these stay in bf16
+    assert [w.bytes("attention") for w in stored] == pytest.approx([2, 1 + queries, 1], rel=1e-3)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"quantization_config": {"quant_method": "fp9"}}, "quant_method = 'fp9' is not known; did you mean 'fp8'"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 3}}, "3-bit"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 5}}, "5-bit"),
         ({"quantization_config": {"quant_method": "compressed-tensors"}}, "states no weight precision"),
         ({"torch_dtype": "bfloat61"}, "did you mean 'bfloat16'"),
     ],

@@ -82,7 +82,7 @@ def _build(key: str, facts: dict[str, Any]) -> Model:
     return Model(name=key, pattern=_pattern(facts), **stated)
 
 
-def _weights(stated: str | Mapping[str, str]) -> Weights:
+def _weights(stated: str | Mapping[str, Any]) -> Weights:
     return Weights.all(stated) if isinstance(stated, str) else Weights(**stated)
 
 

@@ -5,7 +5,7 @@ Model FLOPs are what the mathematics asks for: no recomputation, whatever the de
 
 from __future__ import annotations
 
-from .model import Model
+from .model import Layer, Model
 
 
 def six_nd(model: Model, tokens: float) -> float:
@@ -33,17 +33,31 @@ def forward_flops(model: Model, sequence: float, *, causal: bool = True) -> floa
     Two per active matrix weight, the head included and embedding tables not; and two per query-key
     pair and dimension in attention, where `causal` counts only the pairs the mask leaves.
     """
-    total = 2.0 * model.vocab * model.hidden
+    total = 2.0 * (model.parts["head"] or model.vocab * model.hidden)
+    total += 2.0 * sum(x.copies * x.k * x.n for x in model.ends if not x.table)
     for layer, count in model.groups:
-        for matrix in model.matrices(layer):
-            share = model.top_k / model.experts if matrix.part == "experts" else 1.0
+        m = model.at(layer)
+        run = (*m.matrices(layer), *(matrix for x, matrix in m.extras(layer) if not x.table))
+        for matrix in run:
+            share = m.top_k / m.experts if matrix.part == "experts" else 1.0
             total += count * 2.0 * matrix.copies * matrix.k * matrix.n * share
         if layer.mixer in ("full", "window"):
-            seen = _seen(sequence, float(model.window) if layer.mixer == "window" else 0.0, causal)
-            total += count * 2.0 * model.heads * (model.qk_dim + model.v_dim) * seen
-        elif layer.mixer == "recurrent" and model.recurrent:
-            total += count * 6.0 * model.recurrent.inner * model.recurrent.state
+            total += count * _attention(m, layer, sequence, causal)
+        elif layer.mixer == "recurrent" and m.recurrent:
+            total += count * 6.0 * m.recurrent.inner * m.recurrent.state
     return total
+
+
+def _attention(m: Model, layer: Layer, sequence: float, causal: bool) -> float:
+    """FLOPs of one token's attention proper, and of what chooses the keys it sees."""
+    seen = _seen(sequence, float(m.window) if layer.mixer == "window" else 0.0, causal)
+    scored = 0.0
+    if m.index:
+        scored = 2.0 * m.index.heads * m.index.dim * seen / m.compress if m.index.own else 0.0
+        seen = min(seen, float(m.index.topk) * m.compress)
+    if m.compress > 1:
+        seen = seen / m.compress + _seen(sequence, float(m.window), causal)
+    return 2.0 * m.heads * (m.qk_dim + m.v_dim) * seen + scored
 
 
 def _seen(sequence: float, window: float, causal: bool) -> float:

@@ -7,13 +7,14 @@ request (decode); both share the matrix products and part at attention.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ..core.errors import InputError, ScenarioError, nearest
+from .matrices import extra
 from .memory import state_bytes
-from .model import INNER, Layer, Matrix, Model
+from .model import INNER, Latent, Layer, Matrix, Model
 from .operator import BYTES, Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
 from .parallel import Parallel
 from .pieces import scan, touch
@@ -109,13 +110,13 @@ def _chunk(entry: Sequence[float], share: float) -> tuple[float, float, float]:
 class _Step:
     """One step being written down: sizes worked out once, then layer by layer."""
 
-    __slots__ = ("chunks", "context", "count", "decode", "m", "own", "p", "prec", "skew", "taste", "width")
+    __slots__ = ("chunks", "context", "count", "decode", "m", "model", "own", "p", "prec", "skew", "taste", "width")
 
     def __init__(
         self, model: Model, parallel: Parallel, precision: Precision, own: float, decode: float, context: float,
         chunks: list[tuple[float, float, float]], skew: float, taste: float,
     ) -> None:  # fmt: skip
-        self.m, self.p, self.prec = model, parallel, precision
+        self.m, self.model, self.p, self.prec = model, model, parallel, precision
         self.own, self.decode, self.context, self.chunks = own, decode, context, chunks
         self.skew, self.taste, self.count, self.width = skew, taste, 1.0, BYTES[precision.activation]
 
@@ -156,49 +157,97 @@ class _Step:
         ]  # fmt: skip
 
     # ------------------------------------------------------------ mixers
-    def layers(self, *kinds: str) -> float:
-        """Layers of these kinds per device (a stage's share where there are several)."""
-        return sum(self.m.kinds.get(kind, 0) for kind in kinds) / self.p.pipeline
+    def views(self, half: str, *kinds: str) -> Iterator[dict[str, float]]:
+        """Layers whose `half` ("mixer" or "mlp") is of these kinds, those of one shape at a time.
+
+        Gives how many of each kind a device has (a stage's share where there are several); meanwhile `m` is the
+        model as these layers see it and `count` their number.
+        """
+        found: dict[tuple[tuple[str, object], ...], tuple[Layer, dict[str, float]]] = {}
+        for layer, count in self.model.groups:
+            kind = getattr(layer, half)
+            if kind in kinds:
+                _, counts = found.setdefault(layer.shape, (layer, {}))
+                counts[kind] = counts.get(kind, 0.0) + count / self.p.pipeline
+        for layer, counts in found.values():
+            self.m, self.count = self.model.at(layer), sum(counts.values())
+            yield counts
+        self.m = self.model
+
+    def extras(self, done: list[Operator], half: str) -> None:
+        """Products with what a layer has beside its usual matrices."""
+        for x in self.m.extra:
+            if x.half != half or x.table:
+                continue
+            w = extra(x, self.p.tensor, self.p.expert)
+            rows = self.own * (self.m.top_k / x.copies if x.part == "experts" else 1.0)
+            done.append(replace(self.gemm(w, rows), repeat=self.count * w.copies))
 
     def attend(self, done: list[Operator]) -> None:
-        """Every attention layer: they share all but the keys they see."""
-        self.count = self.layers("full", "window")
-        if not self.count:
-            return
-        matrices = self.m.matrices(_ATTENTION, self.p.tensor)
-        done.append(self.norms())
-        if self.m.latent:
-            self.latent(done, matrices[:-1])
-        else:
-            done += [self.gemm(w, self.own) for w in matrices[:-1]]
-            self.attention(done)
-        self.count = self.layers("full", "window")
-        done.append(self.gemm(matrices[-1], self.own))
-        if not self.m.parallel_block:
-            done += self.reduce()
+        """Every attention layer: those of one shape share all but the keys they see."""
+        for kinds in self.views("mixer", "full", "window"):
+            every = self.count
+            matrices = self.m.matrices(_ATTENTION, self.p.tensor)
+            done.append(self.norms())
+            if self.m.latent:
+                self.latent(done, matrices[:-1], kinds)
+            else:
+                done += [self.gemm(w, self.own) for w in matrices[:-1]]
+                self.attention(done, kinds)
+            self.count = every
+            done.append(self.gemm(matrices[-1], self.own))
+            self.extras(done, "mixer")
+            if not self.m.parallel_block:
+                done += self.reduce()
 
-    def attention(self, done: list[Operator]) -> None:
+    def attention(self, done: list[Operator], kinds: Mapping[str, float]) -> None:
         m, tensor = self.m, self.p.tensor
         heads, kv_heads = m.heads / tensor, max(m.kv_heads / tensor, 1.0)
         # Rotary embedding of queries and keys and the write to the cache, one kernel.
-        done.append(
-            self.touch(
-                "rotary_cache",
-                self.own * (heads + 2 * kv_heads) * m.head_dim,
-                self.width,
-                self.width,
-                3,
-            )
-        )
+        written = 2 * kv_heads if m.kv_own else 0.0
+        done.append(self.touch("rotary_cache", self.own * (heads + written) * m.head_dim, self.width, self.width, 3))
         sizes = (heads, kv_heads, m.head_dim, m.value_dim)
-        for kind, window in (("full", 0.0), ("window", float(m.window))):
-            self.count = self.layers(kind)
-            if not self.count:
-                continue
-            for new, seen, times in self.chunks:
-                done.append(self._attend("prefill", times, new, seen, *sizes, window))
-            if self.decode:
-                done.append(self._attend("decode", self.decode, 1.0, self.context, *sizes, window))
+        for kind in ("full", "window"):
+            self.count = kinds.get(kind, 0.0)
+            if self.count:
+                self._keys(done, sizes, float(m.window) if kind == "window" else 0.0)
+
+    def _keys(self, done: list[Operator], sizes: tuple[float, float, float, float], window: float) -> None:
+        """Attention proper of one kind of layer; where keys are chosen or compressed, of those that are seen."""
+        shared = self.m.one_kv
+        for new, seen, times in self.chunks:
+            self.score(done, times, new, seen)
+            near = window or self.chosen(seen)
+            done.append(self._attend("prefill", times, new, seen, *sizes, near if near < seen else window, shared))
+        if self.decode:
+            self.score(done, self.decode, 1.0, self.context)
+            seen = self.context if window else min(self.context, self.chosen(self.context) or self.context)
+            done.append(self._attend("decode", self.decode, 1.0, max(seen, 1.0), *sizes, window, shared))
+
+    def chosen(self, context: float) -> float:
+        """Keys a query of `context` attends to where they are compressed or chosen by an index; 0 where it sees all."""
+        m = self.m
+        if m.compress == 1 and not m.index:
+            return 0.0
+        seen = context / m.compress
+        if m.index:
+            seen = min(seen, float(m.index.topk))
+        return seen + (min(context, float(m.window)) if m.compress > 1 else 0.0)
+
+    def score(self, done: list[Operator], batch: float, query: float, context: float) -> None:
+        """What chooses keys scores all of them with its own small heads, in fp8 (DeepSeek-V3.2, section 2.1)."""
+        index = self.m.index
+        keys = context / self.m.compress
+        if index is None or not index.own or keys <= index.topk:
+            return
+        heads = index.heads  # held whole by every rank (vLLM and SGLang replicate the index)
+        done.append(
+            Gemm(
+                name="index_scores", precision="fp8" if self.prec.compute is None else self.prec.compute,
+                repeat=self.count, batch=batch, m=query * heads, n=max(keys - query / (2 * self.m.compress), 1.0),
+                k=float(index.dim), a="fp8", b="fp8", c="fp8",
+            )
+        )  # fmt: skip
 
     def _attend(
         self, phase: str, batch: float, query: float, context: float, heads: float, kv_heads: float, head_dim: float,
@@ -211,7 +260,7 @@ class _Step:
             shared_kv=shared, kv=kv, phase=phase,
         )  # fmt: skip
 
-    def latent(self, done: list[Operator], matrices: Sequence[Matrix]) -> None:
+    def latent(self, done: list[Operator], matrices: Sequence[Matrix], kinds: Mapping[str, float]) -> None:
         """Latent attention: prompts expand the latent into keys and values, decode absorbs the
         expansion into the query and the output (DeepSeek-V2, arXiv 2405.04434, section 2.1.2)."""
         m, x = self.m, self.m.latent
@@ -223,36 +272,46 @@ class _Step:
         turned = self.own * (heads * x.rope + x.rank + x.rope)
         done.append(self.touch("rotary_cache", turned, self.width, self.width, 3))
         up = next(w for w in matrices if w.name == "up_kv")
-        for new, seen, times in self.chunks:
-            # Earlier chunks lie in the cache as latents and are expanded again.
-            done.append(self.gemm(up, seen * times))
-            done.append(self._attend("prefill", times, new, seen, heads, heads, m.qk_dim, x.value))
-        if self.decode:
-            done += [self._absorb("absorb_query", heads, x.rank, x.nope)]
-            done.append(
-                self._attend(
-                    "decode",
-                    self.decode,
-                    1.0,
-                    self.context,
-                    heads,
-                    1.0,
-                    x.rank + x.rope,
-                    x.rank,
-                    0.0,
-                    True,
-                )
-            )
-            done += [self._absorb("absorb_value", heads, x.value, x.rank)]
+        for kind in ("full", "window"):
+            self.count = kinds.get(kind, 0.0)
+            if self.count:
+                self._latent_keys(done, x, up, float(m.window) if kind == "window" else 0.0)
 
-    def _absorb(self, name: str, heads: float, n: float, k: float) -> Gemm:
+    def _latent_keys(self, done: list[Operator], x: Latent, up: Matrix, window: float) -> None:
+        heads, absorbed = self.m.heads / self.p.tensor, (1.0, x.rank + x.rope, x.rank)
+        for new, seen, times in self.chunks:
+            self.score(done, times, new, seen)
+            near = window or self.chosen(seen)
+            if self.m.index and near < seen:
+                # Chosen keys differ from query to query: they stay latent, as in decode.
+                done += self._absorbs(heads, x, new * times)
+                done.append(self._attend("prefill", times, new, seen, heads, *absorbed, near, True))
+                continue
+            # Earlier chunks lie in the cache as latents and are expanded again.
+            done.append(self.gemm(up, min(seen, new + window if window else seen) * times))
+            done.append(self._attend("prefill", times, new, seen, heads, heads, self.m.qk_dim, x.value, window))
+        if self.decode:
+            self.score(done, self.decode, 1.0, self.context)
+            seen = self.context if window else min(self.context, self.chosen(self.context) or self.context)
+            query, value = self._absorbs(heads, x, self.decode)
+            done.append(query)
+            done.append(self._attend("decode", self.decode, 1.0, seen, heads, *absorbed, window, True))
+            done.append(value)
+
+    def _absorbs(self, heads: float, x: Latent, tokens: float) -> tuple[Gemm, Gemm]:
+        return (
+            self._absorb("absorb_query", heads, x.rank, x.nope, tokens),
+            self._absorb("absorb_value", heads, x.value, x.rank, tokens),
+        )
+
+    def _absorb(self, name: str, heads: float, n: float, k: float, tokens: float) -> Gemm:
         # The absorbed factors are kept in the activation precision (vLLM and SGLang dequantise them).
         act = self.prec.activation
         return Gemm(
             name=name,
             precision=act,
             repeat=self.count,
-            m=self.decode,
+            m=tokens,
             n=n,
             k=k,
             batch=heads,
@@ -263,10 +322,12 @@ class _Step:
 
     def recur(self, done: list[Operator]) -> None:
         """Every recurrent layer: a blocked scan of prompts and one state update per request."""
+        for _ in self.views("mixer", "recurrent"):
+            self._recur(done)
+
+    def _recur(self, done: list[Operator]) -> None:
         r, p = self.m.recurrent, self.p
-        self.count = self.layers("recurrent")
-        if not self.count or r is None:
-            return
+        assert r is not None
         matrices = self.m.matrices(_RECURRENT, p.tensor)
         done.append(self.norms())
         done += [self.gemm(w, self.own) for w in matrices[:-1]]
@@ -280,28 +341,22 @@ class _Step:
         ops = 6.0 * self.decode * r.inner * r.state / p.tensor
         done.append(
             Elementwise(
-                name="state_update",
-                precision="fp32",
-                repeat=self.count,
-                read=state,
-                write=state,
-                ops=ops,
-                kernels=2.0,
+                name="state_update", precision="fp32", repeat=self.count, read=state, write=state, ops=ops, kernels=2.0
             )
         )
         done.append(self.gemm(matrices[-1], self.own))
+        self.extras(done, "mixer")
         done += self.reduce()
 
     # ------------------------------------------------------------ feed-forward parts
     def dense(self, done: list[Operator]) -> None:
         """Every dense feed-forward part."""
-        self.count = self.layers("dense")
-        if not self.count:
-            return
-        if not (self.m.parallel_block and self.m.norms == 1):
-            done.append(self.norms())
-        self._pair(done, self.m.matrices(_DENSE, self.p.tensor))
-        done += self.reduce()
+        for _ in self.views("mlp", "dense"):
+            if not (self.m.parallel_block and self.m.norms == 1):
+                done.append(self.norms())
+            self._pair(done, self.m.matrices(_DENSE, self.p.tensor))
+            self.extras(done, "mlp")
+            done += self.reduce()
 
     def _pair(self, done: list[Operator], pair: Sequence[Matrix]) -> None:
         up, down = pair
@@ -316,10 +371,11 @@ class _Step:
 
     def experts(self, done: list[Operator]) -> None:
         """Route, exchange, multiply, exchange back. Every expert group sees the whole replica's tokens."""
+        for _ in self.views("mlp", "experts"):
+            self._experts(done)
+
+    def _experts(self, done: list[Operator]) -> None:
         m, p = self.m, self.p
-        self.count = self.layers("experts")
-        if not self.count:
-            return
         matrices = m.matrices(_EXPERTS, p.tensor, p.expert, p.expert_tensor)
         done.append(self.norms())
         done.append(self.gemm(next(w for w in matrices if w.part == "router"), self.own))
@@ -327,10 +383,11 @@ class _Step:
         if shared := [w for w in matrices if w.part == "shared"]:
             self._pair(done, shared)
             done += self.reduce() if p.data > 1 else []
+        self.extras(done, "mlp")
         tokens = self.own * p.data
         rows = tokens * m.top_k / p.expert
         done += self._exchange(dispatch=True)
-        done.append(self.touch("permute", rows * m.hidden, self.width, self.width, 0, 2.0))
+        done.append(self.touch("permute", rows * (m.expert_hidden or m.hidden), self.width, self.width, 0, 2.0))
         local = m.experts / p.expert
         active = local * expected_share(m.experts, m.top_k, tokens, self.taste)
         up, down = (w for w in matrices if w.part == "experts")
@@ -382,7 +439,9 @@ class _Step:
         m, p = self.m, self.p
         self.count = 1.0
         n = m.vocab / p.tensor
-        done: list[Operator] = []
+        done: list[Operator] = [
+            replace(self.gemm(extra(x, p.tensor), self.own), repeat=float(x.copies)) for x in m.ends if not x.table
+        ]
         if p.pipeline > 1:
             size = self.own * m.hidden * self.width
             done.append(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from .model import INNER, PARTS, Layer, Model, stored_bytes
+from .model import INNER, PARTS, Layer, Model, cache_bytes, stored_bytes
 from .operator import BYTES
 from .parallel import Parallel
 
@@ -60,19 +60,28 @@ def stage_parameters(model: Model, parallel: Parallel, stage: int) -> tuple[floa
     dense = experts = 0.0
     for layer, count in p.stage(model, stage):
         dense += count * model.vectors(layer)
-        for matrix in model.matrices(layer, p.tensor, p.expert, p.expert_tensor):
+        for matrix in model.held(layer, p.tensor, p.expert, p.expert_tensor):
             if matrix.part == "experts":
                 experts += count * matrix.parameters
             else:
                 dense += count * matrix.parameters
     first, last = stage == 0, stage == p.pipeline - 1
     if first:
-        dense += model.parts["embedding"] / p.tensor
+        dense += (model.parts["embedding"] + _ends(model)) / p.tensor
     if last:
         # A tied head is the embedding itself, kept twice once the stages part.
         alone = model.tied and first
-        dense += model.last_norm + (0.0 if alone else model.vocab * model.hidden / p.tensor)
+        dense += model.last_norm + (0.0 if alone else _head(model) / p.tensor)
     return dense, experts
+
+
+def _head(model: Model) -> float:
+    """Parameters of the output table, a copy of the input table where they are tied."""
+    return model.parts["head"] or model.head_values or float(model.vocab * model.hidden)
+
+
+def _ends(model: Model) -> float:
+    return float(sum(x.copies * x.k * x.n for x in model.ends if x.part in INNER))
 
 
 # ------------------------------------------------------------------ training
@@ -91,6 +100,7 @@ def layer_activations(
 
     Activations are stored in 16 bits whatever the matrix products run in.
     """
+    model = model.at(layer)
     tokens = microbatch * sequence / parallel.context
     t, own = parallel.tensor, parallel.tensor if parallel.sequence else 1
     if recompute == "full":
@@ -186,7 +196,7 @@ def training_footprint(
         weights=held(o.weight, p.zero == 3),
         gradients=held(o.gradient, p.zero >= 2),
         optimizer=held(o.master + o.moments, p.zero >= 1),
-        activations=kept * waiting + work + _ends(model, p, stage, sequence, microbatch, waiting, dropout),
+        activations=kept * waiting + work + _first_and_last(model, p, stage, sequence, microbatch, waiting, dropout),
     )
 
 
@@ -212,7 +222,7 @@ def _recomputing(
     )
 
 
-def _ends(
+def _first_and_last(
     model: Model,
     p: Parallel,
     stage: int,
@@ -235,7 +245,9 @@ def _ends(
 # ------------------------------------------------------------------ serving
 def weight_table(model: Model, precision: str | None) -> dict[str, float]:
     """Return part -> bytes per parameter; `precision` replaces that of the matrices in the layers."""
-    return {part: stored_bytes(precision if precision and part in INNER else model.weights.of(part)) for part in PARTS}
+    return {
+        part: stored_bytes(precision) if precision and part in INNER else model.weights.bytes(part) for part in PARTS
+    }
 
 
 def cache_bytes_per_token(model: Model, parallel: Parallel, kv: str | None = None) -> float:
@@ -244,25 +256,26 @@ def cache_bytes_per_token(model: Model, parallel: Parallel, kv: str | None = Non
     Key-value heads are divided among the tensor ranks down to one each; a latent cache is held
     whole by every rank. `kv`: stored precision, the model's own where None.
     """
-    return _per_layer(model, parallel, kv) * model.attention_layers / parallel.pipeline
-
-
-def _per_layer(model: Model, parallel: Parallel, kv: str | None) -> float:
-    width = BYTES[kv or model.kv]
-    if model.latent:
-        return model.kv_values * width
-    return max(model.kv_heads / parallel.tensor, 1) * (model.head_dim + model.value_dim) * width
+    total = sum(
+        count * cache_bytes(model.at(layer), parallel.tensor, kv)
+        for layer, count in model.groups
+        if layer.mixer in ("full", "window")
+    )
+    return total / parallel.pipeline
 
 
 def sequence_bytes(model: Model, parallel: Parallel, context: float, kv: str | None = None) -> float:
     """Bytes that one sequence of `context` tokens holds on one device: caches and states."""
-    each, total = _per_layer(model, parallel, kv) if model.attention_layers else 0.0, 0.0
+    total = 0.0
     for layer, count in model.groups:
+        m = model.at(layer)
         if layer.mixer in ("full", "window"):
-            seen = min(context, model.window) if layer.mixer == "window" else context
-            total += count * each * seen
+            seen = min(context, m.window) if layer.mixer == "window" else context
+            total += count * cache_bytes(m, parallel.tensor, kv) * seen
+            if m.compress > 1:  # the last tokens are kept whole beside the compressed ones
+                total += count * m.kv_values * BYTES[kv or m.kv] * min(context, m.window)
         elif layer.mixer == "recurrent":
-            total += count * state_bytes(model, parallel.tensor)
+            total += count * state_bytes(m, parallel.tensor)
     return total / parallel.pipeline
 
 
@@ -271,8 +284,7 @@ def state_bytes(model: Model, tensor: int = 1) -> float:
     r = model.recurrent
     if r is None:
         return 0.0
-    channels = r.inner + (0 if r.dt_rank else 2 * r.groups * r.state)
-    return (4.0 * r.inner * r.state + 2.0 * r.conv * channels) / tensor
+    return (4.0 * r.inner * r.state + 2.0 * r.conv * r.taps) / tensor
 
 
 def serving_weights(model: Model, parallel: Parallel, precision: str | None = None) -> float:
@@ -282,19 +294,23 @@ def serving_weights(model: Model, parallel: Parallel, precision: str | None = No
 
 @lru_cache(maxsize=4096)
 def _stage_weights(model: Model, p: Parallel, precision: str | None, stage: int) -> float:
-    stored = weight_table(model, precision)
     total = 0.0
     for layer, count in p.stage(model, stage):
+        stored = weight_table(model.at(layer), precision)
         total += count * model.vectors(layer) * stored["norms"]
         total += count * sum(
-            w.parameters * stored[w.part] for w in model.matrices(layer, p.tensor, p.expert, p.expert_tensor)
+            w.parameters * stored[w.part] for w in model.held(layer, p.tensor, p.expert, p.expert_tensor)
         )
+    stored = weight_table(model, precision)
     if stage == 0:
         total += model.parts["embedding"] * stored["embedding"] / p.tensor
+        total += _ends(model) * stored["dense"] / p.tensor
+        # Encoders beside the language model stay in 16 bits and are held whole by every rank (vLLM's default).
+        total += 2.0 * model.towers_parameters
     if stage == p.pipeline - 1:
         total += model.last_norm * stored["norms"]
     if stage == p.pipeline - 1 and not (model.tied and stage == 0):
-        total += model.vocab * model.hidden * stored["head"] / p.tensor
+        total += _head(model) * stored["head"] / p.tensor
     return total
 
 
@@ -335,7 +351,7 @@ def _workspace(model: Model, p: Parallel, tokens: float, batch: float) -> float:
 
 def _inner(model: Model, layer: Layer, p: Parallel) -> float:
     widths = [
-        (w.n + w.k) * (model.top_k if w.part == "experts" else 1)
+        (w.n + w.k) * (model.at(layer).top_k if w.part == "experts" else 1)
         for w in model.matrices(layer, p.tensor, p.expert, p.expert_tensor)
     ]
     return max(widths, default=0.0)

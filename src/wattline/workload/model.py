@@ -8,128 +8,42 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Final
 
 from ..core.errors import InputError
+from .matrices import extra, mixer, mlp
 from .operator import BYTES
+from .shapes import (
+    INNER,
+    PARTS,
+    Extra,
+    Index,
+    Latent,
+    Layer,
+    Matrix,
+    Recurrent,
+    Weights,
+    count_layers,
+    hybrid,
+    stored_bytes,
+)
 
-MIXERS: Final = ("full", "window", "recurrent", "none")
-MLPS: Final = ("dense", "experts", "none")
-PARTS: Final = (
-    "attention", "recurrent", "dense", "experts", "shared", "router", "norms", "embedding", "head",
-)  # fmt: skip
-
-# Parts that quantisation of "the weights" changes: the matrices inside the layers.
-INNER: Final = ("attention", "recurrent", "dense", "experts", "shared")
-
-# Blocks of a hybrid pattern, one letter each (Nemotron-H, arXiv 2504.03624).
-LETTERS: Final[Mapping[str, tuple[str, str]]] = {
-    "M": ("recurrent", "none"),
-    "*": ("full", "none"),
-    "-": ("none", "dense"),
-    "E": ("none", "experts"),
-}
-
-# Bytes of shared scale factors per stored value: OCP MX v1.0 (one byte per 32 values); GPTQ/AWQ
-# with groups of 128 (an fp16 scale and a 4-bit zero point); DeepSeek-V3 fp8 (fp32 per 128 x 128).
-SCALE_BYTES: Final = {"fp4": 1 / 32, "int4": 2.5 / 128, "fp8": 4 / 128**2}
-
-
-def stored_bytes(precision: str) -> float:
-    """Return bytes per stored weight of `precision`, its scale factors included."""
-    return BYTES[precision] + SCALE_BYTES.get(precision, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One layer: what mixes tokens ("full", "window", "recurrent", "none") and its feed-forward
-    part ("dense", "experts", "none")."""
-
-    mixer: str = "full"
-    mlp: str = "dense"
-
-
-@dataclass(frozen=True, slots=True)
-class Latent:
-    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434). `query_rank` 0: no query
-    compression. Each head has `nope` + `rope` query-key and `value` value dimensions."""
-
-    rank: int
-    rope: int
-    nope: int
-    value: int
-    query_rank: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Recurrent:
-    """A mixer with a fixed-size state: Mamba-2 (arXiv 2405.21060), gated delta net (2412.06464).
-
-    `heads` states of `state` x `head_dim` values, keys shared by `groups`; `gates` scalars per head
-    from the input; `conv` taps of a depthwise convolution. `dt_rank` > 0 means Mamba-1, where the
-    input-dependent terms come from the inner activations through that rank.
-    """
-
-    heads: int
-    head_dim: int
-    state: int
-    groups: int = 1
-    gates: int = 1
-    conv: int = 4
-    dt_rank: int = 0
-
-    @property
-    def inner(self) -> int:
-        """Width of the inner activations."""
-        return self.heads * self.head_dim
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """Stored precision of each part's weights."""
-
-    attention: str = "bf16"
-    recurrent: str = "bf16"
-    dense: str = "bf16"
-    experts: str = "bf16"
-    shared: str = "bf16"
-    router: str = "bf16"
-    norms: str = "bf16"
-    embedding: str = "bf16"
-    head: str = "bf16"
-
-    @classmethod
-    def all(cls, precision: str, linear: str | None = None) -> Weights:
-        """Every part in `precision`, the matrices inside the layers in `linear` if given."""
-        inner = linear or precision
-        return cls(**{f.name: inner if f.name in INNER else precision for f in fields(cls)})
-
-    def of(self, part: str) -> str:
-        """Stored precision of one part."""
-        return str(getattr(self, part))
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """One weight matrix as one device holds it: `k` inputs, `n` outputs, `copies` of it.
-
-    `split` says how tensor parallelism cut it: "column" (outputs), "row" (inputs) or "whole".
-    `bias`: values of its bias on this device, per copy.
-    """
-
-    name: str
-    part: str
-    k: float
-    n: float
-    split: str = "whole"
-    copies: float = 1.0
-    bias: float = 0.0
-
-    @property
-    def parameters(self) -> float:
-        return self.copies * (self.k * self.n + self.bias)
+__all__ = [
+    "INNER",
+    "PARTS",
+    "Extra",
+    "Index",
+    "Latent",
+    "Layer",
+    "Matrix",
+    "Model",
+    "Recurrent",
+    "Weights",
+    "count_layers",
+    "hybrid",
+    "stored_bytes",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +56,19 @@ class Model:
     `picture`: tokens, and patches of the vision encoder, of a picture where all are scaled to one size.
     `published`: parameter count its makers state, 0 if none; `active_embedding`: whether their
     active count includes the input embedding.
+
+    `role`: "decoder", or "encoder" where no token follows another. `kv_own`: whether a layer has keys and values of
+    its own (else it reads an earlier layer's); `value_from_key`: no projection of values; `one_kv`: one cached value
+    serves as key and as value. `compress`: tokens that share one cached entry, beside which the last `window` tokens
+    are kept whole. `mixer_hidden`: width of the mixer's input where it is not `hidden`; `mixer_matrices`: its matrices
+    where they are none of the usual. `expert_hidden`: width routed experts work in (latent experts); `empty_experts`:
+    routes that lead to no weights. `borrowed`: the layer runs an earlier layer's weights again. `embedding_values`,
+    `head_values`: parameters of the input and the output table where they are not vocab x hidden. `extra`: further
+    matrices of each layer, `more_vectors` further values; `ends`:
+    weights outside the layers. `towers`: encoders beside the language model, with their parameters, which no other
+    count includes. `doubts`: what a config says that was not understood.
+
+    Any field may be other in some layers (`Layer.shape`): `at` gives the model as a layer sees it.
     """
 
     name: str
@@ -181,6 +108,24 @@ class Model:
     published_active: float = 0.0
     active_embedding: bool = True
     source: str = ""
+    role: str = "decoder"
+    mixer_hidden: int = 0
+    mixer_matrices: tuple[Extra, ...] = ()
+    kv_own: bool = True
+    value_from_key: bool = False
+    one_kv: bool = False
+    compress: int = 1
+    index: Index | None = None
+    expert_hidden: int = 0
+    empty_experts: int = 0
+    extra: tuple[Extra, ...] = ()
+    more_vectors: float = 0.0
+    borrowed: bool = False
+    embedding_values: float = 0.0
+    head_values: float = 0.0
+    ends: tuple[Extra, ...] = ()
+    towers: tuple[tuple[str, float], ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for key in ("hidden", "vocab"):
@@ -265,23 +210,42 @@ class Model:
         """Cached values per token and attention layer over all heads (keys and values)."""
         if self.latent:
             return self.latent.rank + self.latent.rope
-        return self.kv_heads * (self.head_dim + self.value_dim)
+        if not self.kv_own:
+            return 0
+        return self.kv_heads * (self.head_dim + (0 if self.one_kv else self.value_dim))
 
     @property
+    def kv_bytes(self) -> float:
+        """Bytes a token adds to the cache of one layer that is as the model itself says, no window reached."""
+        return cache_bytes(self, 1)
+
+    @cached_property
     def kv_bytes_per_token(self) -> float:
         """Bytes a token adds to the caches of the whole model, no window reached."""
-        return self.attention_layers * self.kv_values * BYTES[self.kv]
+        return sum(count * self.at(layer).kv_bytes for layer, count in self.groups if layer.mixer in ("full", "window"))
 
     # ------------------------------------------------------------ parameters
+    def at(self, layer: Layer) -> Model:
+        """Return the model as `layer` sees it: itself where the layer has no sizes of its own."""
+        if not layer.shape:
+            return self
+        found = self._views.get(layer)
+        if found is None:
+            found = replace(self, pattern=(Layer(layer.mixer, layer.mlp),), **dict(layer.shape))
+            self._views[layer] = found
+        return found
+
+    @cached_property
+    def _views(self) -> dict[Layer, Model]:
+        return {}
+
     def matrices(self, layer: Layer, tensor: int = 1, expert: int = 1, expert_tensor: int = 0) -> tuple[Matrix, ...]:
-        """Weight matrices of `layer` on one device, in the order they are used."""
+        """Weight matrices of `layer` on one device, in the order they are used, without the `extra` ones."""
         key = (layer, tensor, expert, expert_tensor)
         found = self._cut.get(key)
         if found is None:
-            found = (
-                *_mixer(self, layer, tensor),
-                *_mlp(self, layer, tensor, expert, expert_tensor or tensor),
-            )
+            m = self.at(layer)
+            found = (*mixer(m, layer, tensor), *mlp(m, layer, tensor, expert, expert_tensor or tensor))
             self._cut[key] = found
         return found
 
@@ -289,23 +253,43 @@ class Model:
     def _cut(self) -> dict[tuple[Layer, int, int, int], tuple[Matrix, ...]]:
         return {}
 
+    def extras(self, layer: Layer, tensor: int = 1, expert: int = 1) -> tuple[tuple[Extra, Matrix], ...]:
+        """Return the further matrices of `layer` with each as one device holds it."""
+        return tuple((x, extra(x, tensor, expert)) for x in self.at(layer).extra)
+
+    def held(self, layer: Layer, tensor: int = 1, expert: int = 1, expert_tensor: int = 0) -> tuple[Matrix, ...]:
+        """All weight matrices that `layer` brings to one device."""
+        if self.at(layer).borrowed:
+            return ()
+        return (
+            *self.matrices(layer, tensor, expert, expert_tensor),
+            *(matrix for _, matrix in self.extras(layer, tensor, expert)),
+        )
+
     def vectors(self, layer: Layer) -> float:
         """Parameters of `layer` that are no matrix: norms, convolution taps, state terms."""
+        m = self.at(layer)
+        if m.borrowed:
+            return 0.0
         sub = (layer.mixer != "none") + (layer.mlp != "none")
-        total = self.norms * sub / 2 * self.hidden * (2 if self.norm_bias else 1)
+        total = m.norms * sub / 2 * m.hidden * (2 if m.norm_bias else 1) + m.more_vectors
         if layer.mixer in ("full", "window"):
-            if self.qk_norm:
-                total += 2 * self.head_dim
-            if self.latent:
-                total += self.latent.rank + self.latent.query_rank
-        if layer.mixer == "recurrent" and self.recurrent:
-            r = self.recurrent
-            keys = 0 if r.dt_rank else 2 * r.groups * r.state
+            if m.qk_norm:
+                total += 2 * m.head_dim
+            if m.latent:
+                total += m.latent.rank + m.latent.query_rank
+        if layer.mixer == "recurrent" and m.recurrent:
+            r = m.recurrent
             terms = r.inner * (r.state + 2) if r.dt_rank else 3 * r.heads + r.inner
-            total += (r.inner + keys) * (r.conv + 1) + terms
-        if layer.mlp == "experts" and self.shared_gate:
-            total += self.hidden
+            total += r.taps * (r.conv + 1) + terms
+        if layer.mlp == "experts" and m.shared_gate:
+            total += m.hidden
         return total
+
+    @cached_property
+    def towers_parameters(self) -> float:
+        """Parameters of the encoders beside the language model."""
+        return sum(count for _, count in self.towers)
 
     @property
     def last_norm(self) -> float:
@@ -317,115 +301,61 @@ class Model:
         """Parameters by part (see `PARTS`)."""
         total = dict.fromkeys(PARTS, 0.0)
         for layer, count in self.groups:
-            for matrix in self.matrices(layer):
+            for matrix in self.held(layer):
                 total[matrix.part] += count * matrix.parameters
             total["norms"] += count * self.vectors(layer)
         total["norms"] += self.last_norm
-        total["embedding"] = float((self.vocab + self.positions) * self.hidden)
-        total["head"] = 0.0 if self.tied else float(self.vocab * self.hidden)
+        total["embedding"] = self.embedding_values or float((self.vocab + self.positions) * self.hidden)
+        total["head"] = 0.0 if self.tied else self.head_values or float(self.vocab * self.hidden)
+        for x in self.ends:
+            total[x.part] += x.copies * x.k * x.n
         return total
 
     @property
     def parameters(self) -> float:
-        """Parameters in all."""
+        """Parameters of the language model in all; what stands beside it is in `towers`."""
         return sum(self.parts.values())
 
-    @property
+    @cached_property
     def active_parameters(self) -> float:
         """Parameters one token passes through (embedding tables counted whole)."""
-        idle = self.parts["experts"] * (1 - self.top_k / self.experts) if self.experts else 0.0
+        idle = 0.0
+        for layer, count in self.groups:
+            m = self.at(layer)
+            routed = sum(matrix.parameters for matrix in self.held(layer) if matrix.part == "experts")
+            idle += count * routed * (1 - m.top_k / m.experts) if routed else 0.0
         return self.parameters - idle
 
-    @property
+    @cached_property
     def weight_bytes(self) -> float:
-        """Bytes of all weights as stored, scale factors included."""
-        return sum(count * stored_bytes(self.weights.of(part)) for part, count in self.parts.items())
-
-
-def hybrid(letters: str) -> tuple[Layer, ...]:
-    """Read a pattern of blocks written in `LETTERS`."""
-    unknown = sorted(set(letters) - set(LETTERS))
-    if unknown:
-        raise InputError(f"layer pattern has {unknown[0]!r}; known: {' '.join(LETTERS)}")
-    return tuple(Layer(*LETTERS[letter]) for letter in letters)
-
-
-def count_layers(pattern: tuple[Layer, ...]) -> tuple[tuple[Layer, int], ...]:
-    """Return distinct layers with how many of each, in order of first appearance."""
-    return tuple(Counter(pattern).items())
-
-
-def _mixer(m: Model, layer: Layer, tensor: int) -> tuple[Matrix, ...]:
-    if layer.mixer == "none":
-        return ()
-    if layer.mixer == "recurrent":
-        assert m.recurrent is not None
-        return _recurrent(m, m.recurrent, tensor)
-    if m.latent:
-        return _latent(m, m.latent, tensor)
-    h, heads = m.hidden, m.heads / tensor
-    queries = heads * m.head_dim * (2 if m.attention_gate else 1)
-    n = queries + max(m.kv_heads / tensor, 1) * (m.head_dim + m.value_dim)
-    return (
-        Matrix("qkv", "attention", h, n, "column", bias=n if m.qkv_bias else 0),
-        Matrix("out", "attention", heads * m.value_dim, h, "row", bias=h if m.out_bias else 0),
-    )
-
-
-def _latent(m: Model, x: Latent, tensor: int) -> tuple[Matrix, ...]:
-    h, heads = m.hidden, m.heads / tensor
-    q = heads * (x.nope + x.rope)
-    # Both down-projections read the same input and run as one product where queries are compressed.
-    if x.query_rank:
-        first = (
-            Matrix("down_qkv", "attention", h, x.query_rank + x.rank + x.rope),
-            Matrix("up_q", "attention", x.query_rank, q, "column"),
+        """Bytes of all weights of the language model as stored, scale factors included."""
+        total = 0.0
+        for layer, count in self.groups:
+            m = self.at(layer)
+            total += count * sum(w.parameters * m.weights.bytes(w.part) for w in self.held(layer))
+            total += count * self.vectors(layer) * m.weights.bytes("norms")
+        total += self.last_norm * self.weights.bytes("norms")
+        ends = self.parts["embedding"] * self.weights.bytes("embedding") + self.parts["head"] * self.weights.bytes(
+            "head"
         )
-    else:
-        first = (
-            Matrix("up_q", "attention", h, q, "column"),
-            Matrix("down_kv", "attention", h, x.rank + x.rope),
-        )
-    return (
-        *first,
-        Matrix("up_kv", "attention", x.rank, heads * (x.nope + x.value), "column"),
-        Matrix("out", "attention", heads * x.value, h, "row", bias=h if m.out_bias else 0),
-    )
-
-
-def _recurrent(m: Model, r: Recurrent, tensor: int) -> tuple[Matrix, ...]:
-    h, inner = m.hidden, r.inner / tensor
-    last = Matrix("recurrent_out", "recurrent", inner, h, "row")
-    if r.dt_rank:
         return (
-            Matrix("recurrent_in", "recurrent", h, 2 * inner, "column"),
-            Matrix("recurrent_terms", "recurrent", inner, r.dt_rank + 2 * r.state, "row"),
-            Matrix("recurrent_step", "recurrent", r.dt_rank, inner, "column"),
-            last,
+            total + ends + sum(x.copies * x.k * x.n * self.weights.bytes(x.part) for x in self.ends if x.part in INNER)
         )
-    keys = 2 * max(r.groups / tensor, 1) * r.state
-    n = 2 * inner + keys + r.gates * r.heads / tensor
-    return Matrix("recurrent_in", "recurrent", h, n, "column"), last
 
 
-def _mlp(m: Model, layer: Layer, tensor: int, expert: int, expert_tensor: int) -> tuple[Matrix, ...]:
-    if layer.mlp == "none":
-        return ()
-    if layer.mlp == "dense":
-        return _pair(m, "dense", "mlp", m.ffn / tensor, 1, m.mlp_bias)
-    routed = _pair(m, "experts", "expert", m.expert_ffn / expert_tensor, m.experts / expert, m.expert_bias)
-    router = Matrix("router", "router", m.hidden, m.experts, bias=m.experts if m.expert_bias else 0)
-    if not m.shared_ffn:
-        return router, *routed
-    return router, *_pair(m, "shared", "shared", m.shared_ffn / tensor, 1, m.mlp_bias), *routed
+def cache_bytes(m: Model, tensor: int, kv: str | None = None) -> float:
+    """Bytes a token adds to one device's cache of one attention layer, no window reached.
 
-
-def _pair(m: Model, part: str, name: str, inner: float, copies: float, bias: bool) -> tuple[Matrix, ...]:
-    up = inner * (m.ffn_matrices - 1)
-    return (
-        Matrix(f"{name}_up", part, m.hidden, up, "column", copies, up if bias else 0),
-        Matrix(f"{name}_down", part, inner, m.hidden, "row", copies, m.hidden if bias else 0),
-    )
+    Key-value heads are divided among the tensor ranks down to one each; what all heads share (a latent, the index)
+    is held whole by every rank. The index keeps its keys in fp8 with an fp32 factor per key of 128 (vLLM,
+    vllm/v1/attention/backends/mla/indexer.py).
+    """
+    width = BYTES[kv or m.kv]
+    values = float(m.kv_values)
+    if not m.latent and m.kv_own:
+        values *= max(m.kv_heads / tensor, 1) / m.kv_heads
+    index = m.index.dim * (1 + 4 / 128) if m.index and m.index.own else 0.0
+    return (values * width + index) / m.compress
 
 
 def _positive(model: Model, key: str) -> None:

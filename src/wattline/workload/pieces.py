@@ -7,8 +7,9 @@ then lists of pieces read forwards, read backwards, or run again (recomputation)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from .matrices import extra
 from .model import Layer, Matrix, Model, Recurrent
 from .operator import BYTES, Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
 from .parallel import Parallel
@@ -86,19 +87,31 @@ class Setup:
 
 def layer_pieces(x: Setup, layer: Layer) -> tuple[Piece, ...]:
     """All pieces of `layer`, in forward order."""
+    if layer.shape:
+        x, layer = replace(x, model=x.model.at(layer)), Layer(layer.mixer, layer.mlp)
     parts: list[Piece] = []
     # A parallel block (GPT-J, PaLM) enters and leaves both halves together.
     together = x.model.parallel_block and layer.mixer != "none" and layer.mlp == "dense"
     if layer.mixer != "none":
-        parts += [_norms(x, layer, 1), _enter(x), *_mixer(x, layer)]
+        parts += [_norms(x, layer, 1), _enter(x), *_mixer(x, layer), *_extras(x, "mixer")]
         parts += [] if together else [_leave(x), _residual(x)]
     if layer.mlp == "dense":
         parts += [_norms(x, layer, 0 if together and x.model.norms == 1 else 1)]
         parts += [] if together else [_enter(x)]
-        parts += [*_dense(x, layer), _leave(x), _residual(x)]
+        parts += [*_dense(x, layer), *_extras(x, "mlp"), _leave(x), _residual(x)]
     if layer.mlp == "experts":
-        parts += [_norms(x, layer, 1), *_experts(x, layer), _residual(x)]
+        parts += [_norms(x, layer, 1), *_experts(x, layer), *_extras(x, "mlp"), _residual(x)]
     return tuple(p for p in parts if p.forward or p.input or p.weight)
+
+
+def _extras(x: Setup, half: str) -> Iterator[Piece]:
+    """Products with what a layer has beside its usual matrices."""
+    for w in x.model.extra:
+        if w.half == half and not w.table:
+            matrix = extra(w, x.parallel.tensor, x.parallel.expert)
+            share = x.model.top_k / w.copies if w.part == "experts" else 1.0
+            for _ in range(int(matrix.copies)):
+                yield from linear(x, matrix, x.tokens * share)
 
 
 # ------------------------------------------------------------------ building blocks
@@ -268,6 +281,10 @@ def _fused(x: Setup, layer: Layer, heads: float, kv_heads: float) -> Piece:
     # Ranks of a context-parallel group take chunks from both ends, so all see the mean context.
     context = (x.sequence + query) / 2
     window = float(m.window) if layer.mixer == "window" else 0.0
+    if m.index and m.index.topk < context:  # queries see the chosen keys alone
+        window = float(m.index.topk)
+    if m.compress > 1:
+        window = min(context, (window or context) / m.compress + m.window)
 
     def attention(phase: str) -> Attention:
         return Attention(
@@ -392,10 +409,11 @@ def _routed(x: Setup, matrices: list[Matrix]) -> Iterator[Piece]:
     # Each device routes its own share of the tokens, whether or not norms are split too.
     group = p.expert * p.expert_tensor * x.tokens / p.tensor
     rows = group * m.top_k / p.expert
-    moved = x.tokens / p.tensor * m.top_k * m.hidden
+    moved = x.tokens / p.tensor * m.top_k * (m.expert_hidden or m.hidden)
     low = 1.0 if x.precision == "fp8" else x.width
     w = x.width
-    values = rows / p.expert_tensor * m.hidden
+    width = m.expert_hidden or m.hidden
+    values = rows / p.expert_tensor * width
     shuffle = Piece((touch("permute", values, w, w),), (touch("permute", values, w, w),))
     yield shuffle
     if p.expert > 1:
