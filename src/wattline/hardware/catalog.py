@@ -10,6 +10,7 @@ only what differs. Nothing is read before it is asked for, and a shipped file is
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,32 @@ _DATA: Final = Path(__file__).parent / "data"
 def chip(name: str) -> Sheet:
     """Return the chip called `name`, an alias of it, or the one in the file `name`."""
     return _find("chip", name)
+
+
+# Words of a driver's name for a device that say nothing of which chip it is.
+_MAKERS: Final = ("nvidia", "amd", "tesla", "instinct", "graphics", "gpu")
+# Sockets as drivers number them: SXM4 of an A100, SXM5 of an H100, SXM6 of a B200.
+_SOCKET: Final = re.compile(r"sxm\d")
+
+
+def device(name: str) -> Sheet:
+    """Return the chip of a device's name as its driver prints it, or of a catalog name, alias or file.
+
+    Words of the end that no alias has (memory, its kind) are dropped one by one.
+
+    >>> device("NVIDIA H100 80GB HBM3").name, device("A100-SXM4-40GB").name
+    ('h100-sxm', 'a100-sxm-40gb')
+    """
+    if name.endswith(".toml"):
+        return chip(name)
+    words = [w for w in re.split(r"[\s_-]+", name.strip().lower()) if w and w not in _MAKERS]
+    known = {*names("chip"), *aliases("chip")}
+    for many in range(len(words), 0, -1):
+        whole = "-".join(words[:many])
+        for word in (whole, _SOCKET.sub("sxm", whole)):
+            if word in known:
+                return chip(word)
+    return chip(name)
 
 
 def node(name: str) -> Sheet:

@@ -17,7 +17,8 @@ from ..core.errors import InputError
 from ..hardware import catalog
 from ..hardware.facts import Sheet
 from ..source.measured import calibrate as calibration
-from ..source.measured.rows import COLUMNS, dtype_column
+from ..source.measured import sound
+from ..source.measured.rows import dtype_column
 
 Column = NDArray[Any]
 
@@ -61,51 +62,68 @@ def operators(inputs: Path, targets: Path | None = None, chip: str | None = None
     targets : measured `latency` (ms) and `power` (W), by `row_id` or in the same order; those of
         `inputs` where None.
 
+    Rows that cannot be predicted come back under "refused", each with its reason; the others are predicted all the
+    same. Where none can be, the first reason is raised. "notes" says which columns a default stood for.
+
     Returns rows, metrics per target ("latency", "power", "energy_j") and predictions in the units
     of the files: latency in ms, power in W.
     """
     table = read_table(inputs)
     ids = table.get("row_id", np.arange(_length(table))).tolist()
-    checked(table)
+    if "op_name" not in table:
+        raise InputError(f"the table lacks column(s) op_name; it has {', '.join(table)}")
+    found, notes = _measured(_targets(read_table(targets), ids, targets) if targets else table)
+    ops = table["op_name"].astype(str).tolist()
+    reasons = refusals(table, chip)
+    good = np.flatnonzero([not reason for reason in reasons])
+    if not good.size:
+        raise InputError(next(reason for reason in reasons))
+    table = {name: sound.numbers(values[good]) for name, values in table.items()}
+    found = {name: values[good] for name, values in found.items()}
     guess, ends = _predict(table, chip)
-    found = _measured(_targets(read_table(targets), ids, targets) if targets else table)
     labels = _labels(table, chip)
     predictions = [
-        {"row_id": i, "group": labels[n], **{name: values[n].item() for name, values in guess.items()},
+        {"row_id": ids[i], "group": labels[n], **{name: values[n].item() for name, values in guess.items()},
          **{f"{name}_interval": [low[n].item(), high[n].item()] for name, (low, high) in ends.items()}}
-        for n, i in enumerate(ids)
+        for n, i in enumerate(good)
     ]  # fmt: skip
     return {
         "rows": len(ids),
         "metrics": _metrics(guess, found),
-        "coverage_90": {
-            k: float(np.mean((a <= found[k]) & (found[k] <= b))) for k, (a, b) in ends.items() if k in found
-        },
+        "coverage_90": {k: _inside(a, b, found[k]) for k, (a, b) in ends.items() if k in found},
         "groups": _groups(labels, guess, found),
         "predictions": _beside(predictions, found),
+        "refused": [
+            {"row_id": i, "model": op, "metric": "", "reason": why}
+            for i, op, why in zip(ids, ops, reasons, strict=True)
+            if why
+        ],
+        "notes": [*sound.assumed(table), *notes],
     }
 
 
-def checked(table: Mapping[str, Column]) -> None:
-    """Refuse a table of kernels with an empty, negative or fractional dimension, naming the first such row."""
-    ops = table.get("op_name")
-    for op, columns in COLUMNS.items():
-        mine = np.flatnonzero(np.asarray(ops).astype(str) == op) if ops is not None else np.zeros(0, int)
-        for name in columns:
-            if name not in table or not mine.size or name.endswith("dtype") or name == "distribution":
-                continue
-            least = 0 if name in ("window_size", "step") else 1
-            values = table[name][mine]
-            good = np.zeros(mine.size, dtype=bool)
-            if values.dtype.kind in "iuf":
-                good = np.isfinite(values) & (values >= least)
-                good &= np.where(good, values, 0) == np.where(good, np.round(values), 0)
-            if not good.all():
-                row = int(mine[np.argmin(good)])
-                value = table[name][row]
-                raise InputError(
-                    f"row {row + 2}: column {name} of {op} must hold a whole number of at least {least}, got {value!s}"
-                )
+def refusals(table: Mapping[str, Column], chip: str | None) -> list[str]:
+    """Return for each row of a table of kernels why it cannot be predicted, "" where it can."""
+    reasons = sound.reasons(table)
+    if chip is not None:
+        find_chip(chip)
+        return reasons
+    if "device" not in table:
+        raise InputError("the table has no column device, so the chip is not known; name it with --chip")
+    devices: dict[str, str] = {}
+    for name in np.unique(table["device"].astype(str)).tolist():
+        try:
+            find_chip(name)
+            devices[name] = ""
+        except InputError as error:
+            devices[name] = str(error)
+    return [why or devices[str(name)] for why, name in zip(reasons, table["device"], strict=True)]
+
+
+def _inside(low: Column, high: Column, values: Column) -> float:
+    """Return the share of measured values within their interval."""
+    known = np.isfinite(values)
+    return float(np.mean((low <= values)[known] & (values <= high)[known])) if known.any() else 0.0
 
 
 def _labels(table: Mapping[str, Column], chip: str | None) -> list[str]:
@@ -114,7 +132,7 @@ def _labels(table: Mapping[str, Column], chip: str | None) -> list[str]:
     ops = table["op_name"].astype(str)
     devices = np.full(n, "") if chip or np.unique(table["device"]).size == 1 else table["device"].astype(str)
     columns = [dtype_column(op) for op in ops]
-    dtypes = [str(table[name][i]) if name else "" for i, name in enumerate(columns)]
+    dtypes = [str(table[name][i]) if name in table else "" for i, name in enumerate(columns)]
     return [" ".join(x for x in (devices[i], ops[i].replace("_", " "), dtypes[i]) if x) for i in range(n)]
 
 
@@ -131,7 +149,8 @@ def _beside(predictions: list[dict[str, Any]], found: Mapping[str, Column]) -> l
     """Return predictions with the figures measured, where there are any."""
     if not found:
         return predictions
-    return [p | {"measured": {k: v[i].item() for k, v in found.items()}} for i, p in enumerate(predictions)]
+    known = [{k: v[i].item() for k, v in found.items() if np.isfinite(v[i])} for i in range(len(predictions))]
+    return [p | ({"measured": row} if row else {}) for p, row in zip(predictions, known, strict=True)]
 
 
 def configurations(kind: str, inputs: Path, targets: Path | None = None) -> dict[str, Any]:
@@ -175,8 +194,6 @@ def _predict(table: dict[str, Column], chip: str | None) -> tuple[dict[str, Colu
     }
     out["extrapolated"] = np.zeros(n, dtype=bool)
     ends = {k: (np.zeros(n), np.zeros(n)) for k in ("latency", "energy_j")}
-    if chip is None and "device" not in table:
-        raise InputError("the table has no column device, so the chip is not known; name it with --chip")
     devices = np.full(n, chip) if chip else table["device"].astype(str)
     for device in dict.fromkeys(devices.tolist()):
         pick = devices == device
@@ -194,7 +211,7 @@ def _predict(table: dict[str, Column], chip: str | None) -> tuple[dict[str, Colu
 
 def find_chip(name: str) -> Sheet:
     """Return the chip of a device's name as its driver gives it ("NVIDIA H200"), or of a catalog name or file."""
-    return catalog.chip(name.removeprefix("NVIDIA ").strip())
+    return catalog.device(name)
 
 
 def _targets(table: dict[str, Column], ids: list[Any], path: Path) -> dict[str, Column]:
@@ -211,28 +228,43 @@ def _targets(table: dict[str, Column], ids: list[Any], path: Path) -> dict[str, 
     return {name: values[order] for name, values in table.items()}
 
 
-def _measured(table: Mapping[str, Column]) -> dict[str, Column]:
-    """Return the measured columns of a table, energy among them where time and power are."""
-    known = {name: table[name] for name in ("latency", "power") if name in table}
-    for name, values in known.items():
-        good = np.zeros(values.size, dtype=bool)
-        if values.dtype.kind in "iuf":
-            good = np.isfinite(values) & (values > 0)
-        if not good.all():
-            row = int(np.argmin(good))
-            raise InputError(
-                f"column {name} must hold a positive number in every row, got {values[row]!s} in row {row + 2}"
+def _measured(table: Mapping[str, Column]) -> tuple[dict[str, Column], list[str]]:
+    """Return the measured columns of a table, energy among them where time and power are, NaN where a cell holds no
+    positive number; and a sentence for each column with such cells."""
+    known, notes = {}, []
+    for name in ("latency", "power"):
+        if name not in table:
+            continue
+        values = np.array([_positive(value) for value in table[name]])
+        bad = [i for i in np.flatnonzero(np.isnan(values)) if str(table[name][i]) not in ("", "nan")]
+        if bad:
+            notes.append(
+                f"column {name} must hold a positive number, got {table[name][bad[0]]!s} in row {bad[0] + 2}"
+                f"{f' and {len(bad) - 1} more' if len(bad) > 1 else ''}; not compared there"
             )
+        if np.isfinite(values).any():
+            known[name] = values
     if len(known) == 2:
         known["energy_j"] = 1e-3 * known["latency"] * known["power"]
-    return known
+    return known, notes
+
+
+def _positive(value: Any) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        return np.nan
+    return number if np.isfinite(number) and number > 0 else np.nan
 
 
 def _metrics(guess: Mapping[str, Column], found: Mapping[str, Column], pick: Any = slice(None)) -> dict[str, Any]:
-    return {
-        name: {k: v for k, v in asdict(calibration.metrics(guess[name][pick], values[pick])).items() if k != "rows"}
-        for name, values in found.items()
-    }
+    out = {}
+    for name, values in found.items():
+        mine = np.flatnonzero(np.isfinite(values[pick]))
+        if mine.size:
+            told = asdict(calibration.metrics(guess[name][pick][mine], values[pick][mine]))
+            out[name] = {k: v for k, v in told.items() if k != "rows"}
+    return out
 
 
 def calibrate(chip: str, rows: Path, output: Path | None = None) -> tuple[str, calibration.Report]:

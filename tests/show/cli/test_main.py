@@ -379,8 +379,6 @@ def test_validate_joins_targets_by_row_id(tmp_path, capsys):
     [
         ("row_id,latency\na,1\n", "lacks row_id 'b'"),
         ("latency\n1\n", "has 1 rows and no row_id"),
-        ("latency\n1\n-2\n", "latency must hold a positive number"),
-        ("latency\n1\nx\n", "latency must hold a positive number"),
         ("a,b\n1\n", "row 2 has 1 cells, expected 2"),
         ("latency\n", "holds no rows"),
     ],
@@ -419,6 +417,39 @@ def test_validate_draws_predicted_against_measured(tmp_path, capsys):
     assert "nothing measured" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("cell", ["-2", "x"])
+def test_a_bad_measurement_costs_its_row_alone(cell, tmp_path, capsys):
+    """A measured cell that is no positive number is named and not compared; the other rows are."""
+    path, targets = tmp_path / "kernels.csv", tmp_path / "targets.csv"
+    path.write_text(KERNELS, "utf-8")
+    targets.write_text(f"latency\n1\n{cell}\n", "utf-8")
+    assert run("validate", "operators", path, "--targets", targets, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["notes"] == [f"column latency must hold a positive number, got {cell} in row 3; not compared there"]
+    assert [("measured" in p) for p in told["predictions"]] == [True, False]
+
+
+def test_no_file_is_lost_for_a_row(tmp_path, capsys):
+    """Unknown operators, dtypes, devices and dimensions mark their row with a reason; drivers' names are chips."""
+    head, first = KERNELS.splitlines()[:2]
+    cells = dict(zip(head.split(","), first.split(","), strict=True))
+    changes = [
+        {"device": "NVIDIA H100 80GB HBM3"}, {"device": "NVIDIA Z9"}, {"op_name": "matmul"}, {"gemm_dtype": "bf17"},
+        {"k": "-5"}, {"device": "NVIDIA A100-SXM4-40GB"},
+    ]  # fmt: skip
+    rows = [",".join(str(v) for v in {**cells, "row_id": str(i), **c}.values()) for i, c in enumerate(changes)]
+    path = tmp_path / "kernels.csv"
+    path.write_text("\n".join([head, *rows]), "utf-8")
+    assert run("validate", "operators", path, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [p["row_id"] for p in told["predictions"]] == [0, 5]
+    assert [r["row_id"] for r in told["refused"]] == [1, 2, 3, 4]
+    assert all(
+        word in r["reason"].lower() for word, r in zip(("z9", "matmul", "bf17", "-5"), told["refused"], strict=True)
+    )
+    assert run("validate", "operators", path) == 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -432,14 +463,17 @@ def test_validate_draws_predicted_against_measured(tmp_path, capsys):
     ],
 )
 def test_bad_kernels_are_sentences(change, message, tmp_path, capsys):
-    """A missing column, an unknown name or a dimension that cannot be is refused, naming what is known or the row."""
+    """A missing column, an unknown name or a dimension that cannot be is told, naming what is known or the row: as the
+    reason of a row, or as the error where no row is left."""
     path = tmp_path / "kernels.csv"
     changed = KERNELS.replace(*change)
     assert changed != KERNELS
     path.write_text(changed, "utf-8")
-    assert run("validate", "operators", path) == 2
-    error = capsys.readouterr().err
-    assert message in error
+    code = run("validate", "operators", path, "--json")
+    told = capsys.readouterr()
+    error = told.err if code else json.loads(told.out)["refused"][0]["reason"]
+    assert code in (0, 2)
+    assert message.lower() in error.lower()
     assert "Traceback" not in error
 
 

@@ -180,15 +180,6 @@ def test_soft_max_lies_between_the_longest_and_the_sum() -> None:
     assert np.array_equal(soft_max(4.0, 0 * t, 0 * t), 0 * t)
 
 
-def test_ring_all_reduce_approaches_its_closed_form() -> None:
-    """Large all-reduce: 2 (p - 1) / p bytes over the link's effective bandwidth."""
-    silicon = Silicon.of(H100.chip)
-    size, p = 8e9, 8.0
-    work = collective(silicon, H100.node, "all_reduce", np.asarray(size), np.asarray(p))
-    ideal = 2 * size * (p - 1) / p / (450e9 * silicon.shape["link.efficiency"])
-    assert float(work.link) == pytest.approx(ideal, rel=0.01)
-
-
 def test_a_collective_of_one_rank_costs_nothing() -> None:
     """Nothing is sent, launched or waited for."""
     silicon = Silicon.of(H100.chip)

@@ -108,6 +108,8 @@ def _told(found: Mapping[str, Any], chart: Path | None, json: bool) -> None:
     names = ["mape", "median_ape", "p90_ape", "bias"]
     rows = [[target, *(percent(m[n]).lstrip("+") for n in names)] for target, m in found["metrics"].items()]
     tell(found, [f"{found['rows']:,} rows", *names], rows or [["no measurements to compare with"]], json)
+    for note in () if json else found.get("notes", ()):
+        print(note)
     if found.get("refused") and not json:
         told = [[str(r["row_id"]), str(r["model"]), str(r["metric"]), r["reason"]] for r in found["refused"]]
         tell(found, ["not predicted", "model", "metric", "why"], told, json)

@@ -16,10 +16,11 @@ from ...core.errors import InputError
 from ...hardware.facts import Fact, Sheet, keys
 from ..base import Array
 from ..roofline.residual import adjust, nets
-from ..roofline.silicon import Silicon
+from ..roofline.silicon import Silicon, calibration
 from ..roofline.uncertain import spread_of
 from ..roofline.work import Cost, cost
 from . import campaign
+from .kernelset import Corrected, corrected
 from .meter import reading
 from .rows import Batch, Harness, Table, batches, harness
 
@@ -90,14 +91,43 @@ def _batch(batch: Batch, chip: Silicon, residual: bool, meter: bool) -> tuple[Ar
         if w.net in nets():
             outside |= nets()[w.net](np.stack(np.broadcast_arrays(*w.hints), axis=1))[2]
     if meter and not batch.bare:
-        if batch.op == "gemm":
-            power = campaign.read(batch.columns, batch.dtype, chip, power, lambda t: looped(t, chip, residual))
-        shown = reading(batch.op, batch.columns, batch.dtype, chip, time, power)
-        power = np.where(outside, power, shown)
+        found = corrected(batch, chip, *kernels(batch, chip, residual), rig)
+        if found is not None:
+            return _engine(chip, found)
+        power = np.where(outside, power, _metered(batch, chip, time, power, residual))
         time = rig.clock(answer.time)
     near, far = (spread_of(chip, batch.works[0].net, o) for o in (False, True))
     wide = [np.where(outside, f, n) for n, f in zip(near, far, strict=True)]
     return np.stack([time, power * time, *wide]), outside
+
+
+def kernels(batch: Batch, chip: Silicon, residual: bool = True) -> tuple[Array, Array]:
+    """Return seconds and watts as read of the kernels of a batch, before any engine's correction and clock."""
+    works = [adjust(w, chip) if residual else w for w in batch.works]
+    rig = harness(batch, chip)
+    time, power = loop(cost(works, chip, limit=None if rig.limited else np.inf), rig, chip)
+    return time, _metered(batch, chip, time, power, residual)
+
+
+def _metered(batch: Batch, chip: Silicon, time: Array, power: Array, residual: bool) -> Array:
+    """Return the power the reference campaign's meter prints; the meters of others are not known."""
+    if batch.engine:
+        return power
+    if batch.op == "gemm":
+        power = campaign.read(batch.columns, batch.dtype, chip, power, lambda t: looped(t, chip, residual))
+    return reading(batch.op, batch.columns, batch.dtype, chip, time, power)
+
+
+def _engine(chip: Silicon, found: Corrected) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the rows of `_batch` where an engine's set knows the operator."""
+    time, power, outside, spread = found
+    far = np.array(calibration()["spread"]["outside"])
+    # Another chip's set, or one that saw no power: as wide as kinds the chip has no rows of.
+    near = np.array(spread_of(chip, "", False)).reshape(2, 2)
+    if spread is not None:
+        near = np.where(np.isfinite(spread), spread, near)
+    wide = np.where(outside[:, None, None], near * far, near).reshape(time.size, 4)
+    return np.stack([time, power * time, *wide.T]), outside
 
 
 def looped(rows: Table, chip: Silicon, residual: bool) -> tuple[Array, Array]:
