@@ -1,7 +1,6 @@
 """Tests for `wattline.training.pipeline`: exact bounds, plans that keep them, and everything a job may add."""
 
 import itertools
-import time
 
 import numpy as np
 import pytest
@@ -233,14 +232,13 @@ def test_static_power_makes_haste_worth_more(plan) -> None:
     assert plan_pipeline(job(static_power=100.0)).time[-1] < plan.time[-1]
 
 
-def test_a_straggler_is_answered_from_the_stored_frontier(plan) -> None:
-    """Beside a straggler the pipeline slows to it at least energy, in less than a millisecond."""
+def test_a_straggler_is_answered_from_the_stored_frontier(plan, monkeypatch) -> None:
+    """Beside a straggler the pipeline slows to it at least energy, and nothing is solved for it."""
     base = plan.baseline.time
     plan.at(base)
-    began = time.perf_counter()
-    for _ in range(100):
+    with monkeypatch.context() as held:
+        held.setattr("wattline.training.pipeline.solve", None)
         found = plan.at(1.2 * base)
-    assert (time.perf_counter() - began) / 100 < 1e-3
     assert found.finish <= 1.2 * base
     assert found.energy <= plan.bound(base) + 4 * WAITING * 0.2 * base
     waits = plan.realize(1.2 * base, waits=True)
