@@ -21,13 +21,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..core.errors import InputError, nearest
 from ..core.units import show
+from . import redundancy
+from .redundancy import Contingency, Group
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -73,16 +75,6 @@ class Overhead:
     def pue(self, equipment: float, outdoor: float | None = None) -> float:
         """Return facility power over equipment power at `equipment` W."""
         return 1.0 + self.at(outdoor) + (self.fixed / equipment if equipment > 0 else math.inf)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Siblings that take over for one another: N + `spare`. `sharing`: how the load of a lost one moves."""
-
-    name: str
-    members: tuple[str, ...]
-    spare: int = 1
-    sharing: Literal["fixed", "free"] = "fixed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,8 +179,15 @@ class PowerTree:
 
     def _check_group(self, group: Group) -> None:
         members = [self.index(name) for name in group.members]
-        if len({int(self.parent[m]) for m in members}) != 1 or len(set(members)) != len(members):
-            raise InputError(f"redundancy group {group.name}: members must be siblings, each once: {group.members}")
+        if len(set(members)) != len(members):
+            raise InputError(f"redundancy group {group.name}: each member stands once, got {group.members}")
+        across = self._across(group)
+        if across and (group.sharing == "free" or group.spare != 1 or self._nested(members)):
+            raise InputError(
+                f"redundancy group {group.name}: members that are no siblings must not hang on one another, share in "
+                f"fixed proportions or have a catcher, and one of them may be lost; got {group.members}, "
+                f"sharing {group.sharing!r}, spare {group.spare}"
+            )
         if not 1 <= group.spare < len(members):
             raise InputError(
                 f"redundancy group {group.name}: spare must be 1 to {len(members) - 1} of its {len(members)} members, "
@@ -199,6 +198,20 @@ class PowerTree:
         seen = [name for other in self.groups if other is not group for name in other.members]
         if both := set(seen) & set(group.members):
             raise InputError(f"{min(both)} is in two redundancy groups; a part takes over for one group only")
+
+    def _across(self, group: Group) -> bool:
+        """Whether what moves in a group does not nest: its members are no siblings, or one of them stands by."""
+        return group.sharing == "catcher" or len({int(self.parent[self.index(m)]) for m in group.members}) != 1
+
+    def _nested(self, members: Sequence[int]) -> bool:
+        """Whether one of the parts hangs on another."""
+        for member in members:
+            at = int(self.parent[member])
+            while at >= 0:
+                if at in members:
+                    return True
+                at = int(self.parent[at])
+        return False
 
     # ---- shape ------------------------------------------------------------------------------
 
@@ -280,7 +293,18 @@ class PowerTree:
         Not a difference of flows: beside a gigawatt of standing load a watt's share would lose half of its digits.
         """
         bare = replace(self, standing=np.zeros(len(self)), overhead=replace(self.overhead, fixed=0.0))
-        kept = ("_place", "root", "level", "_steps", "factor", "up", "pools", "row_names", "row_parent", "row_ratio")
+        kept = (
+            "_place",
+            "root",
+            "level",
+            "_steps",
+            "factor",
+            "up",
+            "pools",
+            "contingencies",
+            "row_names",
+            "row_parent",
+        )
         _keep(self, bare, kept)
         return bare.row_flows(load)
 
@@ -296,15 +320,25 @@ class PowerTree:
         """(n,) W that may flow into each part once fixed redundancy groups are derated."""
         out = self.limit.copy()
         for group in self.groups:
-            if group.sharing == "fixed":
+            if group.sharing == "fixed" and not self._across(group):
                 members = [self.index(name) for name in group.members]
-                out[members] *= self._kept(group) / max(self.limit[members].sum(), 1e-300)
+                out[members] *= redundancy.used(self.limit[members], self.loss[members], group.spare)
         return out
 
     def _kept(self, group: Group) -> float:
-        """Return the watts that remain when the group's largest members are lost."""
-        limits = np.sort(self.limit[[self.index(name) for name in group.members]])
-        return float(limits[: len(limits) - group.spare].sum())
+        """Return the watts that may flow into all members so that they remain when the largest are lost."""
+        members = [self.index(name) for name in group.members]
+        return redundancy.together(self.limit[members], self.loss[members], group.spare)
+
+    @cached_property
+    def contingencies(self) -> tuple[Contingency, ...]:
+        """What each loss in a group of parts that are no siblings asks of those that take over; these do not nest."""
+        return tuple(
+            replace(c, name=f"{self.names[c.part]} without {self.names[c.lost]}")
+            for group in self.groups
+            if self._across(group)
+            for c in redundancy.contingencies(group, self.index, self.parent, self.factor, self.limit)
+        )
 
     @cached_property
     def pools(self) -> tuple[Group, ...]:
@@ -313,35 +347,40 @@ class PowerTree:
 
     @cached_property
     def row_names(self) -> tuple[str, ...]:
-        """What each constraint is called: the parts, then the pools."""
-        return (*self.names, *(group.name for group in self.pools))
+        """What each constraint is called: the parts, the pools, then what each loss asks for."""
+        return (*self.names, *(group.name for group in self.pools), *(c.name for c in self.contingencies))
 
     @cached_property
     def row_parent(self) -> Ints:
-        """(rows,) the next constraint upwards, -1 above the feed. Constraints nest: no two overlap in part."""
+        """(rows,) the next constraint upwards, -1 above the feed. They nest: no two overlap in part, but for
+        `contingencies`, which stand last and above which there is none.
+        """
         out = np.append(self.parent, np.zeros(len(self.pools), np.int64))
         for k, group in enumerate(self.pools):
             members = [self.index(name) for name in group.members]
             out[len(self) + k] = self.parent[members[0]]
             out[members] = len(self) + k
-        return out
+        return np.append(out, np.full(len(self.contingencies), -1, np.int64))
 
     @cached_property
     def row_ratio(self) -> Array:
         """(rows,) watts at the feed per watt of a constraint."""
         above = np.append(self.parent, [self.parent[self.index(group.members[0])] for group in self.pools])
-        return np.where(above < 0, 1.0, self.up[above.astype(np.int64)])
+        ratio = np.where(above < 0, 1.0, self.up[above.astype(np.int64)])
+        return np.append(ratio, np.ones(len(self.contingencies)))
 
     @cached_property
     def row_limit(self) -> Array:
         """(rows,) W each constraint allows."""
-        return np.append(self.capacity, [self._kept(group) for group in self.pools])
+        losses = [float(self.limit[c.part]) if self.limit[[*c.taking]].any() else math.inf for c in self.contingencies]
+        return np.concatenate([self.capacity, [self._kept(group) for group in self.pools], losses])
 
     def row_flows(self, load: ArrayLike) -> Array:
         """Return the watts through every constraint, pools included, for loads (..., n)."""
         flows = self.flows(load)
         pools = [flows[..., [self.index(m) for m in group.members]].sum(axis=-1) for group in self.pools]
-        return np.concatenate([flows, *(pool[..., None] for pool in pools)], axis=-1)
+        losses = [flows[..., c.part] + c.share * flows[..., c.lost] for c in self.contingencies]
+        return np.concatenate([flows, *(row[..., None] for row in (*pools, *losses))], axis=-1)
 
     def headroom(self, load: ArrayLike) -> Array:
         """Return the watts left under every constraint (rows), for loads (..., n); negative where exceeded."""
@@ -356,13 +395,20 @@ class PowerTree:
         over = np.flatnonzero(flows > self.row_limit * (1 + TOLERANCE))
         if not over.size:
             return
-        deep = np.append(self.level, [self.level[self.index(g.members[0])] for g in self.pools])
+        pools = [self.level[self.index(g.members[0])] for g in self.pools]
+        deep = np.concatenate([self.level, pools, [self.level[c.part] for c in self.contingencies]])
         worst = int(over[np.argmax(deep[over])])
         raise InputError(
             f"{self.row_names[worst]} may take {show(float(self.row_limit[worst]), 'W', 4)} but draws "
             f"{show(float(flows[worst]), 'W', 4)} with everything idle, "
             f"{show(float(flows[worst] - self.row_limit[worst]), 'W', 4)} too much; "
             "raise its limit or move equipment elsewhere"
+        )
+
+    def nesting(self) -> PowerTree:
+        """Return the tree without the groups whose losses do not nest."""
+        return (
+            replace(self, groups=tuple(g for g in self.groups if not self._across(g))) if self.contingencies else self
         )
 
     # ---- variants ---------------------------------------------------------------------------
@@ -379,14 +425,15 @@ class PowerTree:
             worst = int(np.argmin(np.nan_to_num(limit, nan=-1.0)))
             raise InputError(f"limit of {self.names[worst]} must be 0 or more, got {limit[worst]}")
         out = replace(self, limit=np.array(limit, float))
-        _keep(self, out, ("_place", "root", "level", "_steps", "factor", "up", "row_names", "row_parent", "row_ratio"))
+        kept = ("_place", "root", "level", "_steps", "factor", "up", "contingencies", "row_names", "row_parent")
+        _keep(self, out, (*kept, "row_ratio"))
         return out
 
     def with_standing(self, standing: Array) -> PowerTree:
         """Return the tree with other loads of its parts' own (n,), W, >= 0."""
         out = replace(self, standing=np.array(standing, float))
         kept = ("_place", "root", "level", "_steps", "factor", "up", "capacity", "pools", "row_names", "row_parent")
-        _keep(self, out, (*kept, "row_ratio", "row_limit"))
+        _keep(self, out, (*kept, "contingencies", "row_ratio", "row_limit"))
         return out
 
     def with_outdoor(self, outdoor: float) -> PowerTree:

@@ -144,7 +144,7 @@ def site_of(scenario: FleetScenario) -> Site:
     """Return the site of a fleet scenario: every copy of a job as nodes at its parts."""
     if scenario.pools:
         raise ScenarioError("a scenario with [[pool]] leaves open where jobs run; simulate one that states job.at")
-    tree = tree_of(scenario)
+    tree = tree_of(scenario).nesting()
     crews = tuple(crew_of(scenario, p) for p in placed(scenario, tree))
     return Site(tree, crews, physics_of(scenario), limits_of(scenario, tree))
 

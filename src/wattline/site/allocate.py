@@ -118,7 +118,7 @@ class Fleet:
     def _plan(self, reading: Reading, target: float) -> FleetPlan:
         if reading not in ("hull", "discrete"):
             raise InputError(f"a reading is 'hull' or 'discrete', got {reading!r}")
-        if self.spread:
+        if self.spread or self.tree.contingencies:
             return plan_spread(self, reading, target)
         held = self.read(reading)
         room = self._room(held.least)

@@ -145,6 +145,10 @@ class Reach:
                 while r >= 0:
                     watts[r] = watts.get(r, 0.0) + float(share * tree.up[part] / tree.row_ratio[r])
                     r = int(tree.row_parent[r])
+            first = len(tree.row_names) - len(tree.contingencies)
+            for row, c in enumerate(tree.contingencies, first):
+                if c.part in watts or c.lost in watts:
+                    watts[row] = watts.get(c.part, 0.0) + c.share * watts.get(c.lost, 0.0)
             self._rows.append(np.array(list(watts), np.int64))
             self._watts.append(np.array(list(watts.values())))
 
