@@ -118,20 +118,22 @@ def test_a_fleet_answers_what_stands_beside_it(path: Path, sites: dict[str, Flee
 def test_every_fleet_keeps_its_limits(sites: dict[str, FleetAnswer]) -> None:
     """No plan of a shipped example exceeds a limit, now, with whole settings, or in any hour."""
     for name, a in sites.items():
-        for plan in (a.plan, a.whole):
+        for plan in (p for p in (a.plan, a.whole) if p is not None):
             assert (plan.headroom >= -1e-9 * plan.tree.row_limit).all(), name
         for over in (a.horizon, a.soonest):
             assert over is None or (over.flows <= over.limits * (1 + 1e-9)).all(), name
 
 
 def test_the_curtailed_site_takes_the_cheap_layers_first(sites: dict[str, FleetAnswer]) -> None:
-    """Tokens at half the pace, 8-bit arithmetic and work put off come before slower clocks."""
+    """Tokens at half the pace and 8-bit arithmetic cost nothing and are in use; work put off comes before slow clocks."""
     a = sites["curtailment"]
-    assert [row["layer"] for row in a.by_layer()] == ["batch", "precision", "time-shift", "clock"]
+    used = {setting["option"] for job in a.jobs for _, setting in job.settings if "option" in setting}
+    assert used == {"tokens at half the pace", "8-bit"}
+    assert [row["layer"] for row in a.by_layer()] == ["time-shift", "clock"]
     during = [t for t, limit in enumerate(a.horizon.limits[:, 0]) if limit < 8e6]
     assert len(during) == 4
     assert max(a.horizon.feed[during]) == pytest.approx(5.4e6)
-    assert max(a.horizon.feed) > 6.9e6
+    assert max(a.horizon.feed) > 6.7e6
 
 
 def test_the_week_that_follows_carbon_emits_less(sites: dict[str, FleetAnswer]) -> None:

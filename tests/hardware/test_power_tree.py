@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wattline.core.errors import InputError
-from wattline.hardware.power_tree import Group, Overhead, PowerTree, uniform
+from wattline.hardware.power_tree import Overhead, PowerTree, uniform
+from wattline.hardware.redundancy import Group
 
 
 def small(**more) -> PowerTree:

@@ -19,7 +19,7 @@ from wattline.show.cli import main as cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-FEED = {"limit": "50 kW", "part": [{"name": "row", "count": 2, "limit": "30 kW", "loss": "5 %"}]}
+FEED = {"limit": "45 kW", "part": [{"name": "row", "count": 2, "limit": "30 kW", "loss": "5 %"}]}
 
 SMALL = {
     "site": {"pue": 1.2, "feed": FEED},
@@ -55,20 +55,21 @@ def test_the_answer_adds_up() -> None:
     assert [j["name"] for j in told["jobs"]] == ["train", "serve@row-1", "serve@row-2"]
     drawn = sum(j["power_w"] for j in told["jobs"])
     assert told["feed_w"] == pytest.approx(drawn * 1.05 * 1.2)
-    assert told["feed_w"] == pytest.approx(50e3)
+    assert told["feed_w"] == pytest.approx(45e3)
     assert told["full_speed"]["work"] == 32
     assert told["work"] == pytest.approx(sum(j["work"] for j in told["jobs"]))
     assert told["parts"][0]["price_per_w"] > 0
     assert told["whole_settings"]["work"] <= told["work"] <= told["bound"] * (1 + 1e-9)
-    assert told["cost_usd_per_h"] == pytest.approx(80 * 0.05)
+    assert told["cost_usd_per_h"] == pytest.approx(80 * 0.045)
     assert json.loads(json.dumps(told)) == told
 
 
-def test_the_way_down_begins_with_the_cheapest_layer() -> None:
-    """8-bit arithmetic gains work at less power than the clocks the limit asked for; then come clocks."""
+def test_an_option_that_costs_nothing_is_in_use_before_the_way_down_begins() -> None:
+    """8-bit arithmetic does the same work at less power than full clocks: the plan has it, and from there it gets dear."""
     a = solved()
-    assert a.by_layer()[0]["layer"] == "precision"
-    assert a.ladder.steps[0].price < 0
+    train = next(job for job in a.jobs if job.name == "train")
+    assert any(setting.get("option") == "fp8" for _, setting in train.settings)
+    assert a.ladder.steps[0].price > 0
     assert sum(row["power_w"] for row in a.by_layer()) == pytest.approx(5e3)
 
 
@@ -222,3 +223,47 @@ def test_charts_hold_without_limits_or_time() -> None:
     del data["site"]["feed"]["part"][0]["limit"]
     names = report.fleet_charts.charts(fleet.solve(fleet.parse_fleet(data)))
     assert set(names) == {"prices"}
+
+
+def shifting(**more: object) -> fleet.FleetScenario:
+    """Two rows, a job that may pause and is due in part, and a service."""
+    return fleet.parse_fleet(
+        {
+            "site": {"feed": {"limit": "2 MW", "part": [{"name": "row", "count": 2, "standing": "5 kW", "limit": "1.2 MW"}]}},
+            "job": [
+                {"name": "train", "speeds": [1, 0.8], "powers": ["1 MW", "750 kW"], "idle": "50 kW", "at": "row-1",
+                 "pause": True, "due": "10 h",
+                 "option": [{"layer": "precision", "name": "8-bit", "speeds": [1, 0.8], "powers": ["900 kW", "700 kW"]}]},
+                {"name": "chat", "speeds": [1], "powers": ["900 kW"], "idle": "400 kW", "at": "row-2", "minimum": 1},
+            ],
+            "grid": {"price": "80 USD/MWh", "lasts": "24 h", **more}, "goal": {"least_cost": True},
+        }
+    )  # fmt: skip
+
+
+def test_options_are_used_by_the_plan_and_over_time() -> None:
+    """An 8-bit option that draws less does the work, now and in every hour, and is named."""
+    answer = fleet.solve(shifting())
+    assert {s.get("option") for job in answer.jobs if job.name == "train" for _, s in job.settings} == {"8-bit"}
+    assert answer.horizon is not None
+    assert answer.horizon.power[0].max() <= 0.9e6 * (1 + 1e-9)
+
+
+def test_a_due_amount_is_a_ceiling_too() -> None:
+    """With prices below zero ten hours of work are ten, and both ways to spend the day do the same."""
+    answer = fleet.solve(shifting(price="-20 USD/MWh"))
+    assert answer.horizon is not None
+    assert answer.soonest is not None
+    assert answer.horizon.done["train"] == pytest.approx(36000.0, rel=1e-9)
+    assert answer.soonest.done["train"] == pytest.approx(36000.0, rel=1e-9)
+    assert answer.horizon.objective <= answer.soonest.objective + 1e-6
+
+
+def test_a_part_without_power_is_accepted_and_told() -> None:
+    """Maintenance of a row: what hangs on it is off and draws nothing, and the answer says so."""
+    answer = fleet.solve(shifting(event=[{"part": "row-2", "start": "2 h", "lasts": "3 h", "limit": "0 W"}]))
+    assert answer.horizon is not None
+    chat = answer.horizon.power[answer.horizon.names.index("chat")]
+    assert (chat[2:5] == 0).all()
+    assert (np.delete(chat, [2, 3, 4]) > 8e5).all()
+    assert any("chat is off for 3 h" in line for line in answer.assumptions)

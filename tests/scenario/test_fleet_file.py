@@ -95,3 +95,11 @@ def test_values_are_replaced_from_the_command_line(tmp_path: Path) -> None:
         ff.load(path, {"job.b.weight": "3"})
     with pytest.raises(ScenarioError, match="a fleet takes"):
         ff.load(path, {"hardware.chip": "h100-sxm"})
+
+
+def test_numbers_that_no_site_has_are_refused_before_they_overflow() -> None:
+    """1e308 W is told to be left out, not summed to infinity."""
+    job = {"name": "a", "speeds": [1], "powers": ["1 kW"]}
+    for body in ({"job": [{**job, "idle": "1e308 W"}]}, {"job": [job], "site": {"feed": {"limit": "1e300 W"}}}):
+        with pytest.raises(ScenarioError, match=r"must be below 1e\+18 in SI units"):
+            ff.parse_fleet(body)

@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from wattline import Frontier
-from wattline.hardware.power_tree import Group, PowerTree
+from wattline.hardware.power_tree import PowerTree
+from wattline.hardware.redundancy import Group
 from wattline.site.allocate import Fleet
 from wattline.site.curves import Job
 

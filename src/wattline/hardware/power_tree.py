@@ -259,6 +259,14 @@ class PowerTree:
             out.append((parts, begin, parents))
         return out
 
+    @cached_property
+    def dark(self) -> NDArray[np.bool_]:
+        """(n,) True where a part has no power: its limit, or one above it, is 0 W."""
+        out = np.asarray(self.limit == 0, bool)
+        for parts, _, _ in reversed(self._steps):
+            out[parts] |= out[self.parent[parts]]
+        return out
+
     # ---- power ------------------------------------------------------------------------------
 
     @cached_property

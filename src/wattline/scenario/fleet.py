@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from ..core.errors import ScenarioError
+from ..core.errors import GoalError, ScenarioError
 from ..core.units import show
 from ..frontier.answer import Rates
 from ..hardware.power_tree import PowerTree
@@ -27,19 +27,23 @@ from .fleet_work import Placed, placed
 __all__ = ["FleetScenario", "conditions_of", "is_fleet", "load", "parse_fleet", "solve"]
 
 
+# Most periods of a plan: a year of quarters of an hour is 35,040.
+_PERIODS: Final = 100_000
+
+
 # ---- answering -------------------------------------------------------------------------------------
 
 
 def solve(scenario: FleetScenario) -> FleetAnswer:
     """Return the answer: the plan of one instant, the cheapest way down from it, and the plan over time."""
     tree = tree_of(scenario)
-    jobs = placed(scenario, tree)
+    jobs, notes = _powered(placed(scenario, tree), tree)
     fleet = Fleet(tree, [p.job for p in jobs])
     full_work = float(fleet.points.weight @ fleet.points.fastest)
     top = np.array([float(p.job.frontier.average_power[0]) for p in jobs])
     goal, text, target = _goal(scenario, full_work)
     plan = fleet.most_work() if target is None else fleet.least_power(target)
-    whole = fleet.most_work("discrete") if target is None else fleet.least_power(target, "discrete")
+    whole = _whole(fleet, target)
     standing = _standing(scenario, fleet, jobs, plan)
     ladder = price_curve(standing)
     answer = FleetAnswer(
@@ -57,9 +61,34 @@ def solve(scenario: FleetScenario) -> FleetAnswer:
         sources=tuple(dict.fromkeys(p.work.source for p in jobs)),
         # Jobs share their models' errors, so these add up.
         uncertainty=float(plan.power @ [p.work.uncertainty for p in jobs] / max(plan.power.sum(), 1e-300)),
-        assumptions=_assumptions(scenario, jobs, _event_length(scenario)),
+        assumptions=(*_assumptions(scenario, jobs, _event_length(scenario)), *notes),
     )
     return answer if "lasts" not in scenario.grid else _over_time(scenario, answer, tree, jobs, goal)
+
+
+def _whole(fleet: Fleet, target: float | None) -> FleetPlan | None:
+    """Return the plan of one setting a job; None where whole settings do not reach the work asked for."""
+    if target is None:
+        return fleet.most_work("discrete")
+    try:
+        return fleet.least_power(target, "discrete")
+    except GoalError:
+        return None
+
+
+def _powered(jobs: Sequence[Placed], tree: PowerTree) -> tuple[list[Placed], list[str]]:
+    """Return the jobs whose parts have power, and a line for each that is off."""
+    on, notes = [], []
+    for p in jobs:
+        at = [p.job.at] if isinstance(p.job.at, str) else list(p.job.at)
+        dead = [name for name in at if tree.dark[tree.index(name)]]
+        if dead:
+            notes.append(f"{p.job.name} is off: {', '.join(dead)} has no power (a limit of 0 W)")
+        else:
+            on.append(p)
+    if not on:
+        raise GoalError(f"no job has power: {'; '.join(notes)}; raise a limit above 0 W")
+    return on, notes
 
 
 def _goal(scenario: FleetScenario, full_work: float) -> tuple[Goal, str, float | None]:
@@ -182,6 +211,11 @@ def _over_time(
         "filled": conditions.filled,
     }  # fmt: skip
     notes = list(answer.assumptions)
+    if plan.off is not None:
+        for j, name in enumerate(plan.names):
+            if plan.off[j].any():
+                hours = show(float(conditions.dt[plan.off[j]].sum()), "s")
+                notes.append(f"{name} is off for {hours}: a part it draws from has no power then (a limit of 0 W)")
     if conditions.filled is not None and conditions.filled.any():
         how = scenario.grid["fill"]
         notes.append(
@@ -205,6 +239,10 @@ def conditions_of(scenario: FleetScenario, tree: PowerTree) -> Conditions:
     files = {name: read(beside(scenario, path), units[name], fill) for name, path in stated.items()}
     start = grid.get("start", float(next(iter(files.values())).edges[0]) if files else 0.0)
     count = max(1, round(grid["lasts"] / grid.get("step", 3600.0)))
+    if count > _PERIODS:
+        raise ScenarioError(
+            f"grid.lasts over grid.step is {count:,} periods and a plan takes {_PERIODS:,}; take longer steps"
+        )
     edges = start + np.arange(count + 1) * grid.get("step", 3600.0)
 
     def series(name: str) -> Steps | None:

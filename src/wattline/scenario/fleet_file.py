@@ -17,12 +17,13 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..core.errors import ScenarioError, UnitError, nearest
 from ..core.toml_text import read_toml
 from ..core.units import parse
-from ..hardware.power_tree import Group, Overhead, PowerTree
+from ..hardware.power_tree import Overhead, PowerTree
+from ..hardware.redundancy import Group
 from ..measure.carbon.series import instant
 from ..site.timeline import read, temperature
 from . import schema_fleet as schema
@@ -157,7 +158,22 @@ def _rows(section: str, rows: Any, also: Mapping[str, Any]) -> list[dict[str, An
 def _section(section: str, body: Any) -> dict[str, Any]:
     if not isinstance(body, Mapping):
         raise ScenarioError(f"{section} must be a section like [{section}], got {body!r}")
-    return {name: _value(section, name, value) for name, value in body.items()}
+    return {name: _sane(section, name, _value(section, name, value)) for name, value in body.items()}
+
+
+# No power, energy, time or rate of a site is beyond it; sums and products of numbers below it stay finite.
+_MOST: Final = 1e18
+
+
+def _sane(section: str, name: str, value: Any) -> Any:
+    """Refuse numbers that no site has, before sums of them overflow."""
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, (int, float)) and not -_MOST <= number <= _MOST and math.isfinite(number):
+            raise ScenarioError(
+                f"{section}.{name} must be below {_MOST:.0e} in SI units, got {number:.3g}; "
+                "leave a limit out where there is none"
+            )
+    return value
 
 
 def _value(section: str, name: str, value: Any) -> Any:
@@ -217,11 +233,20 @@ def tree_of(scenario: FleetScenario) -> PowerTree:
         for part in ready:
             waiting.remove(part)
             rows += _repeated(part, made[part.get("on", root)], made)
+    rows = _without_power(rows)
     tree = PowerTree.read(rows, overhead=_overhead(feed), outdoor=_first_outdoor(scenario))
     groups = [_group(tree, row) for row in feed["group"]]
     if not groups:
         return tree
     return PowerTree.read(rows, overhead=tree.overhead, outdoor=tree.outdoor, groups=groups)
+
+
+def _without_power(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows with no standing load where a part, or one above it, has a limit of 0 W."""
+    dark: set[Any] = {row["name"] for row in rows if row.get("limit") == 0}
+    while more := {row["name"] for row in rows if row.get("on") in dark} - dark:
+        dark |= more
+    return [{**row, "standing": 0.0} if row["name"] in dark else row for row in rows]
 
 
 def _group(tree: PowerTree, row: Mapping[str, Any]) -> Group:

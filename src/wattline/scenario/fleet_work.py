@@ -67,14 +67,16 @@ def work_of(scenario: FleetScenario, row: Mapping[str, Any]) -> Work:
 def _tabled(name: str, row: Mapping[str, Any]) -> Work:
     speed, power = _speeds(f"job {name}", row)
     idle = row.get("idle", row.get("paused", 0.0))
-    frontier, kept = _frontier(speed, power, idle)
-    settings = tuple({"speed": float(speed[i]), "power_w": float(power[i])} for i in kept)
-    measures = [Measure.of("clock", frontier)]
+    ways = [_Way(speed, power, [{"speed": float(s), "power_w": float(p)} for s, p in zip(speed, power, strict=True)])]
+    measures = [Measure.of("clock", _frontier(speed, power, idle)[0])]
     for option in row["option"]:
         if "set" in option:
             raise ScenarioError(f"job {name}: an option of a job given by speeds is given by speeds too, not by set")
         faster, drawn = _speeds(f"job {name}, option", option)
-        measures.append(Measure(_layer(name, option), drawn, faster * option.get("speed", 1.0), option.get("name", "")))
+        faster = faster * option.get("speed", 1.0)
+        measures.append(Measure(_layer(name, option), drawn, faster, option.get("name", "")))
+        ways.append(_Way.of(option, faster, drawn))
+    frontier, settings = _joined(ways, idle)
     return Work(frontier, settings, idle, row.get("chips", 1), False, tuple(measures), f"job {name}: given")
 
 
@@ -95,7 +97,7 @@ def _training(name: str, row: Mapping[str, Any], stated: scenarios.Scenario) -> 
     base, idle = answer.baseline.time_s, idle_power(row, cluster)
     frontier, _ = _frontier(base / answer.time_s, answer.power_w, idle)
     frontier = frontier.thin(_POINTS)
-    settings = tuple(
+    settings: tuple[Mapping[str, Any], ...] = tuple(
         {
             "speed": 1.0 / float(t),
             "power_w": float(p),
@@ -104,10 +106,15 @@ def _training(name: str, row: Mapping[str, Any], stated: scenarios.Scenario) -> 
         for t, p in zip(frontier.time, frontier.average_power, strict=True)
     )
     measures = [Measure.of("clock", frontier)]
+    ways = [_Way(1.0 / frontier.time, frontier.average_power, list(settings))]
     for option in row["option"]:
         other = scenarios.solve(free.with_(option.get("set", {})), detail=False)
         speed = base / other.time_s * option.get("speed", 1.0)
         measures.append(Measure(_layer(name, option), other.power_w, speed, option.get("name", "")))
+        thinned = _frontier(speed, other.power_w, idle)[0].thin(_POINTS)
+        ways.append(_Way.of(option, 1.0 / thinned.time, thinned.average_power))
+    if len(ways) > 1:
+        frontier, settings = _joined(ways, idle)
     return Work(
         frontier, settings, idle, cluster.devices, False, tuple(measures), f"job {name}: {answer.sources[0]}",
         answer.uncertainty,
@@ -122,7 +129,7 @@ def _serving(name: str, row: Mapping[str, Any], stated: scenarios.Scenario) -> W
     cluster = scenarios.cluster_of(stated)
     idle = idle_power(row, cluster)
     speed, power, settings = _served(stated, rate, _LOADS)
-    frontier, kept = _frontier(speed, power, idle)
+    ways = [_Way(speed, power, list(settings))]
     measures = [Measure("load", power, speed, "fewer requests", along="load")]
     asleep = row.get("paused", idle)
     packed, drawn, _ = _served(stated, rate, tuple(1 / share for share in _PACKED))
@@ -130,10 +137,12 @@ def _serving(name: str, row: Mapping[str, Any], stated: scenarios.Scenario) -> W
     share = 1 / packed
     measures.append(Measure("placement", share * drawn + (1 - share) * asleep, np.ones_like(share), "fewer replicas"))
     for option in row["option"]:
-        faster, watts, _ = _served(stated.with_(option.get("set", {})), rate, _LOADS)
+        faster, watts, knobs = _served(stated.with_(option.get("set", {})), rate, _LOADS)
         measures.append(Measure(_layer(name, option), watts, faster, option.get("name", ""), along="load"))
+        ways.append(_Way.of(option, faster, watts, knobs))
+    frontier, joined = _joined(ways, idle)
     return Work(
-        frontier, tuple(settings[i] for i in kept), idle, cluster.devices, True, tuple(measures),
+        frontier, joined, idle, cluster.devices, True, tuple(measures),
         f"job {name}: {first.sources[0]}", first.uncertainty,
     )  # fmt: skip
 
@@ -170,6 +179,38 @@ def _frontier(speed: Array, power: Array, idle: float) -> tuple[Frontier, list[i
     time = 1.0 / speed
     frontier = Frontier.of(time, (power - idle) * time, waiting_power=idle)
     return frontier, frontier.indices.tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """One way to do a job: (n,) speeds and W, and what to set for each."""
+
+    speed: Array
+    power: Array
+    settings: list[Any]
+
+    @staticmethod
+    def of(
+        option: Mapping[str, Any], speed: Array, power: Array, settings: Sequence[Mapping[str, Any]] | None = None
+    ) -> _Way:
+        """Return an option's way, each setting with the option's name and layer."""
+        held = settings or [{}] * len(speed)
+        told = {"option": option.get("name", "") or option.get("layer", ""), "layer": option.get("layer", "")}
+        rows = [
+            {**one, "speed": float(s), "power_w": float(p), **told}
+            for one, s, p in zip(held, speed, power, strict=True)
+        ]
+        return _Way(speed, power, rows)
+
+
+def _joined(ways: Sequence[_Way], idle: float) -> tuple[Frontier, tuple[Mapping[str, Any], ...]]:
+    """Return the frontier of the best of all ways, and the setting of every point: options are used too."""
+    speed, power = (np.concatenate([getattr(way, part) for way in ways]) for part in ("speed", "power"))
+    settings = [one for way in ways for one in way.settings]
+    fits = speed <= 1.0 + 1e-9  # full speed is the job's own; what an option does beyond it is not asked for
+    index = np.flatnonzero(fits)
+    frontier, kept = _frontier(speed[index], power[index], idle)
+    return frontier, tuple(settings[index[i]] for i in kept)
 
 
 def _layer(name: str, option: Mapping[str, Any]) -> str:

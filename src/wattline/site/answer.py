@@ -39,7 +39,8 @@ class FleetAnswer:
 
     Attributes
     ----------
-    plan : at one instant, under the tree's own limits, time shared between settings; `whole`: one setting a job.
+    plan : at one instant, under the tree's own limits, time shared between settings; `whole`: one setting a job, None
+        where whole settings do not reach the work asked for.
     full : work of all jobs at full speed, and the W at the feed that would draw.
     ladder, alone : the cheapest way down from `plan`, by all layers and by each alone. give_up : W shown of it.
     uncertainty : relative standard deviation of the jobs' power.
@@ -50,7 +51,7 @@ class FleetAnswer:
     title: str
     goal: str
     plan: FleetPlan
-    whole: FleetPlan
+    whole: FleetPlan | None
     jobs: tuple[JobOutcome, ...]
     full_work: float
     full_power: float
@@ -97,7 +98,9 @@ class FleetAnswer:
             "full_speed": {"work": self.full_work, "feed_w": self.full_power},
             "bound": plan.bound,
             "gap": plan.gap,
-            "whole_settings": {"feed_w": self.whole.feed, "work": self.whole.value, "gap": self.whole.gap},
+            "whole_settings": None
+            if self.whole is None
+            else {"feed_w": self.whole.feed, "work": self.whole.value, "gap": self.whole.gap},
             **{f"{name}_per_h": value for name, value in self.rates.figures(plan.feed * 3600.0).items()},
             "jobs": [
                 {

@@ -18,6 +18,7 @@ A limit of 0 W is a part without power (maintenance, an outage): what hangs on i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -30,6 +31,7 @@ from ..core.units import show
 from ..hardware.power_tree import TOLERANCE, PowerTree
 from .allocate import Fleet
 from .curves import Curves, Job, Points
+from .fleet_plan import FleetPlan
 from .horizon_plan import HorizonPlan
 from .horizon_program import Stated
 from .program import NODES
@@ -66,25 +68,15 @@ class Horizon:
     # ---- the tree, period by period -------------------------------------------------------
 
     @cached_property
-    def _under(self) -> NDArray[np.bool_]:
-        """(parts, parts) whether the second hangs on the first, itself included."""
-        n = len(self.tree)
-        out = np.eye(n, dtype=bool)
-        for v in range(n):
-            up = int(self.tree.parent[v])
-            while up >= 0:
-                out[up, v] = True
-                up = int(self.tree.parent[up])
-        return out
-
-    @cached_property
     def dark(self) -> NDArray[np.bool_]:
         """(n, parts) True where a part has no power, because its limit or one above it is 0."""
-        n = len(self.conditions.dt)
-        zero = np.tile(self.tree.limit == 0, (n, 1))
+        out = np.tile(self.tree.limit == 0, (len(self.conditions.dt), 1))
         for name, values in self.conditions.limits.items():
-            zero[:, self.tree.index(name)] = values == 0
-        return (zero.astype(np.float32) @ self._under.astype(np.float32)) > 0 if zero.any() else zero
+            out[:, self.tree.index(name)] = values == 0
+        for part in np.argsort(self.tree.level, kind="stable"):
+            if self.tree.parent[part] >= 0:
+                out[:, part] |= out[:, self.tree.parent[part]]
+        return out
 
     @cached_property
     def off(self) -> NDArray[np.bool_]:
@@ -161,22 +153,45 @@ class Horizon:
             ]
         )
         power, work = np.zeros((len(self.tasks), n)), np.zeros((len(self.tasks), n))
+        running = np.array([t.running for t in self.tasks])
         for t, dt in enumerate(self.conditions.dt):
             live = np.flatnonzero(~self.off[:, t])
             if not live.size:
+                running[:] = False
                 continue
-            jobs = [self._asked(int(j), t, float(left[j] / dt)) for j in live]
-            now = Fleet(self.trees[t], jobs).most_work()
+            now = self._now(live, t, left / dt)
             power[live, t], work[live, t] = now.power, now.work * dt
+            # A job that pays for its pauses pays when it goes on: after a pause, or for one within the period.
+            on = np.zeros(len(self.tasks), bool)
+            on[live] = work[live, t] > 0
+            broken = np.zeros(len(self.tasks), bool)
+            broken[live] = (now.low < 0) & on[live]
+            again = self.paid & on & (~running | broken)
+            lost = np.where(again, [task.resume for task in self.tasks], 0.0) * self.points.fastest
+            work[:, t] = np.maximum(work[:, t] - lost, 0.0)
+            running = on
             left = np.maximum(left - np.where(self.open[:, t], work[:, t], 0.0), 0.0)
         return self.made(power, work, work > 1e-9 * self.points.fastest[:, None] * self.conditions.dt, goal)
+
+    def _now(self, live: NDArray[np.int64], t: int, rate: Array) -> FleetPlan:
+        """Return the plan of most work in one period; who pays for pauses runs through it where that fits."""
+        jobs = [self._asked(int(j), t, float(rate[j])) for j in live]
+        if self.paid[live].any():
+            through = [
+                replace(job, paused=None) if self.paid[j] and job.weight > 0 else job
+                for j, job in zip(live, jobs, strict=True)
+            ]
+            with contextlib.suppress(GoalError, InputError):
+                return Fleet(self.trees[t], through).most_work()
+        return Fleet(self.trees[t], jobs).most_work()
 
     def _asked(self, j: int, t: int, rate: float) -> Job:
         """Return a job as it stands in one period: what is left of it at most, or as little as it may do."""
         task = self.tasks[j]
         if rate <= 0 or not self.open[j, t]:
             return replace(task.job, weight=0.0)
-        slowest = 0.0 if task.job.paused is not None else 1 / float(task.job.frontier.time[-1])
+        free = task.job.paused is not None and not self.paid[j]
+        slowest = 0.0 if free else 1 / float(task.job.frontier.time[-1])
         rate = max(rate, task.job.minimum, slowest)
         return replace(task.job, maximum=min(task.job.maximum, rate))
 

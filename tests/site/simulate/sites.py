@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from wattline import Frontier
-from wattline.hardware.power_tree import Group, Overhead, PowerTree
+from wattline.hardware.power_tree import Overhead, PowerTree
+from wattline.hardware.redundancy import Group
 from wattline.site.simulate.model import Crew, Limit, Physics, Site
 
 SPEED = np.array([1.0, 0.9, 0.7])

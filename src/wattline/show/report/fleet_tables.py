@@ -38,6 +38,8 @@ def _settings(mixed: Any) -> str:
     out = []
     for share, setting in mixed:
         what = "paused" if setting.get("paused") else f"speed {words.percent(setting['speed'])}"
+        if setting.get("option"):
+            what += f" by {setting['option']}"
         if "clock_hz" in setting:
             what += f" at {setting['clock_hz'] / 1e6:,.0f} MHz"
         out.append(what if share > 1 - 1e-9 else f"{words.percent(share)} of the time {what}")
@@ -106,7 +108,7 @@ def facts(answer: FleetAnswer) -> list[tuple[str, str]]:
         ("goal", answer.goal),
         ("site", f"{len(tree)} parts in {tree.depth} levels, PUE {float(tree.pue(plan.load)):.3f}"),
         ("full speed", f"{show(answer.full_power, 'W')} for {show(answer.full_work, '')} chips' work"),
-        ("whole settings", f"{show(answer.whole.feed, 'W')}, {words.percent(abs(answer.whole.gap))} from the bound"),
+        ("whole settings", _whole(answer)),
     ]
     if answer.horizon is not None:
         searched = f" after {answer.horizon.nodes:,} nodes of search" if answer.horizon.nodes else ""
@@ -117,6 +119,12 @@ def facts(answer: FleetAnswer) -> list[tuple[str, str]]:
     if rates:
         out.append(("an hour of it", ", ".join(show(v, "USD" if k == "cost_usd" else "g") for k, v in rates.items())))
     return out
+
+
+def _whole(answer: FleetAnswer) -> str:
+    if answer.whole is None:
+        return "do not reach the work asked for; jobs divide their time between settings"
+    return f"{show(answer.whole.feed, 'W')}, {words.percent(abs(answer.whole.gap))} from the bound"
 
 
 def show_fleet(answer: FleetAnswer, console: Console) -> None:
