@@ -6,6 +6,15 @@
 //   period=s duty=share  of the square, ramp and bursts        phase=s       shift of device i: i * phase
 //   counter=s            update period of the energy counter   window=s update=s  power sensor: mean over window, each update
 //   mig=1                MIG mode on                           clock=PATH    virtual time: a file holding one double, mapped
+//   migs=3,2,2           compute slices of the instances of each device (UUIDs MIG-DD-K: device, instance)
+//   sick=I code=N        device I answers NVML code N; sickat=s sickuntil=s  from when until when (virtual s)
+//   sickwhat=energy|all  only its energy counter, or everything
+//   reasons=event|throttle|none   which call for clock reasons the driver has (CUDA 14 drops the older)
+//   step=W               a limit is silently rounded down to whole steps
+//   memlock=0            locking memory clocks is refused although they are listed
+//   module=W             a module (superchip) with this power limit, in scope 1 of fields and of the setter's second version
+//   profiles=a,b         workload power profiles that the device has     smoothing=0|1  power smoothing, off or on
+//   persistence=0|1      persistence mode (default 1)         names=a,b     names of the devices, in order
 //   fault=none|lost|permission|nocounter|reset|stuck|slow|nofields           at=s  when lost, reset and stuck begin
 //   slow=s               how long a slow call takes
 //   state=PATH           what is set, in a file that outlives the process and that several may share; else in memory
@@ -34,10 +43,11 @@ enum { LOWEST = 200, HIGHEST = 700, MOST = 4096 };  // W, W, devices
 static struct {
     double devices, limit, hi, lo, period, duty, phase, counter, window, update, mig, at, slow;
     double found, enforced, clamp, latency;
-    char wave[16], fault[16], clock[512], state[512];
+    double sick, code, sickat, sickuntil, step, memlock, module, smoothing, persistence;
+    char wave[16], fault[16], clock[512], state[512], migs[64], sickwhat[16], reasons[16], profiles[64], names[256];
 } c;
 // What is set on a device: the limit in W, locked clocks in MHz (0: none), and how often anything was set.
-typedef struct { double limit, core, memory, sets; } Knobs;
+typedef struct { double limit, core, memory, sets, core_low, module, profile, smoothing; } Knobs;
 static Knobs own[MOST], *knobs = own;
 static volatile double *virtual_now;
 
@@ -52,6 +62,9 @@ static void text(char *line, const char *key, char *to, size_t size) {
 static void configure(void) {
     c.devices = 1; c.limit = 700; c.hi = 700; c.lo = 100; c.period = 0.13; c.duty = 0.25; c.phase = 0;
     c.found = c.enforced = c.clamp = c.latency = 0; c.state[0] = 0;
+    c.sick = -1; c.code = 999; c.sickat = 0; c.sickuntil = 1e18; c.step = 0; c.memlock = 1; c.module = 0;
+    c.smoothing = -1; c.persistence = 1; c.migs[0] = c.profiles[0] = c.names[0] = 0;
+    strcpy(c.sickwhat, "all"); strcpy(c.reasons, "event");
     c.counter = 0.1; c.window = 0.025; c.update = 0.1; c.mig = 0; c.at = 0; c.slow = 0.02;
     strcpy(c.wave, "square"); strcpy(c.fault, "none"); c.clock[0] = 0;
     const char *path = getenv("FAKENVML");
@@ -65,6 +78,12 @@ static void configure(void) {
         number(line, "slow", &c.slow); text(line, "wave", c.wave, sizeof c.wave);
         text(line, "fault", c.fault, sizeof c.fault); text(line, "clock", c.clock, sizeof c.clock);
         number(line, "found", &c.found); number(line, "enforced", &c.enforced); number(line, "clamp", &c.clamp);
+        number(line, "sick", &c.sick); number(line, "code", &c.code); number(line, "sickat", &c.sickat);
+        number(line, "sickuntil", &c.sickuntil); number(line, "step", &c.step); number(line, "memlock", &c.memlock);
+        number(line, "module", &c.module); number(line, "smoothing", &c.smoothing);
+        number(line, "persistence", &c.persistence); text(line, "migs", c.migs, sizeof c.migs);
+        text(line, "sickwhat", c.sickwhat, sizeof c.sickwhat); text(line, "reasons", c.reasons, sizeof c.reasons);
+        text(line, "profiles", c.profiles, sizeof c.profiles); text(line, "names", c.names, sizeof c.names);
         number(line, "latency", &c.latency); text(line, "state", c.state, sizeof c.state);
     }
     if (f) fclose(f);
@@ -82,7 +101,11 @@ static void configure(void) {
         if (fd >= 0) close(fd);
         if (map != MAP_FAILED) knobs = map;
     }
-    for (u i = 0; i < MOST; i++) if (knobs[i].limit == 0) knobs[i].limit = c.found ? c.found : c.limit;
+    for (u i = 0; i < MOST; i++) {
+        if (knobs[i].limit == 0) knobs[i].limit = c.found ? c.found : c.limit;
+        if (knobs[i].module == 0) knobs[i].module = c.module;
+    }
+    if (c.smoothing >= 0) for (u i = 0; i < MOST; i++) if (knobs[i].sets == 0) knobs[i].smoothing = c.smoothing;
 }
 
 double fake_now(void) {
@@ -118,12 +141,26 @@ double fake_energy(unsigned device, double t) {
     return n * (d * c.hi + (T - d) * c.lo) + (r < d ? r * c.hi : d * c.hi + (r - d) * c.lo);
 }
 
-static u index_of(H h) { return (u)(size_t)h - 1; }
+// A handle is a device's number and one; an instance's has its own number and one above bit 16.
+static u index_of(H h) { return ((u)(size_t)h & 0xffff) - 1; }
+static u instance_of(H h) { return (u)(size_t)h >> 16; }
+// The k-th number of a list such as 3,2,2; -1 where there is none.
+static int item(const char *list, u k) {
+    for (; k && list; k--) { list = strchr(list, ','); if (list) list++; }
+    return list && *list ? atoi(list) : -1;
+}
 static int is(const char *fault) { return !strcmp(c.fault, fault); }
 static int gate(H h) {
     if (is("slow")) usleep((useconds_t)(c.slow * 1e6));
     if (is("lost") && index_of(h) == 0 && fake_now() >= c.at) return LOST;
+    if ((int)index_of(h) == (int)c.sick && !strcmp(c.sickwhat, "all") && fake_now() >= c.sickat && fake_now() < c.sickuntil)
+        return (int)c.code;
     return OK;
+}
+static int counter_gate(H h) {
+    int bad = gate(h);
+    if (!bad && (int)index_of(h) == (int)c.sick && fake_now() >= c.sickat && fake_now() < c.sickuntil) bad = (int)c.code;
+    return bad;
 }
 static double held(double t, double period) { return floor(t / period) * period; }
 static ull counter(H h) {
@@ -156,14 +193,50 @@ int nvmlDeviceGetHandleByIndex_v2(u i, H *h) {
     *h = (H)(size_t)(i + 1);
     return OK;
 }
-int nvmlDeviceGetHandleByUUID(const char *s, H *h) { *h = (H)(size_t)(atoi(s + strlen(s) - 2) + 1); return OK; }
+int nvmlDeviceGetHandleByUUID(const char *s, H *h) {
+    u device, instance;
+    if (sscanf(s, "MIG-%u-%u", &device, &instance) == 2) {
+        if (device >= (u)c.devices || item(c.migs, instance) < 0) return NOT_FOUND;
+        *h = (H)(size_t)((device + 1) | ((instance + 1) << 16));
+        return OK;
+    }
+    *h = (H)(size_t)(atoi(s + strlen(s) - 2) + 1); return OK; }
+int nvmlDeviceGetMaxMigDeviceCount(H h, u *n) { (void)h; *n = 7; return OK; }
+int nvmlDeviceGetMigDeviceHandleByIndex(H h, u k, H *to) {
+    if (item(c.migs, k) < 0) return NOT_FOUND;
+    *to = (H)(size_t)((index_of(h) + 1) | ((k + 1) << 16));
+    return OK;
+}
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(H h, H *to) { *to = (H)(size_t)(index_of(h) + 1); return instance_of(h) ? OK : INVALID; }
+typedef struct { u sm, copy, decoder, encoder, jpeg, ofa, gpu_slices, compute_slices; ull memory; } Attributes;
+int nvmlDeviceGetAttributes_v2(H h, Attributes *a) {
+    if (!instance_of(h)) return UNSUPPORTED;
+    memset(a, 0, sizeof *a);
+    a->gpu_slices = a->compute_slices = (u)item(c.migs, instance_of(h) - 1);
+    a->memory = a->compute_slices * 10240ull;
+    return OK;
+}
 int nvmlDeviceGetIndex(H h, u *i) { *i = index_of(h); return OK; }
-int nvmlDeviceGetName(H h, char *to, u n) { (void)h; snprintf(to, n, "Simulated GPU"); return OK; }
+int nvmlDeviceGetName(H h, char *to, u n) {
+    const char *name = c.names[0] ? c.names : NULL;
+    for (u k = index_of(h); k && name; k--) { name = strchr(name, ','); if (name) name++; }
+    if (name) snprintf(to, n, "%.*s", (int)strcspn(name, ","), name); else snprintf(to, n, "Simulated GPU");
+    return OK;
+}
+int nvmlDeviceGetMinorNumber(H h, u *k) { *k = index_of(h); return OK; }
+int nvmlDeviceGetPersistenceMode(H h, int *on) { (void)h; *on = (int)c.persistence; return OK; }
+typedef struct { char legacy[16]; u domain, bus, device, id, subsystem; char address[32]; } Pci;
+int nvmlDeviceGetPciInfo_v3(H h, Pci *p) {
+    memset(p, 0, sizeof *p);
+    p->bus = index_of(h) + 1;
+    snprintf(p->address, sizeof p->address, "00000000:%02X:00.0", p->bus);
+    return OK;
+}
 int nvmlDeviceGetUUID(H h, char *to, u n) { snprintf(to, n, "GPU-00000000-0000-0000-0000-0000000000%02u", index_of(h)); return OK; }
 int nvmlDeviceGetSerial(H h, char *to, u n) { (void)h; snprintf(to, n, "0"); return OK; }
 int nvmlDeviceGetArchitecture(H h, u *a) { (void)h; *a = is("nocounter") || is("nofields") ? 4 : 9; return OK; }
 int nvmlDeviceGetTotalEnergyConsumption(H h, ull *mj) {
-    int bad = gate(h);
+    int bad = counter_gate(h);
     if (bad) return bad;
     if (is("nocounter") || is("nofields")) return UNSUPPORTED;
     *mj = counter(h);
@@ -190,13 +263,26 @@ int nvmlDeviceGetPowerManagementDefaultLimit(H h, u *v) { (void)h; *v = (u)(c.li
 int nvmlDeviceSetPowerManagementLimit(H h, u v) {
     double w = v * 1e-3;
     if (w < LOWEST || w > HIGHEST) return INVALID;
-    return setting(h, &knobs[index_of(h)].limit, w < c.clamp ? c.clamp : w);
+    w = w < c.clamp ? c.clamp : w;
+    if (c.step > 0) w = floor(w / c.step + 1e-9) * c.step;
+    return setting(h, &knobs[index_of(h)].limit, w);
 }
 int nvmlDeviceGetPowerManagementLimitConstraints(H h, u *a, u *b) { (void)h; *a = LOWEST * 1000; *b = HIGHEST * 1000; return OK; }
-int nvmlDeviceSetGpuLockedClocks(H h, u lo, u hi) { return lo > hi || hi > 1980 ? INVALID : setting(h, &knobs[index_of(h)].core, hi); }
-int nvmlDeviceResetGpuLockedClocks(H h) { return setting(h, &knobs[index_of(h)].core, 0); }
-int nvmlDeviceSetMemoryLockedClocks(H h, u lo, u hi) { return lo > hi || hi > 2619 ? INVALID : setting(h, &knobs[index_of(h)].memory, hi); }
-int nvmlDeviceResetMemoryLockedClocks(H h) { return setting(h, &knobs[index_of(h)].memory, 0); }
+int nvmlDeviceSetGpuLockedClocks(H h, u lo, u hi) {
+    if (lo > hi || hi > 1980) return INVALID;
+    int bad = setting(h, &knobs[index_of(h)].core, hi);
+    if (!bad) knobs[index_of(h)].core_low = lo;
+    return bad;
+}
+int nvmlDeviceResetGpuLockedClocks(H h) {
+    int bad = setting(h, &knobs[index_of(h)].core, 0);
+    if (!bad) knobs[index_of(h)].core_low = 0;
+    return bad;
+}
+// The clock that an idle device runs at: the least that its lock allows.
+double fake_idle_clock(u device) { return knobs[device].core_low > 210 ? knobs[device].core_low : 210; }
+int nvmlDeviceSetMemoryLockedClocks(H h, u lo, u hi) { return !c.memlock ? UNSUPPORTED : lo > hi || hi > 2619 ? INVALID : setting(h, &knobs[index_of(h)].memory, hi); }
+int nvmlDeviceResetMemoryLockedClocks(H h) { return !c.memlock ? UNSUPPORTED : setting(h, &knobs[index_of(h)].memory, 0); }
 int nvmlDeviceGetSupportedMemoryClocks(H h, u *n, u *mhz) {
     (void)h;
     if (*n < 2 || !mhz) { *n = 2; return TOO_SMALL; }
@@ -221,7 +307,13 @@ int nvmlDeviceGetClockInfo(H h, int kind, u *mhz) {
     return gate(h);
 }
 int nvmlDeviceGetMaxClockInfo(H h, int kind, u *mhz) { (void)h; *mhz = kind == 2 ? 2619 : 1980; return OK; }
-int nvmlDeviceGetCurrentClocksThrottleReasons(H h, ull *r) { (void)h; *r = 0x4; return OK; }
+static int reasons(const char *call, ull *r) {
+    if (strcmp(c.reasons, call)) return 13;  // the driver has no such call
+    *r = 0x4;
+    return OK;
+}
+int nvmlDeviceGetCurrentClocksEventReasons(H h, ull *r) { int bad = gate(h); return bad ? bad : reasons("event", r); }
+int nvmlDeviceGetCurrentClocksThrottleReasons(H h, ull *r) { int bad = gate(h); return bad ? bad : reasons("throttle", r); }
 int nvmlDeviceGetComputeRunningProcesses_v3(H h, u *n, void *p) { (void)h; (void)p; *n = 0; return OK; }
 int nvmlDeviceGetGraphicsRunningProcesses_v3(H h, u *n, void *p) { (void)h; (void)p; *n = 0; return OK; }
 
@@ -231,6 +323,18 @@ int nvmlDeviceGetFieldValues(H h, int n, Field *f) {
     if (bad) return bad;
     for (int i = 0; i < n; i++) {
         f[i].code = OK; f[i].v.l = 0; f[i].type = 1;
+        if (f[i].scope == 1) {  // the module's: current limit, least, most, default, requested
+            f[i].type = 1;
+            double watts = f[i].field == 187 ? 300 : f[i].field == 188 ? 1000 : f[i].field == 189 ? c.module : knobs[index_of(h)].module;
+            if (!c.module || f[i].field < 187 || f[i].field > 192) f[i].code = UNSUPPORTED;
+            else f[i].v.ui = (u)(watts * 1e3);
+            continue;
+        }
+        if (f[i].field == 251) {
+            if (c.smoothing < 0) f[i].code = UNSUPPORTED;
+            else f[i].v.ui = (u)knobs[index_of(h)].smoothing;
+            continue;
+        }
         f[i].stamp = (long long)(held(fake_now(), c.update) * 1e6);
         if (is("nofields")) f[i].code = UNSUPPORTED;
         else if (f[i].field == 185 || f[i].field == 186) f[i].v.ui = power(h, f[i].field == 185 ? 1.0 : c.window);
@@ -238,4 +342,57 @@ int nvmlDeviceGetFieldValues(H h, int n, Field *f) {
         else f[i].code = UNSUPPORTED;
     }
     return OK;
+}
+
+// Newer settings: the limit of a scope, profiles of workloads, and smoothing, as nvml.h describes them.
+typedef struct { u version, scope, mw; } PowerValue;
+int nvmlDeviceSetPowerManagementLimit_v2(H h, PowerValue *p) {
+    if (p->version != 0x0200000C) return 25;
+    if (p->scope == 0) return nvmlDeviceSetPowerManagementLimit(h, p->mw);
+    if (p->scope != 1 || !c.module) return UNSUPPORTED;
+    if (p->mw < 300000 || p->mw > 1000000) return INVALID;
+    return setting(h, &knobs[index_of(h)].module, p->mw * 1e-3);
+}
+typedef struct { u words[8]; } Mask;
+typedef struct { u version, id, priority; Mask conflicts; } Profile;
+typedef struct { u version; Mask have; Profile profile[255]; } Profiles;
+typedef struct { u version; Mask have, requested, enforced; } Current;
+typedef struct { u version; Mask requested; } Requested;
+typedef struct { u operation; Mask profiles; } Update;
+static void bit(Mask *m, u k) { if (k < 256) m->words[k / 32] |= 1u << (k % 32); }
+static int bit_of(const Mask *m) { for (u k = 0; k < 256; k++) if (m->words[k / 32] >> (k % 32) & 1) return (int)k; return -1; }
+int nvmlDeviceWorkloadPowerProfileGetProfilesInfo(H h, Profiles *p) {
+    (void)h;
+    if (!c.profiles[0]) return UNSUPPORTED;
+    memset(&p->have, 0, sizeof p->have);
+    for (u k = 0; item(c.profiles, k) >= 0; k++) {
+        u id = (u)item(c.profiles, k);
+        bit(&p->have, id);
+        p->profile[id].id = id; p->profile[id].priority = k;
+    }
+    return OK;
+}
+int nvmlDeviceWorkloadPowerProfileGetCurrentProfiles(H h, Current *p) {
+    if (!c.profiles[0]) return UNSUPPORTED;
+    memset(&p->have, 0, 3 * sizeof(Mask));
+    for (u k = 0; item(c.profiles, k) >= 0; k++) bit(&p->have, (u)item(c.profiles, k));
+    if (knobs[index_of(h)].profile > 0) { bit(&p->requested, (u)knobs[index_of(h)].profile - 1); p->enforced = p->requested; }
+    return OK;
+}
+int nvmlDeviceWorkloadPowerProfileSetRequestedProfiles(H h, Requested *p) {
+    if (!c.profiles[0]) return UNSUPPORTED;
+    return setting(h, &knobs[index_of(h)].profile, bit_of(&p->requested) + 1);
+}
+int nvmlDeviceWorkloadPowerProfileClearRequestedProfiles(H h, Requested *p) {
+    (void)p;
+    return c.profiles[0] ? setting(h, &knobs[index_of(h)].profile, 0) : UNSUPPORTED;
+}
+int nvmlDeviceWorkloadPowerProfileUpdateProfiles_v1(H h, Update *p) {
+    if (!c.profiles[0]) return UNSUPPORTED;
+    if (p->operation == 2) return setting(h, &knobs[index_of(h)].profile, bit_of(&p->profiles) + 1);
+    return setting(h, &knobs[index_of(h)].profile, 0);
+}
+typedef struct { u version, state; } Smoothing;
+int nvmlDevicePowerSmoothingSetState(H h, Smoothing *p) {
+    return c.smoothing < 0 ? UNSUPPORTED : setting(h, &knobs[index_of(h)].smoothing, p->state);
 }

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from wattline.measure import find
+from wattline.measure import contain, find
 from wattline.measure.devices import amd, apple, cpu, hwmon, jetson, node, nvidia
 from wattline.measure.devices.replay import ReplayMeter, VirtualClock
 from wattline.measure.meter import CallableMeter, Meter, MeterError, State
@@ -133,6 +133,7 @@ def test_rapl_zones_and_what_contains_them(tmp_path):
     found = {m.uuid: m for m in cpu.find(tmp_path, "h")[0]}
     assert found["package-0"].scope == "cpu"
     assert found["package-1/dram"].scope == "dram"
+    contain.link(list(found.values()))
     assert set(found["package-0/core"].within) == {"h/package-0/cpu", "h/psys/soc"}
     assert found["package-1/dram"].within == ("h/psys/soc",)
     assert found["package-0"].wrap == pytest.approx(262143.32885)
@@ -213,6 +214,7 @@ def test_rails_of_a_board_are_inside_its_input(tmp_path):
         in3_label="sum of shunt voltages", in3_input=1, curr3_input=1,
     )  # fmt: skip
     meters, _ = jetson.find(tmp_path, "h")
+    contain.link(meters)
     assert [m.scope for m in meters] == ["node", "soc"]
     assert meters[1].within == (meters[0].key,)
 
@@ -291,7 +293,7 @@ def test_a_node_contains_its_parts():
     """A wall meter holds the node, which holds the rest of its host and of no other."""
     gpu, host = ReplayMeter(1.0, "g", "gpu", host="h"), ReplayMeter(1.0, "n", "node", host="h")
     wall, far = ReplayMeter(1.0, "w", "wall", host="h"), ReplayMeter(1.0, "g", "gpu", host="i")
-    find.nest([gpu, host, wall, far])
+    contain.link([gpu, host, wall, far])
     assert set(gpu.within) == {host.key, wall.key}
     assert host.within == (wall.key,)
     assert far.within == ()

@@ -42,6 +42,10 @@ def part(track: Track, start: Edge, stop: Edge, throttle: tuple[str, ...] = ()) 
         reasons.append(track.error or track.lost or "the sensor gave no reading in this window")
     else:
         joules, low, high = _between(track, start, stop, first, last)
+        least, own, most = meter.share
+        if most != least:
+            # Scope and sensor differ: what was read is shared out by a rule that `reason` names.
+            joules, low, high, method = own * joules, least * low, most * high, "estimated"
         period = track.period or (seconds if meter.method == "counter" else 0.0)
         if seconds < FEWEST_PERIODS * period:
             flags.append("insufficient_resolution")

@@ -10,7 +10,9 @@ from typing import Final
 
 from ..core.errors import InputError
 from . import sensor as sensors
+from .contain import link
 from .devices import amd, apple, cpu, hwmon, jetson, node, nvidia
+from .devices.files import number
 from .meter import Meter, Missing
 
 # A package adds meters with an entry point of this group: a function of no arguments that returns a list of Meter.
@@ -41,12 +43,22 @@ def find(system: Path = Path("/sys"), host: str | None = None) -> Found:
             continue
         meters.extend(found)
         missing.extend(lacking)
-    # RAPL and amd_energy count the same sockets.
-    if any(m.scope == "cpu" and isinstance(m, cpu.RaplMeter) for m in meters):
-        meters = [m for m in meters if not m.uuid.startswith("amd_energy:")]
-    nest(meters)
+    graft(meters, system)
+    link(meters)
     missing.extend(behave(meters))
     return meters, missing
+
+
+def graft(meters: list[Meter], system: Path) -> None:
+    """Hang GPUs of a superchip on its module: the one of the memory node that the GPU's PCI function is near to."""
+    modules = {meter.element for meter in meters if meter.element.startswith("module:")}
+    for meter in meters:
+        address = meter.labels.get("pci", "").lower()
+        if modules and address and meter.scope == "gpu":
+            near = number(system / "bus/pci/devices" / address / "numa_node")
+            module = f"module:{int(near)}" if near is not None and near >= 0 else ""
+            if module in modules or len(modules) == 1:
+                meter.fed_by = (module if module in modules else next(iter(modules)),)
 
 
 def behave(meters: list[Meter]) -> list[Missing]:
@@ -62,18 +74,6 @@ def behave(meters: list[Meter]) -> list[Missing]:
         if found is not None:
             meter.behaves(found)
     return missing
-
-
-def nest(meters: list[Meter]) -> None:
-    """Say that a node contains its parts, and a wall meter the node: per host, so nothing is added twice."""
-    for meter in meters:
-        for outer in meters:
-            if outer is meter or outer.host != meter.host or outer.key in meter.within:
-                continue
-            if (outer.scope == "wall" and meter.scope != "wall") or (
-                outer.scope == "node" and meter.scope not in ("node", "wall")
-            ):
-                meter.within = (*meter.within, outer.key)
 
 
 def plugins() -> Found:

@@ -56,6 +56,8 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     memory_used: float | None = None
     memory_total: float | None = None
     throttle: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    processes: tuple[int, ...] = ()
     error: str = ""
     within: tuple[str, ...] = ()
     labels: dict[str, str] = {}
@@ -69,6 +71,15 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
 def power(track: Track) -> Power | None:
     """Power of a track now; None where it has not two readings, or cannot be read."""
     track.drain()
+    found = _read(track)
+    least, own, most = track.meter.share
+    if found is None or least == most:
+        return found
+    return Power(own * found.watts, least * found.low, most * found.high, found.seconds)
+
+
+def _read(track: Track) -> Power | None:
+    """Power of what the sensor reads."""
     if track.last is None or track.error:
         return None
     # Of the updates of the last moments the one that is placed best.
@@ -138,12 +149,12 @@ def live(track: Track) -> Live:
         uuid=meter.uuid,
         scope=meter.scope,
         name=meter.name,
-        method=meter.method,
+        method="estimated" if meter.share[0] != meter.share[2] else meter.method,
         watts=None if found is None else found.watts,
         low=None if found is None else found.low,
         high=None if found is None else found.high,
         span=None if found is None else found.seconds,
-        joules=track.last.joules if track.last else None,
+        joules=meter.share[1] * track.last.joules if track.last else None,
         clock=state.clock,
         memory_clock=state.memory_clock,
         temperature=state.temperature,
@@ -152,6 +163,8 @@ def live(track: Track) -> Live:
         memory_used=state.memory_used,
         memory_total=state.memory_total,
         throttle=state.throttle,
+        unknown=state.unknown,
+        processes=state.processes,
         error=track.error,
         within=meter.within,
         labels=dict(meter.labels),

@@ -36,6 +36,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     clock, memory_clock : Hz; temperature : degrees Celsius; power_limit : W; utilization : 0 to 1;
     memory_used, memory_total : B. throttle : reasons why the clock is held down now.
+    unknown : what the device should say and does not, such as "throttle". processes : ids of those that use it.
     """
 
     clock: float | None = None
@@ -46,6 +47,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     memory_used: float | None = None
     memory_total: float | None = None
     throttle: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    processes: tuple[int, ...] = ()
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -73,11 +76,14 @@ class Meter:
     wrap : J at which the counter starts again from 0; None if it does not.
     observed : share of time that a power sensor looks at; the rest is bounded, not guessed.
     averaging : seconds over which a power reading is a mean, ending at the reading.
-    within : keys of meters that contain this one.
+    within : keys of meters that contain this one, where they are known from the start; `contain.link` adds the others.
+    element : what is measured, such as "package-0"; two meters at one element of a host measure the same.
+    fed_by : the elements that feed it; those of scope "node" and then "wall" where nothing is said.
     capabilities : names of what `state` can fill in, for a person.
     flags : flags that every answer of this meter carries, such as "shared".
     slow : reading takes milliseconds or more, so it is never done at the ends of a window.
     sensor : how the sensor behaves, where more is known than the period, `observed` and `averaging`.
+    share : least, estimated and most share of what is read that this scope is given; 1 where it is all its own.
     labels : what else tells this device from others, such as its PCI address, for exporters.
     """
 
@@ -104,6 +110,9 @@ class Meter:
         slow: bool = False,
         sensor: Sensor | None = None,
         labels: Mapping[str, str] | None = None,
+        element: str = "",
+        fed_by: Iterable[str] = (),
+        share: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> None:
         self.host = host if host is not None else this_host()
         self.uuid = uuid
@@ -120,6 +129,9 @@ class Meter:
         self.flags = tuple(flags)
         self.slow = slow
         self.labels = dict(labels or {})
+        self.element = element or self.key
+        self.fed_by = tuple(fed_by)
+        self.share = share
         self.behaves(sensor or Sensor(period=period, duty=(observed, observed), averaging=averaging))
 
     def behaves(self, sensor: Sensor) -> None:

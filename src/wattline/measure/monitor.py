@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from .contain import Mirrors
 from .live import Live, live
 from .meter import Clock, Meter, MeterError, Missing
 from .track import FEWEST_GAPS, Edge, Tick, Track
@@ -37,6 +38,8 @@ CHASE_STEPS = 16
 # For so long after live power was asked for, an update of slow counters is looked for so often, s.
 LIVE_SECONDS = 10.0
 LIVE_STEP = 0.5
+# Kinds of counters that can be one register under several names.
+MIRRORED = ("rapl", "hwmon:amd_energy")
 # Power sensors that show an instant are read so often, s on average, at random: a load that keeps time is not missed.
 POWER_INTERVAL = 0.05
 # A device that was lost is asked again after so many s.
@@ -82,6 +85,7 @@ class Monitor:
         self._instant: list[Track] = []
         self._random = random.Random(0)
         self._asked = self._marked = -1e9
+        self._mirrors, self._mirror_at = Mirrors(), -1e9
         self._state_at = -1e9
         self._stopped = False
 
@@ -234,6 +238,7 @@ class Monitor:
             for track in self._quick:
                 if track.period is not None and CHASE <= track.period < self.interval * 8:
                     track.edge(now)
+        self._mirrored(now)
         probing = self._learn(now)
         with self._lock:
             idle = self._idle_since
@@ -248,6 +253,22 @@ class Monitor:
         if self._instant:
             wait = min(wait, self._random.uniform(0.5, 1.5) * min(POWER_INTERVAL, self.interval))
         return wait
+
+    def _mirrored(self, now: float) -> None:
+        """Watch processors' counters for the first two seconds: two that move in step are one and are added once."""
+        if self._mirrors.done or now - self._mirror_at < 0.5 * self.interval:
+            return
+        self._mirror_at = now
+        own = {t.meter.key: t for t in self._quick if t.meter.kind in MIRRORED and t.meter.method == "counter"}
+        if len(own) < 2:
+            self._mirrors.done = True
+            return
+        raw = {key: track.raw for key, track in own.items() if track.raw is not None}
+        for key, other in self._mirrors.look(now, raw):
+            meter = own[key].meter
+            meter.within = (*meter.within, other)
+            meter.flags = (*meter.flags, "mirror")
+            self.missing.append(Missing(meter.name, f"moves in step with {own[other].meter.name}, so it is added once"))
 
     def _chased(self) -> list[Track]:
         """Slow counters whose next update would place an end of a window."""

@@ -203,6 +203,11 @@ class Track:
         self.drain()
         return bool(self._pending)
 
+    @property
+    def raw(self) -> float | None:
+        """What was last read."""
+        return self._raw
+
     def most(self) -> float:
         """The most power to reckon with, W."""
         return self.meter.limit if self.meter.limit else HEADROOM * self.peak

@@ -169,7 +169,7 @@ def test_visible_devices_are_respected(fake_nvml, monkeypatch):
     fake_nvml(devices=3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-00000000-0000-0000-0000-000000000002,0")
     meters, missing = nvidia.find()
-    assert [m.uuid[-1] for m in meters] == ["0", "2"]
+    assert [m.uuid[-1] for m in meters] == ["2", "0"]  # as the program counts them
     assert "CUDA_VISIBLE_DEVICES" in missing[0].reason
 
 
@@ -216,3 +216,104 @@ def test_a_command_is_measured_through_the_system_loader(fake_library, tmp_path)
     true = 2 * 300 * data["duration_s"]
     assert data["total"]["low_j"] <= true <= data["total"]["high_j"]
     assert data["total"]["energy_j"] == pytest.approx(true, rel=0.05)
+
+
+def test_an_instance_of_mig_is_given_its_share(fake_nvml, monkeypatch):
+    """A process that sees one instance counts its slices of one chip, not eight chips, and says how."""
+    clock = fake_nvml(devices=8, mig=1, migs="3,2,2", wave="constant", hi=350, counter=0.02)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-3-0")
+    meters, missing = nvidia.find()
+    assert [meter.uuid for meter in meters] == ["MIG-3-0"]
+    assert len(missing) == 8
+    driver = Driver(Monitor(meters, clock=clock, thread=False), clock)
+    driver.window(2.0)
+    part = driver.window(4.0).result.parts[0]
+    assert part.method == "estimated"
+    assert part.joules == pytest.approx(350.0 * 4.0 * 3 / 7, rel=0.02)
+    assert part.low == 0.0
+    assert part.high >= 350.0 * 4.0
+    assert "3 of the 7 compute slices" in part.reason
+    live = Monitor(meters, clock=clock, thread=False)
+    with live.watch():
+        driver = Driver(live, clock)
+        driver.run(3.0)
+        assert live.live()[0].watts == pytest.approx(150.0, rel=0.03)
+
+
+def test_the_only_instance_has_the_whole_chip(fake_nvml, monkeypatch):
+    """Nobody shares it, so it is a counter like any other; an instance that is not there is a reason."""
+    fake_nvml(devices=1, mig=1, migs="7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-0-0,MIG-0-5")
+    meters, missing = nvidia.find()
+    assert [meter.share for meter in meters] == [(1.0, 1.0, 1.0)]
+    assert "MIG-0-5" in [m.sensor for m in missing]
+
+
+@pytest.mark.parametrize("code", [2, 4, 13, 15, 999])
+def test_one_sick_device_takes_no_other_with_it(fake_nvml, code):
+    """Whatever a device answers when it is looked for, the others are measured and it is missing with a reason."""
+    fake_nvml(devices=4, sick=2, code=code)
+    meters, missing = nvidia.find()
+    assert [meter.uuid[-1] for meter in meters] == ["0", "1", "3"]
+    assert [m.sensor for m in missing] == ["nvidia:2"]
+    assert missing[0].reason
+
+
+@pytest.mark.parametrize("code", [4, 13, 15, 999])
+def test_a_device_that_was_sick_is_read_again(fake_nvml, code):
+    """Its windows have gaps while it is sick, the others are whole, and afterwards all have figures."""
+    clock = fake_nvml(
+        devices=2, sick=0, code=code, sickat=103.0, sickuntil=105.0, wave="constant", hi=300, counter=0.02
+    )
+    monitor = Monitor(nvidia.find()[0], clock=clock, thread=False)
+    driver = Driver(monitor, clock)
+    driver.window(2.0)
+    both = driver.window(4.0).result.parts  # 102.3 to 106.3
+    assert both[1].joules == pytest.approx(1200.0, rel=0.02)
+    assert set(both[0].flags) & {"gap", "lost"}
+    driver.run(8.0)
+    parts = driver.window(2.0).result.parts
+    assert [part.joules for part in parts] == pytest.approx([600.0, 600.0], rel=0.02)
+    assert not set(parts[0].flags) & {"gap", "lost"}
+
+
+def test_power_is_used_where_the_counter_fails(fake_nvml):
+    """A device whose counter answers with an error and whose power does not is measured by its power."""
+    clock = fake_nvml(devices=2, sick=0, code=999, sickwhat="energy", wave="constant", hi=300)
+    meters, missing = nvidia.find()
+    assert not missing
+    assert [meter.method for meter in meters] == ["power-integral", "counter"]
+    assert "unknown error" in meters[0].reason
+    driver = Driver(Monitor(meters, clock=clock, thread=False), clock)
+    driver.window(2.0)
+    assert driver.window(3.0).result.parts[0].joules == pytest.approx(900.0, rel=0.02)
+
+
+@pytest.mark.parametrize(("reasons", "throttle", "unknown"), [
+    ("event", ("power cap",), ()), ("throttle", ("power cap",), ()), ("none", (), ("throttle",)),
+])  # fmt: skip
+def test_reasons_of_clocks_are_asked_by_the_newer_name_first(fake_nvml, reasons, throttle, unknown):
+    """Either name answers; a driver that has neither leaves it unknown, which is not the same as not throttled."""
+    fake_nvml(reasons=reasons)
+    state = nvidia.find()[0][0].state()
+    assert state.throttle == throttle
+    assert state.unknown == unknown
+
+
+def test_places_are_told_to_be_unsure_on_mixed_machines(fake_nvml, monkeypatch):
+    """CUDA counts by speed, NVML by address: on a machine of two kinds the answer says so, unless the order is set."""
+    fake_nvml(devices=2, names="NVIDIA A100,NVIDIA T4")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert "by speed" in nvidia.find()[0][0].reason
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    assert nvidia.find()[0][0].reason == ""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,9,1")
+    assert len(nvidia.find()[0]) == 1  # CUDA stops at the first that is none
+
+
+def test_labels_join_with_other_tools(fake_nvml):
+    """PCI address as the kernel writes it, minor number, index, driver and persistence mode."""
+    fake_nvml(devices=2, persistence=0)
+    assert nvidia.find()[0][1].labels == {
+        "index": "1", "pci": "0000:02:00.0", "device": "nvidia1", "driver": "999.0", "persistence": "off",
+    }  # fmt: skip

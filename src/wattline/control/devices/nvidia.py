@@ -11,7 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ...measure.devices.nvidia import _text, load
+from ...measure.devices.nvml import load
+from ...measure.devices.nvml import text as _text
 from ...measure.meter import MeterError, Missing
 from ..leases.actuator import Actuator, ControlError, Knob, Range
 

@@ -2,7 +2,8 @@
 
 A zone is a counter in microjoules that wraps at ``max_energy_range_uj``. `package` holds `core` and `uncore`;
 `dram` is beside the package, not in it; `psys` is the whole platform and holds them all (Intel SDM vol. 3B,
-section 15.10). The same counter can appear twice, through ``intel-rapl-mmio`` or as a mirrored die: it is used once.
+section 15.10). The same counter can appear twice: through ``intel-rapl-mmio``, which is left out by its interface,
+or as a die that shows its package's register, which moves in step and is found by `contain.Mirrors`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ..result import Scope
 from .files import NumberFile, number, word
 
 ROOT: Final = Path("/sys/class/powercap")
-# Two zones of one name whose counters agree to this many J at the same instant are one counter.
+# Two zones of one name whose counters agree to this many J at the same instant may be one counter: they are watched.
 MIRROR: Final = 1.0
 # Processors go above their long-term limit for a while (PL2 of Intel is commonly 1.25 to 2 times PL1).
 EXCURSION: Final = 2.0
@@ -54,7 +55,6 @@ def find(root: Path = ROOT, host: str | None = None) -> tuple[list[Meter], list[
     missing: list[Missing] = []
     taken: dict[str, list[RaplMeter]] = {}
     uuid_of: dict[str, str] = {}
-    psys = ""
     for zone in zones:
         name = word(zone / "name")
         parent = uuid_of.get(zone.name.rsplit(":", 1)[0], "") if zone.name.count(":") > 1 else ""
@@ -77,15 +77,14 @@ def find(root: Path = ROOT, host: str | None = None) -> tuple[list[Meter], list[
             meter.uuid = uuid_of[zone.name] = f"{uuid}#{len(twins) + 1}"
             meter.name = meter.uuid
         twins.append(meter)
-        if scope == "soc":
-            psys = meter.key
-        elif parent and scope == "cpu":
-            meter.within = (f"{meter.host}/{parent}/cpu",)
+        meter.element = meter.uuid
+        # Cores and graphics are inside their package; memory is beside it.
+        meter.fed_by = (parent,) if parent and scope == "cpu" else ()
         meters.append(meter)
-    if psys:
-        for found in meters:
-            if found.scope != "soc":
-                found.within = (*found.within, psys)
+    platforms = tuple(found.element for found in meters if found.scope == "soc")
+    for found in meters:
+        if found.scope != "soc" and not found.fed_by:
+            found.fed_by = platforms
     if not zones:
         missing.append(Missing("rapl", f"{root} holds no zone", "sudo modprobe intel_rapl_msr"))
     return meters, missing

@@ -30,7 +30,9 @@ class IpmiMeter(Meter):
     method = "power-integral"
 
     def __init__(self, command: Sequence[str] = IPMI, **facts: Any) -> None:
-        super().__init__("ipmi", "node", "IPMI node power", period=1.0, averaging=1.0, slow=True, **facts)
+        super().__init__(
+            "ipmi", "node", "IPMI node power", period=1.0, averaging=1.0, slow=True, element="node", **facts
+        )
         self._command = list(command)
 
     def read(self) -> float:
@@ -57,7 +59,14 @@ class RedfishMeter(Meter):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise MeterError(f"{url!r} is not an http(s) address")
         super().__init__(
-            f"redfish:{parts.hostname}", "node", "Redfish node power", period=1.0, averaging=1.0, slow=True, **facts
+            f"redfish:{parts.hostname}",
+            "node",
+            "Redfish node power",
+            period=1.0,
+            averaging=1.0,
+            slow=True,
+            element="node",
+            **facts,
         )
         place = parts.hostname + (f":{parts.port}" if parts.port else "")
         self._request = urllib.request.Request(
