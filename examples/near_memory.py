@@ -63,9 +63,8 @@ def joules(answer: Answer | None, tokens: float) -> float | None:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Write joules per request against the limit as SVG."""
-    import altair as alt
-
-    from wattline.show.report.charts import inline, svg
+    from wattline.show.report import vega
+    from wattline.show.report.charts import svg
 
     points = [
         {"limit": 1e3 * row["tpot_s"], "joules": v, "tokens on": name.removeprefix("tokens on ")}
@@ -73,13 +72,14 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         for name, v in row.items()
         if v is not None and name != "tpot_s"
     ]
+    log = vega.options(type="log")
     chart = (
-        alt.Chart(inline(points))
-        .mark_line(point=True)
+        vega.Chart(points)
+        .mark("line", point=True)
         .encode(
-            x=alt.X("limit:Q", title="Time per output token, ms", scale=alt.Scale(type="log")),
-            y=alt.Y("joules:Q", title="Facility joules per request", scale=alt.Scale(type="log")),
-            color=alt.Color("tokens on:N", title=None),
+            x=vega.field("limit:Q", title="Time per output token, ms", scale=log),
+            y=vega.field("joules:Q", title="Facility joules per request", scale=log),
+            color=vega.field("tokens on:N", title=None),
         )
         .properties(width=640, height=280)
     )

@@ -21,7 +21,6 @@ from wattline.scenario.design_space import DesignAnswer, undominated
 from wattline.scenario.whatif import sketches, summaries
 from wattline.show import report
 from wattline.show.cli.main import main
-from wattline.show.report import page
 
 WORKS = [{"name": "chat", "weight": 1, **SERVING}, {"name": "run", "weight": 3, **TRAINING, "hardware": {"nodes": 4}}]
 
@@ -258,9 +257,8 @@ def test_the_optimiser_needs_its_extra(monkeypatch):
 # ---- telling it ------------------------------------------------------------------------------------
 
 
-def test_the_page_and_the_charts_show_the_study(small, tmp_path, monkeypatch):
+def test_the_page_and_the_charts_show_the_study(small, tmp_path):
     """The page holds the chosen design and what limits it; charts are files; every design is a row of the CSV."""
-    monkeypatch.setattr(page, "library", lambda: "/* charts */")
     report.write_design_html(small, tmp_path / "r.html", scenario="[design]", command="wattline plan x.toml")
     text = (tmp_path / "r.html").read_text("utf-8")
     for word in (

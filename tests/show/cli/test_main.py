@@ -21,7 +21,6 @@ from wattline.hardware.architectures import architecture
 from wattline.scenario import scenario
 from wattline.show.cli import main as cli
 from wattline.show.cli import output as cli_output
-from wattline.show.report import page
 
 SCENARIO = """
 [model]
@@ -59,7 +58,6 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return training()
 
     monkeypatch.setattr(scenario, "solve", solve)
-    monkeypatch.setattr(page, "library", lambda: "/* charts */")
     return asked
 
 

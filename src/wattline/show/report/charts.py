@@ -1,4 +1,4 @@
-"""The charts of a plan, each one Altair specification: for SVG, PNG, a notebook and the HTML page.
+"""The charts of a plan, each one Vega-Lite specification: for SVG, PNG, a notebook and the HTML page.
 
 Colours hold on light and dark pages alike; text and grid follow the theme. Axes carry the unit that
 keeps their numbers short, and every mark has a tooltip with the full figures.
@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from ...core.errors import InputError
 from ...core.units import show
 from ...frontier.answer import Answer
-from . import words
-
-if TYPE_CHECKING:
-    import altair as alt
+from . import vega, words
 
 LINE, CHOSEN, BASELINE = "#2f7fc1", "#d2522d", "#7a828e"
 LESS, MORE = "#2c8f6b", "#8a63c9"
@@ -53,9 +50,9 @@ def config(theme: str = "light") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def charts(answer: Answer) -> dict[str, alt.TopLevelMixin]:
+def charts(answer: Answer) -> dict[str, vega.Chart]:
     """Return every chart the answer has data for, by name: frontier, breakdown, elasticities, plan."""
-    out: dict[str, alt.TopLevelMixin] = {"frontier": frontier(answer)}
+    out: dict[str, vega.Chart] = {"frontier": frontier(answer)}
     if words.share_out(answer.chosen.breakdown_j):
         out["breakdown"] = breakdown(answer)
     if words.largest(answer.elasticity, 1):
@@ -64,10 +61,8 @@ def charts(answer: Answer) -> dict[str, alt.TopLevelMixin]:
     return {**out, "plan": plan} if plan is not None else out
 
 
-def frontier(answer: Answer) -> alt.LayerChart:
+def frontier(answer: Answer) -> vega.Chart:
     """The time-energy frontier with the chosen plan and the baseline on it."""
-    import altair as alt
-
     t_unit, t = words.scale(float(answer.time_s[0]), "s")
     e_unit, e = words.scale(float(answer.energy_j[0]), "J")
     keep = _thin(len(answer.time_s), POINTS)
@@ -77,26 +72,28 @@ def frontier(answer: Answer) -> alt.LayerChart:
         _point(name, o.time_s, o.energy_j, o.average_power_w, answer, t, e)
         for name, o in (("maximum clocks", answer.baseline), ("chosen", answer.chosen))
     ]
-    x = alt.X("t:Q", title=f"Time for {answer.work}, {t_unit}", scale=alt.Scale(zero=False, nice=True, padding=14))
-    y = alt.Y("e:Q", title=f"Energy, {e_unit}", scale=alt.Scale(zero=False, nice=True, padding=14))
-    tips = [alt.Tooltip(f"{k}:N", title=k) for k in ("what", "time", "energy", "power", "against maximum clocks")]
+    x = vega.field(
+        "t:Q", title=f"Time for {answer.work}, {t_unit}", scale=vega.options(zero=False, nice=True, padding=14)
+    )
+    y = vega.field("e:Q", title=f"Energy, {e_unit}", scale=vega.options(zero=False, nice=True, padding=14))
+    tips = [vega.field(f"{k}:N", title=k) for k in ("what", "time", "energy", "power", "against maximum clocks")]
     names = ["chosen", "maximum clocks"]
-    curve = alt.Chart(inline(points))
-    line = curve.mark_line(color=LINE, strokeWidth=2.5, interpolate="linear").encode(x=x, y=y)
-    dots = curve.mark_circle(color=LINE, size=26, opacity=1).encode(x=x, y=y, tooltip=tips)
-    guide = alt.Chart(inline(marked[1:])).mark_rule(color=CHOSEN, strokeDash=[5, 4])
-    both = alt.Chart(inline(marked)).encode(
+    curve = vega.Chart(points)
+    line = curve.mark("line", color=LINE, strokeWidth=2.5, interpolate="linear").encode(x=x, y=y)
+    dots = curve.mark("circle", color=LINE, size=26, opacity=1).encode(x=x, y=y, tooltip=tips)
+    guide = vega.Chart(marked[1:]).mark("rule", color=CHOSEN, strokeDash=[5, 4])
+    both = vega.Chart(marked).encode(
         x=x,
         y=y,
-        color=alt.Color("what:N", scale=alt.Scale(domain=names, range=[CHOSEN, BASELINE]), legend=None),
-        shape=alt.Shape("what:N", scale=alt.Scale(domain=names, range=["diamond", "square"]), legend=None),
+        color=vega.field("what:N", scale=vega.options(domain=names, range=[CHOSEN, BASELINE]), legend=None),
+        shape=vega.field("what:N", scale=vega.options(domain=names, range=["diamond", "square"]), legend=None),
         tooltip=tips,
     )
-    marks = both.mark_point(size=150, filled=True, opacity=1)
-    label = (
-        alt.Chart(inline(marked)).mark_text(align="left", dx=11, dy=-9, fontWeight=600).encode(x=x, y=y, text="what:N")
+    marks = both.mark("point", size=150, filled=True, opacity=1)
+    label = vega.Chart(marked).mark("text", align="left", dx=11, dy=-9, fontWeight=600).encode(x=x, y=y, text="what:N")
+    return vega.layer(guide.encode(x=x), guide.encode(y=y), line, dots, marks, label).properties(
+        width=WIDTH, height=340
     )
-    return alt.layer(guide.encode(x=x), guide.encode(y=y), line, dots, marks, label).properties(width=WIDTH, height=340)
 
 
 def _point(what: str, time: float, energy: float, power: float, answer: Answer, t: float, e: float) -> dict[str, Any]:
@@ -113,10 +110,8 @@ def _point(what: str, time: float, energy: float, power: float, answer: Answer, 
     }
 
 
-def breakdown(answer: Answer) -> alt.LayerChart:
+def breakdown(answer: Answer) -> vega.Chart:
     """Where the joules go: one bar per component, the largest first, coloured by layer."""
-    import altair as alt
-
     rows = words.share_out(answer.chosen.breakdown_j)
     unit, factor = words.scale(rows[0][1], "J")
     data: list[dict[str, Any]] = [
@@ -131,25 +126,23 @@ def breakdown(answer: Answer) -> alt.LayerChart:
         for name, joules, share in rows
     ]
     used = list(dict.fromkeys(row["layer"] for row in data))
-    colour = alt.Color("layer:N", scale=alt.Scale(domain=used, range=[words.COLOURS[u] for u in used]), legend=None)
-    tips = [alt.Tooltip(f"{k}:N", title=k) for k in ("part", "energy", "share", "layer")]
+    colour = vega.field("layer:N", scale=vega.options(domain=used, range=[words.COLOURS[u] for u in used]), legend=None)
+    tips = [vega.field(f"{k}:N", title=k) for k in ("part", "energy", "share", "layer")]
     # Room on the right for the longest bar's label.
-    scale = alt.Scale(domain=[0, 1.3 * data[0]["v"]], nice=False)
-    base = alt.Chart(inline(data)).encode(
-        x=alt.X("v:Q", title=f"Energy for {answer.work}, {unit}", scale=scale),
-        y=alt.Y("part:N", sort=[row["part"] for row in data], title=None),
+    scale = vega.options(domain=[0, 1.3 * data[0]["v"]], nice=False)
+    base = vega.Chart(data).encode(
+        x=vega.field("v:Q", title=f"Energy for {answer.work}, {unit}", scale=scale),
+        y=vega.field("part:N", sort=[row["part"] for row in data], title=None),
         tooltip=tips,
     )
-    bars = base.mark_bar(cornerRadiusEnd=2).encode(color=colour)
-    return alt.layer(bars, base.mark_text(align="left", dx=6).encode(text="label:N")).properties(
-        width=WIDTH, height=alt.Step(26)
+    bars = base.mark("bar", cornerRadiusEnd=2).encode(color=colour)
+    return vega.layer(bars, base.mark("text", align="left", dx=6).encode(text="label:N")).properties(
+        width=WIDTH, height={"step": 26}
     )
 
 
-def elasticities(answer: Answer) -> alt.LayerChart:
+def elasticities(answer: Answer) -> vega.Chart:
     """What would help: the saving from moving each parameter by one percent the helpful way."""
-    import altair as alt
-
     data: list[dict[str, Any]] = [
         {
             "parameter": _unique(name, answer),
@@ -162,19 +155,19 @@ def elasticities(answer: Answer) -> alt.LayerChart:
     ]
     reach = 1.12 * max(abs(row["v"]) for row in data)
     ways = ["1 % more saves", "1 % less saves"]
-    base = alt.Chart(inline(data)).encode(
-        x=alt.X(
+    base = vega.Chart(data).encode(
+        x=vega.field(
             "v:Q",
             title="Change of energy when the parameter grows by 1 %, %",
-            scale=alt.Scale(domain=[-reach, reach], nice=False),
+            scale=vega.options(domain=[-reach, reach], nice=False),
         ),
-        y=alt.Y("parameter:N", sort=[row["parameter"] for row in data], title=None),
-        tooltip=[alt.Tooltip(f"{k}:N", title=k) for k in ("parameter", "key", "saving")],
+        y=vega.field("parameter:N", sort=[row["parameter"] for row in data], title=None),
+        tooltip=[vega.field(f"{k}:N", title=k) for k in ("parameter", "key", "saving")],
     )
-    colour = alt.Color("way:N", title=None, scale=alt.Scale(domain=ways, range=[MORE, LESS]))
-    zero = alt.Chart(inline([{"v": 0}])).mark_rule(color=BASELINE).encode(x="v:Q")
-    return alt.layer(base.mark_bar(cornerRadiusEnd=2).encode(color=colour), zero).properties(
-        width=WIDTH - 60, height=alt.Step(24)
+    colour = vega.field("way:N", title=None, scale=vega.options(domain=ways, range=[MORE, LESS]))
+    zero = vega.Chart([{"v": 0}]).mark("rule", color=BASELINE).encode(x="v:Q")
+    return vega.layer(base.mark("bar", cornerRadiusEnd=2).encode(color=colour), zero).properties(
+        width=WIDTH - 60, height={"step": 24}
     )
 
 
@@ -184,10 +177,8 @@ def _unique(name: str, answer: Answer) -> str:
     return words.parameter(name) if len(shared) == 1 else f"{words.parameter(name)} ({name})"
 
 
-def timeline(answer: Answer) -> alt.Chart:
+def timeline(answer: Answer) -> vega.Chart:
     """Who runs when: one row per stage, one bar per computation, coloured by its clock."""
-    import altair as alt
-
     tasks, note = window(answer)
     unit, factor = words.scale(max(k["start_s"] + k["time_s"] for k in tasks), "s")
     data = [
@@ -203,26 +194,26 @@ def timeline(answer: Answer) -> alt.Chart:
     ]
     stages = len({row["s"] for row in data})
     clocks = [row["f"] for row in data]
-    chart = alt.Chart(inline(data)).mark_bar(stroke="#14181d", strokeWidth=0.4, strokeOpacity=0.6)
+    chart = vega.Chart(data).mark("bar", stroke="#14181d", strokeWidth=0.4, strokeOpacity=0.6)
     return chart.encode(
-        x=alt.X("a:Q", title=f"Time in the iteration, {unit}{note}", scale=alt.Scale(nice=False)),
+        x=vega.field("a:Q", title=f"Time in the iteration, {unit}{note}", scale=vega.options(nice=False)),
         x2="b:Q",
-        y=alt.Y("s:O", title="Stage", axis=alt.Axis(labelOverlap=True)),
-        color=alt.Color(
+        y=vega.field("s:O", title="Stage", axis=vega.options(labelOverlap=True)),
+        color=vega.field(
             "f:Q",
             title="Clock, MHz",
             # A little beyond the data, so that one clock alone still has a scale.
-            scale=alt.Scale(scheme="plasma", domain=[min(clocks) - 1, max(clocks) + 1], nice=False),
+            scale=vega.options(scheme="plasma", domain=[min(clocks) - 1, max(clocks) + 1], nice=False),
         ),
         tooltip=[
-            alt.Tooltip("s:O", title="stage"),
-            alt.Tooltip("m:Q", title="microbatch"),
-            alt.Tooltip("i:N", title="does"),
-            alt.Tooltip("f:Q", title="clock, MHz", format=","),
-            alt.Tooltip("a:Q", title=f"starts, {unit}"),
-            alt.Tooltip("b:Q", title=f"ends, {unit}"),
+            vega.field("s:O", title="stage"),
+            vega.field("m:Q", title="microbatch"),
+            vega.field("i:N", title="does"),
+            vega.field("f:Q", title="clock, MHz", format=","),
+            vega.field("a:Q", title=f"starts, {unit}"),
+            vega.field("b:Q", title=f"ends, {unit}"),
         ],
-    ).properties(width=WIDTH, height=alt.Step(max(8, min(30, 420 // stages))))
+    ).properties(width=WIDTH, height={"step": max(8, min(30, 420 // stages))})
 
 
 def window(answer: Answer) -> tuple[list[Mapping[str, Any]], str]:
@@ -234,10 +225,8 @@ def window(answer: Answer) -> tuple[list[Mapping[str, Any]], str]:
     return tasks[:most], f" (its first {most:,} of {len(tasks):,} computations)"
 
 
-def choices(answer: Answer) -> alt.VConcatChart | None:
+def choices(answer: Answer) -> vega.Chart | None:
     """What each point of a serving frontier sets: its clock, and its batch."""
-    import altair as alt
-
     first = _first(answer)
     if "tpot_s" not in first or not {"clock_hz", "batch"} & first.keys():
         return None
@@ -247,15 +236,15 @@ def choices(answer: Answer) -> alt.VConcatChart | None:
     for key, title in (("clock_hz", "Clock, MHz"), ("batch", "Batch, requests")):
         if key not in first:
             continue
-        x = alt.X("t:Q", title=f"Time for {answer.work}, {unit}", scale=alt.Scale(zero=False, padding=14))
-        tips = [alt.Tooltip(f"{name}:N", title=name) for name in rows[0] if name not in ("t", "clock_hz", "batch")]
+        x = vega.field("t:Q", title=f"Time for {answer.work}, {unit}", scale=vega.options(zero=False, padding=14))
+        tips = [vega.field(f"{name}:N", title=name) for name in rows[0] if name not in ("t", "clock_hz", "batch")]
         panels.append(
-            alt.Chart(inline(rows))
-            .mark_line(point=alt.OverlayMarkDef(filled=True, size=40), color=LINE, interpolate="step-after")
-            .encode(x=x, y=alt.Y(f"{key}:Q", title=title, scale=alt.Scale(zero=False)), tooltip=tips)
+            vega.Chart(rows)
+            .mark("line", point=vega.options(filled=True, size=40), color=LINE, interpolate="step-after")
+            .encode(x=x, y=vega.field(f"{key}:Q", title=title, scale=vega.options(zero=False)), tooltip=tips)
             .properties(width=WIDTH, height=150)
         )
-    return alt.vconcat(*panels)
+    return vega.column(*panels)
 
 
 def _thinned(answer: Answer) -> list[Mapping[str, Any]]:
@@ -272,13 +261,6 @@ def _first(answer: Answer) -> Mapping[str, Any]:
     return answer.timeline[0] if answer.timeline else {}
 
 
-def inline(rows: list[dict[str, Any]]) -> alt.InlineData:
-    """Return rows as data that stands in the chart itself."""
-    import altair as alt
-
-    return alt.InlineData(values=rows)
-
-
 def _thin(count: int, most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return at most `most` indices spread evenly, the ends among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
@@ -292,25 +274,14 @@ def short(number: float) -> float:
 # ---- files ---------------------------------------------------------------------------------------
 
 
-def specification(chart: alt.TopLevelMixin, theme: str | None = None) -> dict[str, Any]:
+def specification(chart: vega.Chart, theme: str | None = None) -> dict[str, Any]:
     """Return the chart as a Vega-Lite specification, with the configuration of a theme or with none."""
-    spec: dict[str, Any] = chart.to_dict()
-    spec["config"] = config(theme) if theme else {}
-    return spec
+    return {**chart.to_dict(), "config": config(theme) if theme else {}}
 
 
-def version() -> str:
-    """Return the Vega-Lite version the specifications are written for, as vl-convert names it."""
-    import altair as alt
-
-    return ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
-
-
-def svg(chart: alt.TopLevelMixin, theme: str = "light") -> str:
-    """Return the chart drawn as SVG; nothing is fetched."""
-    import vl_convert
-
-    return str(vl_convert.vegalite_to_svg(specification(chart, theme), vl_version=version(), allowed_base_urls=[]))
+def svg(chart: vega.Chart, theme: str = "light") -> str:
+    """Return the chart drawn as SVG."""
+    return vega.svg(specification(chart, theme))
 
 
 def write_charts(answer: Answer, folder: Path) -> list[Path]:
@@ -318,18 +289,16 @@ def write_charts(answer: Answer, folder: Path) -> list[Path]:
     return write(charts(answer), folder)
 
 
-def write(drawings: Mapping[str, alt.TopLevelMixin], folder: Path) -> list[Path]:
+def write(drawings: Mapping[str, vega.Chart], folder: Path) -> list[Path]:
     """Write charts by name as SVG and PNG into `folder`, made if missing, and return the paths."""
-    import vl_convert
-
     out = []
+    drawn = {name: svg(chart) for name, chart in drawings.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, chart in drawings.items():
-            drawn = svg(chart)
+        for name, picture in drawn.items():
             out += [folder / f"{name}.svg", folder / f"{name}.png"]
-            out[-2].write_text(drawn, "utf-8")
-            out[-1].write_bytes(vl_convert.svg_to_png(drawn, scale=2))
+            out[-2].write_text(picture, "utf-8")
+            out[-1].write_bytes(vega.png(picture))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
     return out

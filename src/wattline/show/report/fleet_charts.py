@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from ...core.units import show
 from ...site.answer import FleetAnswer, parts
-from . import words
-from .charts import BASELINE, CHOSEN, LINE, WIDTH, inline, short
-
-if TYPE_CHECKING:
-    import altair as alt
+from . import vega, words
+from .charts import BASELINE, CHOSEN, LINE, WIDTH, short
 
 # Most parts of the tree, and hours, that are drawn.
 PARTS: Final = 40
@@ -24,9 +21,9 @@ COLOURS: Final = {
 }  # fmt: skip
 
 
-def charts(answer: FleetAnswer) -> dict[str, alt.TopLevelMixin]:
+def charts(answer: FleetAnswer) -> dict[str, vega.Chart]:
     """Return every chart the answer has data for, by name."""
-    out: dict[str, alt.TopLevelMixin] = {}
+    out: dict[str, vega.Chart] = {}
     if any(row["limit_w"] is not None for row in parts(answer.plan)):
         out["tree"] = tree(answer)
     if answer.ladder.steps:
@@ -36,10 +33,8 @@ def charts(answer: FleetAnswer) -> dict[str, alt.TopLevelMixin]:
     return out
 
 
-def tree(answer: FleetAnswer) -> alt.LayerChart:
+def tree(answer: FleetAnswer) -> vega.Chart:
     """Return every limited part as a bar: what flows in, and the limit it may not pass."""
-    import altair as alt
-
     plan, power_tree = answer.plan, answer.tree
     rows = [row for row in parts(plan) if row["limit_w"] is not None]
     level = dict(zip(power_tree.names, power_tree.level.tolist(), strict=True))
@@ -59,25 +54,23 @@ def tree(answer: FleetAnswer) -> alt.LayerChart:
         for row in rows
     ]
     names = ["binds", "has headroom"]
-    base = alt.Chart(inline(shown)).encode(
-        x=alt.X("used:Q", title="Inflow, % of the limit", scale=alt.Scale(domain=[0, 135], nice=False)),
-        y=alt.Y("part:N", sort=[row["part"] for row in shown], title=None),
+    base = vega.Chart(shown).encode(
+        x=vega.field("used:Q", title="Inflow, % of the limit", scale=vega.options(domain=[0, 135], nice=False)),
+        y=vega.field("part:N", sort=[row["part"] for row in shown], title=None),
         tooltip=[
-            alt.Tooltip(f"{k}:N", title=k) for k in ("part", "inflow", "limit", "headroom", "work per MW more")
+            vega.field(f"{k}:N", title=k) for k in ("part", "inflow", "limit", "headroom", "work per MW more")
         ],
     )  # fmt: skip
-    bars = base.mark_bar(cornerRadiusEnd=2).encode(
-        color=alt.Color("state:N", title=None, scale=alt.Scale(domain=names, range=[CHOSEN, LINE]))
+    bars = base.mark("bar", cornerRadiusEnd=2).encode(
+        color=vega.field("state:N", title=None, scale=vega.options(domain=names, range=[CHOSEN, LINE]))
     )
-    rule = alt.Chart(inline([{"x": 100}])).mark_rule(color=BASELINE, strokeDash=[5, 4]).encode(x="x:Q")
-    label = base.mark_text(align="left", dx=6).encode(text="label:N")
-    return alt.layer(bars, rule, label).properties(width=WIDTH - 60, height=alt.Step(22))
+    rule = vega.Chart([{"x": 100}]).mark("rule", color=BASELINE, strokeDash=[5, 4]).encode(x="x:Q")
+    label = base.mark("text", align="left", dx=6).encode(text="label:N")
+    return vega.layer(bars, rule, label).properties(width=WIDTH - 60, height={"step": 22})
 
 
-def prices(answer: FleetAnswer) -> alt.LayerChart:
+def prices(answer: FleetAnswer) -> vega.Chart:
     """Return work lost against power given up: all layers together, and each alone."""
-    import altair as alt
-
     every = {**answer.alone, "all together": answer.ladder}
     most = float(answer.ladder.power[-1])
     unit, factor = words.scale(most, "W")
@@ -95,26 +88,24 @@ def prices(answer: FleetAnswer) -> alt.LayerChart:
         if p <= most * (1 + 1e-9)
     ]
     used = list(every)
-    x = alt.X("p:Q", title=f"Site power given up, {unit}")
-    chart = alt.Chart(inline(rows)).encode(
+    x = vega.field("p:Q", title=f"Site power given up, {unit}")
+    chart = vega.Chart(rows).encode(
         x=x,
-        y=alt.Y("l:Q", title="Work lost, % of full speed"),
-        color=alt.Color("layer:N", title=None, scale=alt.Scale(domain=used, range=[COLOURS[n] for n in used])),
+        y=vega.field("l:Q", title="Work lost, % of full speed"),
+        color=vega.field("layer:N", title=None, scale=vega.options(domain=used, range=[COLOURS[n] for n in used])),
         order="p:Q",
-        tooltip=[alt.Tooltip(f"{k}:N", title=k) for k in ("layer", "gives up", "work lost")],
+        tooltip=[vega.field(f"{k}:N", title=k) for k in ("layer", "gives up", "work lost")],
     )
-    asked = alt.Chart(inline([{"p": short(min(answer.give_up, most) * factor)}])).mark_rule(
-        color=BASELINE, strokeDash=[5, 4]
+    asked = vega.Chart([{"p": short(min(answer.give_up, most) * factor)}]).mark(
+        "rule", color=BASELINE, strokeDash=[5, 4]
     )
-    return alt.layer(
-        chart.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)), asked.encode(x="p:Q")
-    ).properties(width=WIDTH, height=320)
+    return vega.layer(chart.mark("line", strokeWidth=2, point=vega.options(size=18)), asked.encode(x="p:Q")).properties(
+        width=WIDTH, height=320
+    )
 
 
-def hours(answer: FleetAnswer) -> alt.VConcatChart:
+def hours(answer: FleetAnswer) -> vega.Chart:
     """Return power of every job over time under the limit, and the carbon and price it follows."""
-    import altair as alt
-
     h = answer.horizon
     assert h is not None
     keep = min(len(h.edges) - 1, PERIODS)
@@ -126,18 +117,18 @@ def hours(answer: FleetAnswer) -> alt.VConcatChart:
         for j, name in enumerate(h.names)
         for t in range(keep + 1)
     ]
-    x = alt.X("t:Q", title=None, scale=alt.Scale(domain=[0, float(at[keep])], nice=False))
+    x = vega.field("t:Q", title=None, scale=vega.options(domain=[0, float(at[keep])], nice=False))
     areas = (
-        alt.Chart(inline(stacked))
-        .mark_area(interpolate="step-after", opacity=0.75)
+        vega.Chart(stacked)
+        .mark("area", interpolate="step-after", opacity=0.75)
         .encode(
             x=x,
-            y=alt.Y("p:Q", stack=True, title=f"Power, {watts}"),
-            color=alt.Color("job:N", title=None, scale=alt.Scale(scheme="tableau10")),
+            y=vega.field("p:Q", stack=True, title=f"Power, {watts}"),
+            color=vega.field("job:N", title=None, scale=vega.options(scheme="tableau10")),
             tooltip=[
-                alt.Tooltip("job:N"),
-                alt.Tooltip("p:Q", title=f"power, {watts}"),
-                alt.Tooltip("t:Q", title=f"at, {unit}"),
+                vega.field("job:N"),
+                vega.field("p:Q", title=f"power, {watts}"),
+                vega.field("t:Q", title=f"at, {unit}"),
             ],
         )
     )
@@ -152,11 +143,9 @@ def hours(answer: FleetAnswer) -> alt.VConcatChart:
                 {"t": short(float(at[t])), "p": short(float(values[min(t, keep - 1)]) * factor), "what": name}
                 for t in range(keep + 1)
             ]
-            mark = alt.Chart(inline(rows)).mark_line(
-                interpolate="step-after", color=colour, strokeDash=dash, strokeWidth=2
-            )
-            lines.append(mark.encode(x=x, y="p:Q", tooltip=[alt.Tooltip("what:N"), alt.Tooltip("p:Q", title=watts)]))
-    panels: list[Any] = [alt.layer(areas, *lines).properties(width=WIDTH, height=260)]
+            mark = vega.Chart(rows).mark("line", interpolate="step-after", color=colour, strokeDash=dash, strokeWidth=2)
+            lines.append(mark.encode(x=x, y="p:Q", tooltip=[vega.field("what:N"), vega.field("p:Q", title=watts)]))
+    panels: list[Any] = [vega.layer(areas, *lines).properties(width=WIDTH, height=260)]
     for key, title, si in (
         ("carbon_g_per_j", "Carbon, g/kWh", 3.6e6), ("price_usd_per_j", "Price, USD/MWh", 3.6e9),
         ("outdoor_k", "Outdoor, °C", 0),
@@ -167,15 +156,15 @@ def hours(answer: FleetAnswer) -> alt.VConcatChart:
         shown = [v * si if si else v - 273.15 for v in values_]
         rows = [{"t": short(float(at[t])), "v": short(shown[min(t, keep - 1)])} for t in range(keep + 1)]
         panels.append(
-            alt.Chart(inline(rows))
-            .mark_line(interpolate="step-after", color=LINE)
-            .encode(x=x, y=alt.Y("v:Q", title=title, scale=alt.Scale(zero=False)), tooltip=["t:Q", "v:Q"])
+            vega.Chart(rows)
+            .mark("line", interpolate="step-after", color=LINE)
+            .encode(x=x, y=vega.field("v:Q", title=title, scale=vega.options(zero=False)), tooltip=["t:Q", "v:Q"])
             .properties(width=WIDTH, height=110)
         )
     panels[-1] = (
-        panels[-1].encode(x=alt.X("t:Q", title=f"Time from the start, {unit}")) if len(panels) > 1 else panels[-1]
+        panels[-1].encode(x=vega.field("t:Q", title=f"Time from the start, {unit}")) if len(panels) > 1 else panels[-1]
     )
-    return alt.vconcat(*panels).resolve_scale(color="independent")
+    return vega.column(*panels)
 
 
 def _clock(edges: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, str]:

@@ -1,19 +1,16 @@
 """A plan as one HTML file that needs nothing else: no network, no other file, light and dark.
 
-The chart library is put in once, taken from vl-convert. Everything the page shows is escaped, and a
+Its charts are specifications that `draw.js`, put in as it is, draws. Everything the page shows is escaped, and a
 content security policy forbids it to load anything.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,11 +20,8 @@ from ...frontier.answer import Answer
 from . import charts, words
 from .terminal import compare
 
-# Scripts stand in the page itself; the chart library compiles its expressions, hence unsafe-eval.
-_POLICY: Final = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
-)
-_SNIPPET: Final = "window.vegaEmbed = vegaEmbed;"
+# Scripts and styles stand in the page itself; pictures are those that the reader saves.
+_POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 _KNOBS = 200
 _ABOUT: Final[Mapping[str, str]] = {
     "frontier": (
@@ -85,7 +79,6 @@ def document(title: str, body: str, drawn: Mapping[str, Any]) -> str:
 </main>
 <script type="application/json" id="charts">{_json(drawn)}</script>
 <script type="application/json" id="themes">{_json(themes)}</script>
-<script>{library()}</script>
 <script>{draw}</script>
 </body>
 </html>
@@ -93,11 +86,8 @@ def document(title: str, body: str, drawn: Mapping[str, Any]) -> str:
 
 
 def fluid(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the specification as wide as its place on the page, and without the address of its schema."""
-    spec = {key: value for key, value in spec.items() if key not in ("$schema", "config")}
-    if "vconcat" in spec:  # concatenated views take no fluid width
-        return spec
-    return {**spec, "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
+    """Return the specification for a page, which gives it its width and its colours."""
+    return {key: value for key, value in spec.items() if key not in ("$schema", "config", "width")}
 
 
 def _json(value: object) -> str:
@@ -241,42 +231,3 @@ def reproduce(scenario: str, command: str) -> str:
     if scenario:
         parts.append(f"<p>The scenario:</p><pre>{escape(scenario.strip())}</pre>")
     return section("How to reproduce", *parts) if parts else ""
-
-
-# ---- the chart library ---------------------------------------------------------------------------
-
-
-def library() -> str:
-    """Return the chart library as one script; made once per version, then read from the user's cache."""
-    import vl_convert
-
-    path = _cache() / f"vega-{metadata.version('vl-convert-python')}-{charts.version()}.js"
-    try:
-        return path.read_text("utf-8")
-    except OSError:
-        script = str(vl_convert.javascript_bundle(_SNIPPET, charts.version())).replace("</script", "<\\/script")
-    _keep(path, script)
-    return script
-
-
-def _keep(path: Path, text: str) -> None:
-    """Write a cache file whole or not at all; a cache that cannot be written is done without."""
-    part = path.with_suffix(f".{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, "utf-8")
-        part.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink()
-
-
-def _cache() -> Path:
-    """Return the user's cache folder."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME")
-    return Path(base or Path.home() / ".cache") / "wattline"

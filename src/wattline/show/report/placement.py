@@ -14,14 +14,12 @@ from rich.text import Text
 
 from ...core.errors import InputError
 from ...core.units import show
-from . import charts, words
-from .charts import WIDTH, inline
+from . import charts, vega, words
+from .charts import WIDTH
 from .fleet_tables import grid
 from .page import chart_place, document, fluid, reproduce, section, table
 
 if TYPE_CHECKING:
-    import altair as alt
-
     from ...scenario.fleet_place import PlacementAnswer
 
 Rows = tuple[list[str], list[list[str]]]
@@ -72,10 +70,8 @@ def ways(answer: PlacementAnswer) -> Rows:
     return ["Rule", "Site power", "More"], rows
 
 
-def nodes(answer: PlacementAnswer) -> alt.Chart:
+def nodes(answer: PlacementAnswer) -> vega.Chart:
     """Return the nodes of every pool by what they do."""
-    import altair as alt
-
     best = answer.best
     rows: list[dict[str, Any]] = []
     for pool in answer.pools:
@@ -91,15 +87,15 @@ def nodes(answer: PlacementAnswer) -> alt.Chart:
     colours |= _STATES
     used = [name for name in colours if any(r["what"] == name for r in rows)]
     return (
-        alt.Chart(inline(rows))
-        .mark_bar()
+        vega.Chart(rows)
+        .mark("bar")
         .encode(
-            x=alt.X("n:Q", title="Nodes"),
-            y=alt.Y("pool:N", title=None),
-            color=alt.Color("what:N", title=None, scale=alt.Scale(domain=used, range=[colours[u] for u in used])),
-            tooltip=["pool:N", "what:N", alt.Tooltip("n:Q", title="nodes")],
+            x=vega.field("n:Q", title="Nodes"),
+            y=vega.field("pool:N", title=None),
+            color=vega.field("what:N", title=None, scale=vega.options(domain=used, range=[colours[u] for u in used])),
+            tooltip=["pool:N", "what:N", vega.field("n:Q", title="nodes")],
         )
-        .properties(width=WIDTH, height=alt.Step(36))
+        .properties(width=WIDTH, height={"step": 36})
     )
 
 

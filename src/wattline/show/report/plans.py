@@ -11,7 +11,7 @@ import msgspec
 
 from ...core.errors import InputError
 from ...frontier.answer import Answer
-from . import charts
+from . import charts, vega
 from .page import write_html
 
 PLANS, PICTURES = (".csv", ".json"), (".html", ".svg", ".png")
@@ -35,8 +35,6 @@ def write_plan(rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any], path:
 
 def write_picture(answer: Answer, path: Path, command: str = "") -> None:
     """Write the timeline as SVG or PNG, or the whole report as HTML."""
-    import vl_convert
-
     _suffix(path, PICTURES, "picture")
     if path.suffix == ".html":
         write_html(answer, path, command=command)
@@ -46,7 +44,7 @@ def write_picture(answer: Answer, path: Path, command: str = "") -> None:
         if path.suffix == ".svg":
             path.write_text(drawn, "utf-8")
         else:
-            path.write_bytes(vl_convert.svg_to_png(drawn, scale=2))
+            path.write_bytes(vega.png(drawn))
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from ...core.errors import InputError
-from .charts import BASELINE, config, svg, version
-
-if TYPE_CHECKING:
-    import altair as alt
+from . import page, vega
+from .charts import BASELINE, specification, svg
 
 # Most rows drawn per target, groups told apart by colour, and panels side by side.
 ROWS, GROUPS, ACROSS = 1500, 9, 2
@@ -46,7 +45,7 @@ def write_scatter(found: Mapping[str, Any], path: Path) -> None:
     chart = scatter(points(found))
     try:
         if ending == ".json":
-            path.write_text(chart.to_json(), "utf-8")
+            path.write_text(json.dumps(chart.to_dict()), "utf-8")
         elif ending == ".html":
             path.write_text(_page(chart), "utf-8")
         else:
@@ -54,9 +53,7 @@ def write_scatter(found: Mapping[str, Any], path: Path) -> None:
             if ending == ".svg":
                 path.write_text(drawn, "utf-8")
             else:
-                import vl_convert
-
-                path.write_bytes(vl_convert.svg_to_png(drawn, scale=2))
+                path.write_bytes(vega.png(drawn))
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -79,28 +76,24 @@ def points(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
-def scatter(drawn: Sequence[Mapping[str, Any]]) -> alt.ConcatChart:
+def scatter(drawn: Sequence[Mapping[str, Any]]) -> vega.Chart:
     """Return the chart of `points`."""
-    import altair as alt
-
     common = [name for name, _ in Counter(p["group"] for p in drawn).most_common()]
     named = common if len(common) <= GROUPS else [*common[: GROUPS - 1], _REST]
     colours = [*_COLOURS[: len(named)]]
     if named[-1] == _REST:
         colours[-1] = BASELINE
-    scale = alt.Scale(domain=named, range=colours)
+    scale = vega.options(domain=named, range=colours)
     panels = [
         _panel([p for p in drawn if p["target"] == target], target, named, scale)
         for target in dict.fromkeys(p["target"] for p in drawn)
     ]
-    return alt.concat(*panels, columns=min(ACROSS, len(panels)), spacing=30)
+    return vega.side_by_side(*panels, columns=min(ACROSS, len(panels)), spacing=30)
 
 
 def _panel(
-    mine: Sequence[Mapping[str, Any]], target: str, named: Sequence[str], scale: alt.Scale
-) -> alt.LayerChart:  # fmt: skip
-    import altair as alt
-
+    mine: Sequence[Mapping[str, Any]], target: str, named: Sequence[str], scale: dict[str, Any]
+) -> vega.Chart:  # fmt: skip
     pick = np.unique(np.linspace(0, len(mine) - 1, min(len(mine), ROWS)).round().astype(np.int64))
     rows = [_row(mine[i], named) for i in pick]
     ends = [v for r in rows for v in (r["m"], r["p"])]
@@ -112,26 +105,28 @@ def _panel(
     if any(p["ends"][0] < p["ends"][1] for p in mine):
         told[0] += f", {100 * inside:.0f} % of rows within the 90 % interval"
     ticks = _ticks(low, high)
-    domain = alt.Scale(type="log", domain=[low, high], nice=False, clamp=True)
+    domain = vega.options(type="log", domain=[low, high], nice=False, clamp=True)
     text = "datum.label" if low >= 1e-3 and high < 1e5 else "replace(format(datum.value, '~e'), 'e+', 'e')"
-    axis = alt.Axis(values=ticks, format="~g", labelExpr=text, labelOverlap=True)
-    x = alt.X("m:Q", title="measured", scale=domain, axis=axis)
-    y = alt.Y("p:Q", title="predicted", scale=domain, axis=axis)
-    colour = alt.Color(
-        "group:N", title=None, scale=scale, legend=alt.Legend(columns=4, labelLimit=220, symbolOpacity=1)
+    axis = vega.options(values=ticks, format="~g", labelExpr=text, labelOverlap=True)
+    x = vega.field("m:Q", title="measured", scale=domain, axis=axis)
+    y = vega.field("p:Q", title="predicted", scale=domain, axis=axis)
+    colour = vega.field(
+        "group:N", title=None, scale=scale, legend=vega.options(columns=4, labelLimit=220, symbolOpacity=1)
     )
-    data = alt.Chart(alt.InlineData(values=rows))
+    data = vega.Chart(rows)
     faint = 0.5 if len(rows) < 200 else 0.18
-    bars = data.mark_rule(opacity=faint, strokeWidth=1, clip=True).encode(
-        x=x, y=alt.Y("low:Q", title="predicted", scale=domain, axis=axis), y2="high:Q", color=colour
+    bars = data.mark("rule", opacity=faint, strokeWidth=1, clip=True).encode(
+        x=x, y=vega.field("low:Q", title="predicted", scale=domain, axis=axis), y2="high:Q", color=colour
     )
-    tips = [alt.Tooltip(f"{k}:{'Q' if k in 'mp' else 'N'}", title=t) for k, t in
+    tips = [vega.field(f"{k}:{'Q' if k in 'mp' else 'N'}", title=t) for k, t in
             (("row", "row"), ("group", "group"), ("m", "measured"), ("p", "predicted"))]  # fmt: skip
-    dots = data.mark_circle(size=34 if len(rows) < 200 else 16, opacity=0.85 if len(rows) < 200 else 0.6, clip=True)
-    corner = alt.Chart(alt.InlineData(values=[{"m": low, "p": low}, {"m": high, "p": high}]))
-    equal = corner.mark_line(color=BASELINE, strokeDash=[5, 4], strokeWidth=1.2).encode(x=x, y=y)
-    return alt.layer(bars, equal, dots.encode(x=x, y=y, color=colour, tooltip=tips)).properties(
-        width=SIDE, height=SIDE, title=alt.Title(title, subtitle=told, anchor="start", frame="group", fontSize=13)
+    dots = data.mark("circle", size=34 if len(rows) < 200 else 16, opacity=0.85 if len(rows) < 200 else 0.6, clip=True)
+    corner = vega.Chart([{"m": low, "p": low}, {"m": high, "p": high}])
+    equal = corner.mark("line", color=BASELINE, strokeDash=[5, 4], strokeWidth=1.2).encode(x=x, y=y)
+    return vega.layer(bars, equal, dots.encode(x=x, y=y, color=colour, tooltip=tips)).properties(
+        width=SIDE,
+        height=SIDE,
+        title=vega.options(text=title, subtitle=told, anchor="start", frame="group", fontSize=13),
     )
 
 
@@ -161,10 +156,8 @@ def _ticks(low: float, high: float) -> list[float]:
     return [v for v in found if low <= v <= high]
 
 
-def _page(chart: alt.TopLevelMixin) -> str:
-    """Return a page that stands alone: the chart, its library, no address to fetch from."""
-    import vl_convert
-
-    spec = chart.to_dict()
-    spec["config"] = config("light")
-    return str(vl_convert.vegalite_to_html(spec, vl_version=version(), bundle=True))
+def _page(chart: vega.Chart) -> str:
+    """Return a page that stands alone: the chart and what draws it, no address to fetch from."""
+    drawn = {"scatter": page.fluid(specification(chart))}
+    body = f"<h1>Predicted against measured</h1>{page.chart_place('scatter', drawn)}"
+    return page.document("Predicted against measured", body, drawn)

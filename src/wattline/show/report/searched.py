@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -15,11 +15,8 @@ from ...core.units import show
 from ...serving.search_answer import LATENCIES, Configuration, Figures, SearchAnswer
 from . import charts as drawing
 from . import page as pages
-from . import words
+from . import vega, words
 from .page import write_text
-
-if TYPE_CHECKING:
-    import altair as alt
 
 # Most points of a frontier and configurations that are shown in the terminal; on the page, of each frontier.
 _FEW, _MANY = 8, 60
@@ -228,17 +225,13 @@ def write_pools(answer: SearchAnswer, path: Path) -> None:
         out.writerows(dict(pool) for pool in answer.chosen.pools)
 
 
-def charts(answer: SearchAnswer) -> dict[str, alt.TopLevelMixin]:
+def charts(answer: SearchAnswer) -> dict[str, vega.Chart]:
     """Return every chart by name: a frontier per latency, expected against simulated, and the breakdown."""
-    out: dict[str, alt.TopLevelMixin] = {
-        name: _frontier(answer, name) for name in LATENCIES if len(answer.frontier[name]) > 0
-    }
+    out: dict[str, vega.Chart] = {name: _frontier(answer, name) for name in LATENCIES if len(answer.frontier[name]) > 0}
     return {**out, "confirmation": _confirmation(answer), "breakdown": _breakdown(answer)}
 
 
-def _frontier(answer: SearchAnswer, name: str) -> alt.LayerChart:
-    import altair as alt
-
+def _frontier(answer: SearchAnswer, name: str) -> vega.Chart:
     unit, factor = words.scale(getattr(answer.chosen.best, name), "s")
 
     def row(what: str, c: Configuration, figures: Figures) -> dict[str, Any]:
@@ -251,28 +244,27 @@ def _frontier(answer: SearchAnswer, name: str) -> alt.LayerChart:
     marked = [
         row(what, c, c.best) for what, c in (("baseline", answer.baseline), ("chosen", answer.chosen))
     ]  # fmt: skip
-    x = alt.X("x:Q", title=f"{_NAMES[name]}, {unit}", scale=alt.Scale(type="log", nice=False, padding=14))
-    y = alt.Y("y:Q", title="Energy per token, J", scale=alt.Scale(zero=False, padding=14))
-    tips = [alt.Tooltip(f"{k}:N", title=k) for k in ("what", "configuration", "chips")]
-    tips += [alt.Tooltip("x:Q", title=unit), alt.Tooltip("y:Q", title="J per token")]
-    curve = alt.Chart(drawing.inline(points)).encode(x=x, y=y, tooltip=tips)
-    line = curve.mark_line(color=drawing.LINE, interpolate="step-after", point=True)
+    x = vega.field("x:Q", title=f"{_NAMES[name]}, {unit}", scale=vega.options(type="log", nice=False, padding=14))
+    y = vega.field("y:Q", title="Energy per token, J", scale=vega.options(zero=False, padding=14))
+    tips = [vega.field(f"{k}:N", title=k) for k in ("what", "configuration", "chips")]
+    tips += [vega.field("x:Q", title=unit), vega.field("y:Q", title="J per token")]
+    curve = vega.Chart(points).encode(x=x, y=y, tooltip=tips)
+    line = curve.mark("line", color=drawing.LINE, interpolate="step-after", point=True)
     names = ["chosen", "baseline"]
-    marks = alt.Chart(drawing.inline(marked)).encode(
+    marks = vega.Chart(marked).encode(
         x=x, y=y, tooltip=tips,
-        color=alt.Color(
-            "what:N", title=None, scale=alt.Scale(domain=names, range=[drawing.CHOSEN, drawing.BASELINE]), legend=None
+        color=vega.field(
+            "what:N", title=None, legend=None,
+            scale=vega.options(domain=names, range=[drawing.CHOSEN, drawing.BASELINE]),
         ),
     )  # fmt: skip
-    label = marks.mark_text(align="left", dx=11, dy=-9, fontWeight=600).encode(text="what:N")
-    return alt.layer(line, marks.mark_point(size=150, filled=True, opacity=1), label).properties(
+    label = marks.mark("text", align="left", dx=11, dy=-9, fontWeight=600).encode(text="what:N")
+    return vega.layer(line, marks.mark("point", size=150, filled=True, opacity=1), label).properties(
         width=drawing.WIDTH, height=300
     )
 
 
-def _confirmation(answer: SearchAnswer) -> alt.LayerChart:
-    import altair as alt
-
+def _confirmation(answer: SearchAnswer) -> vega.Chart:
     rows = [
         {
             "configuration": c.label, "expected": drawing.short(c.analytic.energy),
@@ -281,33 +273,31 @@ def _confirmation(answer: SearchAnswer) -> alt.LayerChart:
         for c in answer.confirmed
     ]  # fmt: skip
     order = [row["configuration"] for row in rows]
-    scale = alt.Scale(domain=["kept", "missed"], range=[drawing.LESS, drawing.CHOSEN])
-    base = alt.Chart(drawing.inline(rows)).encode(
-        y=alt.Y("configuration:N", sort=order, title=None),
-        color=alt.Color("promise:N", title="promise", scale=scale),
-        tooltip=[alt.Tooltip(f"{k}:N", title=k) for k in rows[0]],
+    scale = vega.options(domain=["kept", "missed"], range=[drawing.LESS, drawing.CHOSEN])
+    base = vega.Chart(rows).encode(
+        y=vega.field("configuration:N", sort=order, title=None),
+        color=vega.field("promise:N", title="promise", scale=scale),
+        tooltip=[vega.field(f"{k}:N", title=k) for k in rows[0]],
     )
-    x = alt.X("expected:Q", title="Energy per token, J", scale=alt.Scale(zero=False, padding=14))
-    return alt.layer(
-        base.mark_rule(strokeWidth=2).encode(x=x, x2="simulated:Q"), base.mark_circle(size=60).encode(x=x),
-        base.mark_tick(thickness=3, size=14).encode(x="simulated:Q"),
-    ).properties(width=drawing.WIDTH - 240, height=alt.Step(22))  # fmt: skip
+    x = vega.field("expected:Q", title="Energy per token, J", scale=vega.options(zero=False, padding=14))
+    return vega.layer(
+        base.mark("rule", strokeWidth=2).encode(x=x, x2="simulated:Q"), base.mark("circle", size=60).encode(x=x),
+        base.mark("tick", thickness=3, size=14).encode(x="simulated:Q"),
+    ).properties(width=drawing.WIDTH - 240, height={"step": 22})  # fmt: skip
 
 
-def _breakdown(answer: SearchAnswer) -> alt.Chart:
-    import altair as alt
-
+def _breakdown(answer: SearchAnswer) -> vega.Chart:
     rows = [
         {"part": _OWN.get(name) or words.component(name), "j": drawing.short(joules), "share": words.percent(share)}
         for name, joules, share in words.share_out(answer.chosen.breakdown_j)
     ]
     return (
-        alt.Chart(drawing.inline(rows))
-        .mark_bar(color=drawing.LINE, cornerRadiusEnd=2)
+        vega.Chart(rows)
+        .mark("bar", color=drawing.LINE, cornerRadiusEnd=2)
         .encode(
-            x=alt.X("j:Q", title="Energy of one output token, J"),
-            y=alt.Y("part:N", sort=[row["part"] for row in rows], title=None),
-            tooltip=[alt.Tooltip(f"{k}:N", title=k) for k in ("part", "j", "share")],
+            x=vega.field("j:Q", title="Energy of one output token, J"),
+            y=vega.field("part:N", sort=[row["part"] for row in rows], title=None),
+            tooltip=[vega.field(f"{k}:N", title=k) for k in ("part", "j", "share")],
         )
-        .properties(width=drawing.WIDTH, height=alt.Step(24))
+        .properties(width=drawing.WIDTH, height={"step": 24})
     )

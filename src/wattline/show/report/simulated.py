@@ -6,18 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from ...core.units import show
 from ...serving.simulate.outcome import PHASES, Run
 from ...serving.simulate.study import Study
-from . import charts, page, words
+from . import charts, page, vega, words
 from .page import write_text
-
-if TYPE_CHECKING:
-    import altair as alt
 
 # Colours of phases, holding on light and dark alike; most bins of a series that are drawn.
 _PHASE: Final = {"prefill": "#8a63c9", "decode": "#2f7fc1", "idle": "#7a828e", "cold": "#d2902d", "transfer": "#2c8f6b"}
@@ -79,18 +76,16 @@ def _chart(name: str, drawn: Mapping[str, Any]) -> str:
     return page.chart_place(name, drawn, _ABOUT[name])
 
 
-def draw(what: Page) -> dict[str, alt.TopLevelMixin]:
+def draw(what: Page) -> dict[str, vega.Chart]:
     """Return every chart by name: power, latency, breakdown, and policies where they were compared."""
-    out: dict[str, alt.TopLevelMixin] = {
+    out: dict[str, vega.Chart] = {
         "power": power(what.run), "latency": latency(what.run), "breakdown": breakdown(what.run)
     }  # fmt: skip
     return out if what.study is None else {**out, "policies": policies(what.study)}
 
 
-def power(run: Run) -> alt.Chart:
+def power(run: Run) -> vega.Chart:
     """Watts by phase over time, stacked."""
-    import altair as alt
-
     every = -(-len(run.power) // _BINS)
     watts = np.array([run.power[i : i + every].mean(axis=0) for i in range(0, len(run.power), every)])
     t_unit, t = words.scale(run.duration, "s")
@@ -102,24 +97,22 @@ def power(run: Run) -> alt.Chart:
         if run.power[:, PHASES.index(name)].any()
     ]
     used = [name for name in PHASES if any(row["phase"] == name for row in rows)]
-    colour = alt.Scale(domain=used, range=[_PHASE[name] for name in used])
+    colour = vega.options(domain=used, range=[_PHASE[name] for name in used])
     return (
-        alt.Chart(charts.inline(rows))
-        .mark_area(interpolate="step")
+        vega.Chart(rows)
+        .mark("area", interpolate="step")
         .encode(
-            x=alt.X("t:Q", title=f"Time, {t_unit}", scale=alt.Scale(nice=False)),
-            y=alt.Y("p:Q", stack="zero", title=f"Power of the chips, {w_unit}"),
-            color=alt.Color("phase:N", title=None, scale=colour),
-            tooltip=[alt.Tooltip("phase:N"), alt.Tooltip("t:Q", title=t_unit), alt.Tooltip("p:Q", title=w_unit)],
+            x=vega.field("t:Q", title=f"Time, {t_unit}", scale=vega.options(nice=False)),
+            y=vega.field("p:Q", stack="zero", title=f"Power of the chips, {w_unit}"),
+            color=vega.field("phase:N", title=None, scale=colour),
+            tooltip=[vega.field("phase:N"), vega.field("t:Q", title=t_unit), vega.field("p:Q", title=w_unit)],
         )
         .properties(width=charts.WIDTH, height=260)
     )
 
 
-def latency(run: Run) -> alt.VConcatChart:
+def latency(run: Run) -> vega.Chart:
     """Cumulative distributions of time to the first token and per token after it, with the promises."""
-    import altair as alt
-
     panels = []
     more = run.output > 1
     for values, limit, title in (
@@ -135,23 +128,21 @@ def latency(run: Run) -> alt.VConcatChart:
             {"x": charts.short(max(a, 1e-9) * factor), "y": 100 * b}
             for a, b in zip(times.tolist(), shares, strict=True)
         ]
-        base = alt.Chart(charts.inline(rows)).encode(
-            x=alt.X("x:Q", title=f"{title}, {unit}", scale=alt.Scale(type="log", nice=False)),
-            y=alt.Y("y:Q", title="Requests, %"),
-            tooltip=[alt.Tooltip("x:Q", title=unit), alt.Tooltip("y:Q", title="%")],
+        base = vega.Chart(rows).encode(
+            x=vega.field("x:Q", title=f"{title}, {unit}", scale=vega.options(type="log", nice=False)),
+            y=vega.field("y:Q", title="Requests, %"),
+            tooltip=[vega.field("x:Q", title=unit), vega.field("y:Q", title="%")],
         )
-        layers: list[Any] = [base.mark_line(color=charts.LINE, strokeWidth=2.5)]
+        layers: list[Any] = [base.mark("line", color=charts.LINE, strokeWidth=2.5)]
         if limit is not None:
-            rule = alt.Chart(charts.inline([{"x": charts.short(limit * factor)}]))
-            layers.append(rule.mark_rule(color=charts.CHOSEN, strokeDash=[5, 4]).encode(x="x:Q"))
-        panels.append(alt.layer(*layers).properties(width=charts.WIDTH, height=170))
-    return alt.vconcat(*panels)
+            rule = vega.Chart([{"x": charts.short(limit * factor)}])
+            layers.append(rule.mark("rule", color=charts.CHOSEN, strokeDash=[5, 4]).encode(x="x:Q"))
+        panels.append(vega.layer(*layers).properties(width=charts.WIDTH, height=170))
+    return vega.column(*panels)
 
 
-def breakdown(run: Run) -> alt.LayerChart:
+def breakdown(run: Run) -> vega.Chart:
     """Joules by component, the largest first."""
-    import altair as alt
-
     rows = words.share_out(run.breakdown_j)
     unit, factor = words.scale(rows[0][1], "J")
     data: list[dict[str, Any]] = [
@@ -161,14 +152,14 @@ def breakdown(run: Run) -> alt.LayerChart:
         }
         for name, joules, share in rows
     ]  # fmt: skip
-    base = alt.Chart(charts.inline(data)).encode(
-        x=alt.X("v:Q", title=f"Energy, {unit}", scale=alt.Scale(domain=[0, 1.3 * data[0]["v"]], nice=False)),
-        y=alt.Y("part:N", sort=[row["part"] for row in data], title=None),
-        tooltip=[alt.Tooltip("part:N"), alt.Tooltip("label:N", title="energy")],
+    base = vega.Chart(data).encode(
+        x=vega.field("v:Q", title=f"Energy, {unit}", scale=vega.options(domain=[0, 1.3 * data[0]["v"]], nice=False)),
+        y=vega.field("part:N", sort=[row["part"] for row in data], title=None),
+        tooltip=[vega.field("part:N"), vega.field("label:N", title="energy")],
     )
-    text = base.mark_text(align="left", dx=6).encode(text="label:N")
-    bars = base.mark_bar(cornerRadiusEnd=2, color=charts.LINE)
-    return alt.layer(bars, text).properties(width=charts.WIDTH, height=alt.Step(26))
+    text = base.mark("text", align="left", dx=6).encode(text="label:N")
+    bars = base.mark("bar", cornerRadiusEnd=2, color=charts.LINE)
+    return vega.layer(bars, text).properties(width=charts.WIDTH, height={"step": 26})
 
 
 def _named(name: str) -> str:
@@ -176,10 +167,8 @@ def _named(name: str) -> str:
     return own.get(name) or words.component(name)
 
 
-def policies(study: Study) -> alt.LayerChart:
+def policies(study: Study) -> vega.Chart:
     """Joules per token against time per token, one point per run, over the bound."""
-    import altair as alt
-
     fixed = {run.policy for run in study.static}
     rows = [
         {
@@ -190,17 +179,17 @@ def policies(study: Study) -> alt.LayerChart:
         for row in study.rows()
     ]  # fmt: skip
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    points = alt.Chart(charts.inline(rows)).encode(
-        x=alt.X("x:Q", title="Time per output token at the 99th percentile, ms", scale=alt.Scale(type="log")),
-        y=alt.Y("y:Q", title="Energy per output token, J", scale=alt.Scale(zero=False)),
-        color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds)),
-        shape=alt.Shape(
-            "kept:N", title="promise", scale=alt.Scale(domain=["kept", "missed"], range=["circle", "cross"])
+    points = vega.Chart(rows).encode(
+        x=vega.field("x:Q", title="Time per output token at the 99th percentile, ms", scale=vega.options(type="log")),
+        y=vega.field("y:Q", title="Energy per output token, J", scale=vega.options(zero=False)),
+        color=vega.field("kind:N", title=None, scale=vega.options(domain=kinds)),
+        shape=vega.field(
+            "kept:N", title="promise", scale=vega.options(domain=["kept", "missed"], range=["circle", "cross"])
         ),
-        tooltip=[alt.Tooltip(f"{k}:N") for k in ("policy", "x", "y", "kept")],
+        tooltip=[vega.field(f"{k}:N") for k in ("policy", "x", "y", "kept")],
     )
     least = [{"y": charts.short(study.bound.awake_j / study.best.tokens)}]
-    rule = alt.Chart(charts.inline(least)).mark_rule(color=charts.CHOSEN, strokeDash=[5, 4]).encode(y="y:Q")
-    return alt.layer(points.mark_point(size=110, filled=True, opacity=1), rule).properties(
+    rule = vega.Chart(least).mark("rule", color=charts.CHOSEN, strokeDash=[5, 4]).encode(y="y:Q")
+    return vega.layer(points.mark("point", size=110, filled=True, opacity=1), rule).properties(
         width=charts.WIDTH, height=320
     )

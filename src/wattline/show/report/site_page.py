@@ -7,18 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from ...core.units import show
 from ...site.simulate._site_state import REASONS
 from ...site.simulate.site_outcome import SiteRun
-from . import charts, words
+from . import charts, vega, words
 from .page import chart_place, document, fluid, reproduce, section, table, write_text
-
-if TYPE_CHECKING:
-    import altair as alt
 
 _COLOURS: Final = ("#7a828e", "#d2902d", "#8a63c9", "#2f7fc1", "#2c8f6b", "#c2548f")
 _LOST: Final = {"capped": "#2f7fc1", "failed": "#d2522d", "waiting": "#d2902d", "dark": "#7a828e"}
@@ -75,16 +72,14 @@ def html(what: Page, *, scenario: str = "", command: str = "") -> str:
     return document(f"{what.title}: simulated site", "\n".join(body), drawn)
 
 
-def draw(runs: Sequence[SiteRun]) -> dict[str, alt.TopLevelMixin]:
+def draw(runs: Sequence[SiteRun]) -> dict[str, vega.Chart]:
     """Return the charts of the first run of each controller."""
     first = list({run.controller: run for run in reversed(runs)}.values())[::-1]
     return {"power": power(first), "lost": lost(first)}
 
 
-def power(runs: Sequence[SiteRun]) -> alt.LayerChart:
+def power(runs: Sequence[SiteRun]) -> vega.Chart:
     """Watts of the site over time, a line for each controller, under the limit."""
-    import altair as alt
-
     h = runs[0].history
     every = -(-len(h) // _BINS)
     t_unit, t = words.scale(runs[0].lasts, "s")
@@ -100,47 +95,45 @@ def power(runs: Sequence[SiteRun]) -> alt.LayerChart:
 
     rows = [row for run in runs for row in points(run.history[:, 1], run.controller, np.max)]
     names = [run.controller for run in runs]
-    x = alt.X("t:Q", title=f"Time, {t_unit}", scale=alt.Scale(nice=False))
+    x = vega.field("t:Q", title=f"Time, {t_unit}", scale=vega.options(nice=False))
     lines = (
-        alt.Chart(charts.inline(rows))
-        .mark_line(interpolate="step-after", strokeWidth=1.6)
+        vega.Chart(rows)
+        .mark("line", interpolate="step-after", strokeWidth=1.6)
         .encode(
             x=x,
-            y=alt.Y("p:Q", title=f"Power of the site, {w_unit}", scale=alt.Scale(zero=False)),
-            color=alt.Color("who:N", title=None, scale=alt.Scale(domain=names, range=list(_COLOURS[: len(names)]))),
-            tooltip=[alt.Tooltip("who:N"), alt.Tooltip("t:Q", title=t_unit), alt.Tooltip("p:Q", title=w_unit)],
+            y=vega.field("p:Q", title=f"Power of the site, {w_unit}", scale=vega.options(zero=False)),
+            color=vega.field("who:N", title=None, scale=vega.options(domain=names, range=list(_COLOURS[: len(names)]))),
+            tooltip=[vega.field("who:N"), vega.field("t:Q", title=t_unit), vega.field("p:Q", title=w_unit)],
         )
     )
     limit = points(h[:, 2], "limit", np.min)
-    rule = alt.Chart(charts.inline(limit)).mark_line(
-        interpolate="step-after", color=charts.CHOSEN, strokeDash=[5, 4], strokeWidth=2
+    rule = vega.Chart(limit).mark(
+        "line", interpolate="step-after", color=charts.CHOSEN, strokeDash=[5, 4], strokeWidth=2
     )
-    drawn = alt.layer(lines, rule.encode(x=x, y="p:Q")) if limit else alt.layer(lines)
+    drawn = vega.layer(lines, rule.encode(x=x, y="p:Q")) if limit else vega.layer(lines)
     return drawn.properties(width=charts.WIDTH, height=300)
 
 
-def lost(runs: Sequence[SiteRun]) -> alt.Chart:
+def lost(runs: Sequence[SiteRun]) -> vega.Chart:
     """Bars of the work lost by reason, one bar a controller."""
-    import altair as alt
-
     rows = [
         {"who": run.controller, "why": _WHY[why], "x": charts.short(100 * share), "order": number}
         for run in runs
         for number, (why, share) in enumerate(run.lost_by().items())
     ]
     return (
-        alt.Chart(charts.inline(rows))
-        .mark_bar()
+        vega.Chart(rows)
+        .mark("bar")
         .encode(
-            x=alt.X("x:Q", title="Work lost, % of what was wanted"),
-            y=alt.Y("who:N", title=None, sort=[run.controller for run in runs]),
-            color=alt.Color(
+            x=vega.field("x:Q", title="Work lost, % of what was wanted"),
+            y=vega.field("who:N", title=None, sort=[run.controller for run in runs]),
+            color=vega.field(
                 "why:N",
                 title=None,
-                scale=alt.Scale(domain=[_WHY[r] for r in REASONS], range=[_LOST[r] for r in REASONS]),
+                scale=vega.options(domain=[_WHY[r] for r in REASONS], range=[_LOST[r] for r in REASONS]),
             ),
-            order=alt.Order("order:Q"),
-            tooltip=[alt.Tooltip("who:N"), alt.Tooltip("why:N"), alt.Tooltip("x:Q", title="%")],
+            order=vega.field("order:Q"),
+            tooltip=[vega.field("who:N"), vega.field("why:N"), vega.field("x:Q", title="%")],
         )
-        .properties(width=charts.WIDTH, height=alt.Step(30))
+        .properties(width=charts.WIDTH, height={"step": 30})
     )

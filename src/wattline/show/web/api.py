@@ -25,7 +25,7 @@ from ...hardware.facts import keys
 from ...scenario import scenario as scenarios
 from ...scenario import schema
 from ...scenario.scenario import Scenario, cluster_of
-from ..report import charts, words
+from ..report import charts, vega, words
 from . import site
 from .inbox import Inbox, Request
 
@@ -193,9 +193,7 @@ def _export_site(request: Request, kind: str, chart: str) -> Json:
 def _picture(name: str, drawn: str, kind: str) -> Json:
     if kind == "svg":
         return _file(f"{name}.svg", drawn)
-    import vl_convert
-
-    return {"name": f"{name}.png", "type": "image/png", "content": bytes(vl_convert.svg_to_png(drawn, scale=2))}
+    return {"name": f"{name}.png", "type": "image/png", "content": vega.png(drawn)}
 
 
 EXPORTS: Final[Mapping[str, str]] = {
