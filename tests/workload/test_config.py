@@ -11,6 +11,7 @@ from wattline.core.errors import InputError
 from wattline.workload.config import ALIASES, read
 
 from .configs import CONFIGS
+from .families import FAMILIES
 
 LLAMA = CONFIGS["llama"][0]
 
@@ -198,3 +199,75 @@ def test_an_absurd_number_of_layers_is_refused():
     """A typing error in a count does not fill the memory."""
     with pytest.raises(InputError, match="1000000000 layers are more than any model has"):
         read(LLAMA | {"num_hidden_layers": 10**9})
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_families_are_counted_as_their_own_code_counts_them(kind):
+    """Each family's default sizes give the parameters that its modelling code has, within one percent."""
+    sizes, count = FAMILIES[kind]
+    model = read({"model_type": kind, **sizes})
+    assert model.parameters == pytest.approx(count, rel=0.01)
+
+
+@pytest.mark.parametrize("key", ["num_attention_sinks_per_head", "engram_table_size", "expert_adapter_rank"])
+def test_a_size_that_nothing_reads_is_told(key):
+    """A key that may state a size and that no rule reads is named, whatever the model type."""
+    assert read(LLAMA).doubts == ()
+    assert any(key in text for text in read(LLAMA | {key: 64}).doubts)
+
+
+def test_a_model_type_never_compared_is_told():
+    """Sizes of an unknown type are read by their usual names, and that is said."""
+    assert "'brand_new' is none of those compared" in read(LLAMA | {"model_type": "brand_new"}).doubts[0]
+
+
+def test_latent_experts_work_in_their_own_width():
+    """Experts of a latent width are counted in it, with the two matrices that lead there and back."""
+    config = {
+        "model_type": "nemotron_h", "hidden_size": 4096, "vocab_size": 131072, "hybrid_override_pattern": "ME*E",
+        "num_attention_heads": 32, "num_key_value_heads": 2, "n_routed_experts": 512, "num_experts_per_tok": 22,
+        "moe_intermediate_size": 2688, "moe_latent_size": 1024, "moe_shared_expert_intermediate_size": 5376,
+    }  # fmt: skip
+    model = read(config)
+    assert model.parts["experts"] == 2 * 512 * 2 * 2688 * 1024
+    assert model.active_parameters == model.parameters - model.parts["experts"] * (1 - 22 / 512)
+
+
+def test_compressed_layers_cache_one_entry_for_many_tokens():
+    """DeepSeek-V4 caches one value of head_dim for four tokens or for 128, an index beside the former, a window whole."""
+    config = {
+        "model_type": "deepseek_v4", "hidden_size": 4096, "num_hidden_layers": 3, "vocab_size": 129280,
+        "compress_ratios": [0, 4, 128], "sliding_window": 128,
+    }  # fmt: skip
+    model = read(config)
+    assert [layer.mixer for layer in model.pattern] == ["window", "full", "full"]
+    assert model.kv_bytes_per_token == 2 * 512 + (2 * 512 + 128 * (1 + 4 / 128)) / 4 + 2 * 512 / 128
+
+
+def test_what_lies_beside_a_config_says_how_it_is_stored(tmp_path):
+    """hf_quant_config.json gives the scheme, what it leaves out layer by layer, and the precision of the cache."""
+    left_out = ["lm_head", *(f"model.layers.{i}.self_attn*" for i in range(16))]
+    beside = {"quantization": {"quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8", "exclude_modules": left_out}}
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA), encoding="utf-8")
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps(beside), encoding="utf-8")
+    model = read(tmp_path)
+    attention, dense = model.parts["attention"], model.parts["dense"]
+    rest = 2 * (model.parameters - attention - dense)
+    assert model.kv == "fp8"
+    assert model.weight_bytes == pytest.approx((attention * (2 + 0.5625) / 2) + dense * 0.5625 + rest)
+
+
+def test_mistrals_own_format_is_read():
+    """params.json names the same sizes in other words."""
+    params = {
+        "dim": 4096, "n_layers": 32, "head_dim": 128, "hidden_dim": 14336, "n_heads": 32, "n_kv_heads": 8,
+        "vocab_size": 32000, "norm_eps": 1e-05, "moe": {"num_experts_per_tok": 2, "num_experts": 8},
+    }  # fmt: skip
+    assert read(params).parameters == pytest.approx(46.7e9, rel=0.001)
+
+
+def test_mambas_own_format_is_read():
+    """The original Mamba-2 config has its own names, and pads the vocabulary."""
+    config = {"d_model": 2560, "n_layer": 64, "vocab_size": 50277, "ssm_cfg": {"layer": "Mamba2"}, "tie_embeddings": True,
+              "pad_vocab_size_multiple": 16}  # fmt: skip
+    assert read(config).parameters == pytest.approx(2.70e9, rel=0.01)  # state-spaces/mamba2-2.7b

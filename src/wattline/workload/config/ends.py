@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -73,6 +74,13 @@ def of_each_layer(x: Facts, hidden: int) -> tuple[Extra, ...]:
         ]
     if rank := x.number("laurel_rank"):
         out += [Extra("laurel_left", "dense", hidden, rank), Extra("laurel_right", "dense", rank, hidden)]
+    # Doge: very many experts of one value each, looked up by two keys.
+    if x.yes("is_moe") and (rows := x.maybe("experts")):
+        routes = 2 * math.isqrt(rows)
+        out += [
+            Extra("router_gate", "router", hidden, routes, half="mlp"),
+            Extra("expert_embeds", "dense", rows, hidden, copies=2, half="mlp", table=True),
+        ]
     languages = x.raw("languages")
     if isinstance(languages, list) and (factor := x.number("adapter_reduction_factor")):  # X-MOD: adapters by language
         small = hidden // factor

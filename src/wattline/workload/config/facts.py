@@ -93,7 +93,7 @@ class Facts:
         self.defaults = class_defaults(self.kind)
         known = {key: v for key, v in self.defaults.items() if key not in _LEFT_OUT and key not in own}
         self.config: dict[str, Any] = {**known, **self.flags, **self.stated}
-        if self.nested and "tie_word_embeddings" not in own and "tie_word_embeddings" in config:
+        if self.nested and isinstance(config.get("tie_word_embeddings"), bool):  # the outer model's word holds
             self.config["tie_word_embeddings"] = config["tie_word_embeddings"]
         self.seen: set[str] = set()
         self.told: list[str] = []

@@ -38,6 +38,8 @@ def _width(x: Facts, b: Block, hidden: int) -> int:
         step = x.number("ffn_round_up_to_multiple_of", 64)
         return step * math.ceil(float(x.raw("ffn_proj_factor")) * hidden / step)
     width = x.number("intermediate_size_mlp") or x.number("dense_intermediate_size") or x.maybe("ffn", b.i)
+    if not width and (times := x.number("intermediate_multiple_size")):
+        width = times * hidden
     if not width:
         # GPT-2, BLOOM, Falcon and MPT leave it out: four (or expansion_ratio) times the hidden size.
         width = x.number("expansion_ratio", 4) * hidden if plain(x) else x.need("ffn")

@@ -17,7 +17,8 @@ def attention(x: Facts, b: Block, hidden: int) -> Fields:
     """Return the fields of an attention layer."""
     heads = _heads(x, b)
     latent = _latent(x)
-    out: Fields = {"heads": heads, "latent": latent, "kv_heads": _kv_heads(x, b, heads)}
+    kv_heads = _kv_heads(x, b, heads)
+    out: Fields = {"heads": heads, "latent": latent, "kv_heads": heads if latent else kv_heads}
     out["head_dim"] = _head_dim(x, b, hidden, heads, bool(latent))
     out["value_dim"] = out["head_dim"] if latent else _value_dim(x, b, out["head_dim"])
     if b.mixer == "window":

@@ -133,7 +133,7 @@ def _window(x: Facts, i: int) -> str:
 
 def mlp(x: Facts, i: int) -> str:
     """Return what the feed-forward part of layer `i` is."""
-    if x.maybe("experts") <= 1 or x.raw("enable_moe_block") is False or x.raw("is_moe") is False:
+    if x.maybe("experts") <= 1 or x.raw("enable_moe_block") is False or x.kind == "doge":
         return "dense"
     if listed := x.listed("mlp_layer_types"):
         kind = listed[i] if i < len(listed) else "sparse"
