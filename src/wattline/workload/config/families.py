@@ -82,7 +82,8 @@ FAMILIES: Final[dict[str, dict[str, Any]]] = {
     "step3p5": {"gate": "none"}, "step3p7": {"gate": "none"}, "beam": {"gate": "full"}, "dory": {"gate": "full"},
     "hrm_text": {"gate": "full", "mixer": "hrm"}, "internlm2": {}, "internlm": {}, "baichuan": {}, "Yi": {},
     "minicpm": {},
-    "afmoe": {"gate": "full"}, "aria_text": {}, "kimi_k2": {}, "minimax_m2": {"qk_norm": True}, "minimax_text_01": {}, "exaone": {}, "xverse": {},
+    "afmoe": {"gate": "full"}, "aria_text": {}, "kimi_k2": {}, "minimax_m2": {"qk_norm": True}, "minimax_text_01": {},
+    "exaone": {}, "xverse": {},
     "minimax_m1": {}, "MiniMaxText01": {}, "deepseek": {}, "kimi_k25": {}, "mistral_params": {},
     # Latent, indexed and compressed attention
     "deepseek_v2": {"first_k_dense_replace": 0}, "axk2": {"mixer": "double_latent"},

@@ -34,7 +34,7 @@ def attention(x: Facts, b: Block, hidden: int) -> Fields:
         if index.own:
             more += _index_weights(index, hidden, latent)
     more += _gate(x, hidden, heads * (latent.value if latent else out["value_dim"]))
-    if x.flag("cross"):
+    if x.flag("cross") or (x.yes("add_cross_attention") and (x.yes("is_decoder") or not x.flag("encoder"))):
         width = heads * out["head_dim"]
         source = x.number("cross_attention_hidden_size") or hidden
         more += [Extra("cross_qo", "attention", hidden, 2 * width), Extra("cross_kv", "attention", source, 2 * width)]
