@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("highspy", "sqlalchemy", "vl_convert", "torch", "ray", "scipy", "pandas")
+HEAVY = ("highspy", "sqlite3", "vl_convert", "torch", "ray", "scipy", "pandas")
 
 
 def _loaded(statement: str) -> list[str]:

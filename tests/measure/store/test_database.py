@@ -198,7 +198,7 @@ def test_a_newer_schema_is_refused(store: Store) -> None:
     """A database of a later version is not touched, and the message says what to do."""
     store.begin("r")
     with store._writing() as connection:
-        connection.execute(module._tables()["meta"].insert().values(version=module.VERSION + 1))
+        connection.insert("meta", [{"version": module.VERSION + 1}])
     with pytest.raises(StoreError, match="newer Wattline"):
         Store(store._url).runs()
 

@@ -23,14 +23,10 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from ...core.errors import InputError, MissingExtraError, WattlineError
-
-if TYPE_CHECKING:
-    import sqlalchemy as sa
-
-Row = dict[str, Any]
+from ...core.errors import InputError, WattlineError
+from .sql import SAMPLE_KEYS, Connection, Postgres, Row, Sqlite, statements, written
 
 # Version of the schema; a database of an earlier one is brought up to date, one of a later one is refused.
 VERSION: Final = 1
@@ -43,19 +39,6 @@ LOST_SECONDS: Final = 15.0
 MOST_ROWS: Final = 100_000
 MOST_SECONDS: Final = 30.0
 _BATCH: Final = 1000
-
-SAMPLE_KEYS: Final = (
-    "time_unix_s",
-    "device",
-    "power_w",
-    "energy_j",
-    "clock_hz",
-    "memory_clock_hz",
-    "temperature_c",
-    "power_limit_w",
-    "utilization",
-)
-
 
 _KINDS: Final = ("samples", "windows", "devices")
 
@@ -74,74 +57,6 @@ def default_url() -> str:
     return f"sqlite:///{folder / 'wattline' / 'runs.db'}"
 
 
-def _tables() -> dict[str, sa.Table]:
-    """The tables of this version; built at first use, so that importing this module costs nothing."""
-    if not _CACHE:
-        import sqlalchemy as sa
-
-        meta = sa.MetaData()
-        number, text, data = sa.Double, sa.Text, sa.JSON
-        key = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-        _CACHE["meta"] = sa.Table("wattline_meta", meta, sa.Column("version", sa.Integer, primary_key=True))
-        _CACHE["runs"] = sa.Table(
-            "wattline_runs",
-            meta,
-            sa.Column("run", text, primary_key=True),
-            sa.Column("name", text, nullable=False),
-            sa.Column("host", text, nullable=False),
-            sa.Column("process", sa.Integer, nullable=False),
-            sa.Column("command", data, nullable=False),
-            sa.Column("tags", data, nullable=False),
-            sa.Column("start_unix_s", number, nullable=False, index=True),
-            sa.Column("seen_unix_s", number, nullable=False),
-            sa.Column("end_unix_s", number),
-            sa.Column("exit_code", sa.Integer),
-            sa.Column("energy_j", number),
-            sa.Column("low_j", number),
-            sa.Column("high_j", number),
-            sa.Column("measurement", data),
-            sa.Column("notes", data, nullable=False),
-        )
-        run = "wattline_runs.run"
-        _CACHE["devices"] = sa.Table(
-            "wattline_devices",
-            meta,
-            sa.Column("run", text, sa.ForeignKey(run, ondelete="CASCADE"), primary_key=True),
-            sa.Column("device", text, primary_key=True),
-            sa.Column("scope", text, nullable=False),
-            sa.Column("name", text, nullable=False),
-            sa.Column("method", text, nullable=False),
-            sa.Column("within", data, nullable=False),
-        )
-        _CACHE["windows"] = sa.Table(
-            "wattline_windows",
-            meta,
-            sa.Column("id", key, primary_key=True, autoincrement=True),
-            sa.Column("run", text, sa.ForeignKey(run, ondelete="CASCADE"), nullable=False, index=True),
-            sa.Column("name", text, nullable=False),
-            sa.Column("start_unix_s", number, nullable=False),
-            sa.Column("duration_s", number, nullable=False),
-            sa.Column("energy_j", number),
-            sa.Column("low_j", number),
-            sa.Column("high_j", number),
-            sa.Column("counts", data, nullable=False),
-            sa.Column("measurement", data, nullable=False),
-        )
-        kinds = {"time_unix_s": number, "device": text}
-        _CACHE["samples"] = sa.Table(
-            "wattline_samples",
-            meta,
-            sa.Column("id", key, primary_key=True, autoincrement=True),
-            sa.Column("run", text, sa.ForeignKey(run, ondelete="CASCADE"), nullable=False),
-            *(sa.Column(name, kinds.get(name, number), nullable=name not in kinds) for name in SAMPLE_KEYS),
-            sa.Index("wattline_samples_when", "run", "time_unix_s"),
-        )
-    return _CACHE
-
-
-_CACHE: dict[str, Any] = {}
-
-
 class Store:
     """A database of runs. Constructing it touches nothing; the first use opens it and makes its tables.
 
@@ -150,13 +65,8 @@ class Store:
 
     def __init__(self, url: str | Path | None = None) -> None:
         text = str(url) if url is not None else default_url()
-        if "://" not in text:
-            text = f"sqlite:///{text}"
-        for plain in ("postgresql://", "postgres://"):
-            if text.startswith(plain):
-                text = "postgresql+psycopg://" + text.removeprefix(plain)
-        self._url = text
-        self._engine: sa.Engine | None = None
+        self._url = text if "://" in text else f"sqlite:///{text}"
+        self._database: Sqlite | Postgres | None = None
         self._lock = threading.Lock()
 
     @property
@@ -170,70 +80,57 @@ class Store:
         file = self._url.removeprefix("sqlite:///")
         return file == self._url or Path(file.partition("?")[0]).expanduser().exists()
 
-    def open(self) -> sa.Engine:
-        """Connect, make or upgrade the tables, and return the engine; done once."""
+    def open(self) -> Sqlite | Postgres:
+        """Make or upgrade the tables, and return the database; done once."""
         with self._lock:
-            if self._engine is None:
-                self._engine = self._connect()
-            return self._engine
+            if self._database is None:
+                found = self._named()
+                with _reasons(self.url, found):
+                    self._prepare(found)
+                self._database = found
+            return self._database
 
-    def _connect(self) -> sa.Engine:
-        try:
-            import sqlalchemy as sa
-        except ImportError:
-            raise MissingExtraError("the store needs SQLAlchemy; pip install sqlalchemy") from None
-        with _reasons("the store"):
-            url = sa.make_url(self._url)
-            kind = url.get_backend_name()
-        if kind not in ("sqlite", "postgresql"):
-            raise InputError(f"a store is kept in SQLite or PostgreSQL, got {kind!r}")
-        if kind == "sqlite" and url.database in (None, "", ":memory:"):
-            raise InputError("a store in SQLite is a file; give its path, such as sqlite:///runs.db")
-        with _reasons(self.url):
-            if kind == "sqlite" and url.database:
-                Path(url.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
-                url = url.set(database=str(Path(url.database).expanduser()))
-            try:
-                # A file is opened by several threads and processes; a writer waits for another up to 5 s.
-                arguments = {"timeout": 5.0} if kind == "sqlite" else {"connect_timeout": 5}
-                # A connection lives as long as one use: nothing is held open across a second, a fork or a failure.
-                engine = sa.create_engine(url, connect_args=arguments, poolclass=sa.pool.NullPool)
-            except ImportError:
-                raise MissingExtraError("PostgreSQL needs psycopg; pip install 'wattline[postgres]'") from None
-            if kind == "sqlite":
-                sa.event.listen(engine, "connect", _pragmas)
-            self._prepare(engine)
-        return engine
+    def _named(self) -> Sqlite | Postgres:
+        kind, _, rest = self._url.partition("://")
+        if kind == "sqlite":
+            if rest and not rest.startswith("/"):
+                raise InputError(
+                    f"{self.url}: a file is named sqlite:///PATH, with three slashes; or give its plain path"
+                )
+            return Sqlite(rest.removeprefix("/"))
+        if kind in ("postgresql", "postgres", "postgresql+psycopg"):
+            return Postgres(f"postgresql://{rest}")
+        raise InputError(
+            f"a store is kept in SQLite or PostgreSQL, got {kind!r}; "
+            "give a path or sqlite:/// or postgresql:// and an address"
+        )
 
-    def _prepare(self, engine: sa.Engine) -> None:
+    def _prepare(self, database: Sqlite | Postgres) -> None:
         """Make the tables, or bring them to this version."""
-        import sqlalchemy as sa
-
-        tables = _tables()
         # Two programs may begin with an empty database at once; the second finds what the first made.
         for attempt in range(3):
             try:
-                tables["meta"].metadata.create_all(engine)
+                with database.connect() as connection:
+                    for statement in statements(database.types):
+                        connection.run(statement)
+                    known = next(connection.rows("SELECT MAX(version) AS version FROM wattline_meta"))["version"]
+                    if known is None:
+                        connection.run("INSERT INTO wattline_meta (version) VALUES (?)", [VERSION])
                 break
-            except (sa.exc.OperationalError, sa.exc.ProgrammingError, sa.exc.IntegrityError):
+            except database.errors:
                 if attempt == 2:
                     raise
                 time.sleep(0.1)
-        with engine.begin() as connection:
-            version = connection.execute(sa.select(sa.func.max(tables["meta"].c.version))).scalar()
-            if version is not None and version > VERSION:
-                raise StoreError(
-                    f"{self.url} was written by a newer Wattline (schema {version}, this one knows {VERSION}); "
-                    "update Wattline or give another store"
-                )
-            if version is None:
-                with contextlib.suppress(sa.exc.IntegrityError), connection.begin_nested():
-                    connection.execute(tables["meta"].insert().values(version=VERSION))
-            else:
-                for step in range(version, VERSION):
-                    for statement in UPGRADES[step - 1]:
-                        connection.execute(sa.text(statement))
-                    connection.execute(tables["meta"].insert().values(version=step + 1))
+        if known is not None and known > VERSION:
+            raise StoreError(
+                f"{self.url} was written by a newer Wattline (schema {known}, this one knows {VERSION}); "
+                "update Wattline or give another store"
+            )
+        with database.connect() as connection:
+            for step in range(known or VERSION, VERSION):
+                for statement in UPGRADES[step - 1]:
+                    connection.run(statement)
+                connection.run("INSERT INTO wattline_meta (version) VALUES (?)", [step + 1])
 
     # ---- in ----
 
@@ -262,7 +159,7 @@ class Store:
             "notes": [],
         }
         with self._writing() as connection:
-            connection.execute(_tables()["runs"].insert(), [_clean(row)])
+            connection.insert("runs", [_clean(row)])
         return str(row["run"])
 
     def add(
@@ -280,24 +177,22 @@ class Store:
         windows : answers as plain data (name, start_unix_s, duration_s, total, counts and whatever else).
         devices : device, scope, name, method, within.
         """
-        import sqlalchemy as sa
-
-        tables = _tables()
         many = [{**dict.fromkeys(SAMPLE_KEYS), **_known(row, SAMPLE_KEYS, "a sample"), "run": run} for row in samples]
         answers = [{**window_row(row), "run": run} for row in windows]
         facts = ("device", "scope", "name", "method", "within")
         kinds = [{**_known(row, facts, "a device"), "run": run} for row in devices]
         with self._writing() as connection:
             if kinds:
-                known = set(connection.scalars(sa.select(tables["devices"].c.device).filter_by(run=run)))
+                found = connection.rows("SELECT device FROM wattline_devices WHERE run = ?", [run])
+                known = {row["device"] for row in found}
                 if fresh := [_clean(row) for row in kinds if row["device"] not in known]:
-                    connection.execute(tables["devices"].insert(), fresh)
+                    connection.insert("devices", fresh)
             if many:
-                connection.execute(tables["samples"].insert(), [_clean(row) for row in many])
+                connection.insert("samples", [_clean(row) for row in many])
             if answers:
-                connection.execute(tables["windows"].insert(), [_clean(row) for row in answers])
+                connection.insert("windows", [_clean(row) for row in answers])
             if seen_unix_s is not None:
-                connection.execute(tables["runs"].update().filter_by(run=run).values(seen_unix_s=seen_unix_s))
+                connection.run("UPDATE wattline_runs SET seen_unix_s = ? WHERE run = ?", [seen_unix_s, run])
 
     def end(
         self,
@@ -314,15 +209,17 @@ class Store:
         if measurement is not None:
             answer = window_row(measurement)
             row.update({key: answer[key] for key in ("energy_j", "low_j", "high_j", "measurement")})
+        names = ", ".join(f"{name} = ?" for name in row)
+        values = [written(name, value) for name, value in _clean(row).items()]
         with self._writing() as connection:
-            changed = connection.execute(_tables()["runs"].update().filter_by(run=run).values(_clean(row)))
-        if changed.rowcount == 0:
+            changed = connection.run(f"UPDATE wattline_runs SET {names} WHERE run = ?", [*values, run])
+        if changed == 0:
             raise InputError(f"no run {run!r} is in {self.url}")
 
     def delete(self, run: str) -> None:
         """Remove a run and everything in it."""
         with self._writing() as connection:
-            connection.execute(_tables()["runs"].delete().filter_by(run=run))
+            connection.run("DELETE FROM wattline_runs WHERE run = ?", [run])
 
     # ---- out ----
 
@@ -330,19 +227,18 @@ class Store:
         """Every run, the latest first, with its ``state``: running, done, failed or lost."""
         if not self.exists:
             return []
-        runs = _tables()["runs"]
+        query = "SELECT * FROM wattline_runs ORDER BY start_unix_s DESC, run"
         with self._reading() as connection:
-            found = connection.execute(runs.select().order_by(runs.c.start_unix_s.desc(), runs.c.run).limit(limit))
-            return [_stated(dict(row)) for row in found.mappings()]
+            found = connection.rows(query) if limit is None else connection.rows(f"{query} LIMIT ?", [limit])
+            return [_stated(row) for row in found]
 
     def run(self, name: str) -> Row:
         """One run by its id, the beginning of one, or "last"."""
-        runs = _tables()["runs"]
-        query = runs.select().order_by(runs.c.start_unix_s.desc())
+        query = "SELECT * FROM wattline_runs ORDER BY start_unix_s DESC LIMIT 1"
         if name != "last":
-            query = query.where(runs.c.run.startswith(name, autoescape=True))
+            query = "SELECT * FROM wattline_runs WHERE SUBSTR(run, 1, ?) = ? ORDER BY start_unix_s DESC LIMIT 5"
         with self._reading() as connection:
-            found = [dict(row) for row in connection.execute(query.limit(1 if name == "last" else 5)).mappings()]
+            found = list(connection.rows(query, () if name == "last" else (len(name), name)))
         exact = [row for row in found if row["run"] == name]
         if len(found) != 1 and not exact:
             which = "more than one run begins" if found else "no run begins"
@@ -358,10 +254,9 @@ class Store:
         """The windows of a run in the order they ended, or only the last so many."""
         if last is None:
             return list(self._rows("windows", run, "id"))
-        windows = _tables()["windows"]
-        query = windows.select().filter_by(run=run).order_by(windows.c.id.desc()).limit(last)
+        query = "SELECT * FROM wattline_windows WHERE run = ? ORDER BY id DESC LIMIT ?"
         with self._reading() as connection:
-            found = connection.execute(query).mappings().all()
+            found = list(connection.rows(query, [run, last]))
         return [_outside(row) for row in reversed(found)]
 
     def samples(self, run: str) -> Iterator[Row]:
@@ -369,26 +264,24 @@ class Store:
         return self._rows("samples", run, "time_unix_s", "id")
 
     def _rows(self, table: str, run: str, *order: str) -> Iterator[Row]:
-        source = _tables()[table]
-        query = source.select().filter_by(run=run).order_by(*(source.c[name] for name in order))
-        # The result is closed by name: a reader that stops half way must not leave a cursor behind.
-        with self._reading() as connection, connection.execution_options(yield_per=4096).execute(query) as found:
-            for row in found.mappings():
+        query = f"SELECT * FROM wattline_{table} WHERE run = ? ORDER BY {', '.join(order)}"
+        with self._reading() as connection:
+            for row in connection.rows(query, [run]):
                 yield _outside(row)
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        engine = self.open()
-        with _reasons(self.url), engine.begin() as connection:
+    def _writing(self) -> Iterator[Connection]:
+        database = self.open()
+        with _reasons(self.url, database), database.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def _reading(self) -> Iterator[Connection]:
         # Looking must not leave an empty database behind.
         if not self.exists:
             raise InputError(f"{self.url} is not there yet; record a run to make it")
-        engine = self.open()
-        with _reasons(self.url), engine.connect() as connection:
+        database = self.open()
+        with _reasons(self.url, database), database.connect() as connection:
             yield connection
 
 
@@ -554,25 +447,10 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def _pragmas(connection: Any, _record: Any) -> None:
-    """How SQLite writes: a log that survives a killed process, and readers that do not wait for the writer."""
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
 @contextlib.contextmanager
-def _reasons(what: str) -> Iterator[None]:
+def _reasons(what: str, database: Sqlite | Postgres) -> Iterator[None]:
     """Say which store failed and why, in one sentence."""
-    import sqlalchemy as sa
-
     try:
         yield
-    except sa.exc.ArgumentError as error:
-        raise InputError(f"{what}: {error}; give a path or sqlite:/// or postgresql:// and an address") from None
-    except sa.exc.SQLAlchemyError as error:
-        cause = " ".join(str(getattr(error, "orig", None) or error).split())
-        raise StoreError(f"{what} cannot be used: {cause}") from None
-    except OSError as error:
-        raise StoreError(f"{what} cannot be used: {error}") from None
+    except (database.errors, OSError) as error:
+        raise StoreError(f"{what} cannot be used: {' '.join(str(error).split())}") from None

@@ -25,7 +25,8 @@ from typing import Any
 from .. import window as windows
 from ..meter import this_host
 from ..monitor import Live, Monitor, default
-from .database import COMMIT_SECONDS, Row, Store, Writer
+from .database import COMMIT_SECONDS, Store, Writer
+from .sql import Row
 
 # Windows that may wait to be worked out, so that a program that opens very many does not fill the memory.
 MOST_WINDOWS = 100_000

@@ -16,7 +16,8 @@ from typing import Any, Final, Literal
 
 from ...core.errors import InputError, MissingExtraError
 from ..carbon.series import Series
-from .database import SAMPLE_KEYS, Row, Store, StoreError
+from .database import Store, StoreError
+from .sql import SAMPLE_KEYS, Row
 
 Table = Literal["runs", "windows", "samples"]
 

@@ -12,7 +12,8 @@ import msgspec
 from ...core.units import show
 from ...measure.monitor import Monitor, default
 from ...measure.store import runs as queries
-from ...measure.store.database import Row, Store
+from ...measure.store.database import Store
+from ...measure.store.sql import Row
 
 
 def run_kept(

@@ -14,8 +14,9 @@ import msgspec
 from ...core.errors import MissingExtraError
 from ...core.units import show
 from ...measure.monitor import Live, Monitor
-from ...measure.store.database import Row, Store
+from ...measure.store.database import Store
 from ...measure.store.runs import grouped
+from ...measure.store.sql import Row
 
 if TYPE_CHECKING:
     from textual.app import App
