@@ -60,7 +60,7 @@ class Rows:
     def __init__(self, path: Path, source: Roofline) -> None:
         with gzip.open(path, "rt", encoding="utf-8") as stream:
             lines = list(csv.DictReader(stream))
-        table = {name: [line[name] for line in lines] for name in lines[0]}
+        table = dr.renamed({name: [line[name] for line in lines] for name in lines[0]})
         self.rows = dr.rows_of(table)
         self.work = dr.works(self.rows, source)
         self.measured = {name: np.array([float(v) for v in table[name]]) for name in dr.TARGETS}

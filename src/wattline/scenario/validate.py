@@ -175,9 +175,11 @@ def configurations(kind: str, inputs: Path, targets: Path | None = None) -> dict
     else:
         from ..serving.serving_rows import validate as compare
     told = compare(table, default_source(), found or None)
-    seen = {k: np.asarray((found or table)[k], dtype=np.float64) for k in told["metrics"]}
-    family = next((table[k] for k in ("family", "model_id") if k in table), None)
-    for i, row in enumerate(told["predictions"]):
+    picked = told.pop("picked", list(range(len(ids))))
+    measured = found or table
+    seen = {k: np.asarray(measured[k])[picked].astype(np.float64) for k in told["metrics"] if k in measured}
+    family = next((table[k] for k in ("family", "model_id", "Model") if k in table), None)
+    for i, row in zip(picked, told["predictions"], strict=True):
         row["group"] = "" if family is None else str(family[i])
     return {**told, "predictions": _beside(told["predictions"], seen)}
 

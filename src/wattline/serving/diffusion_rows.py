@@ -2,13 +2,16 @@
 
     time = steps * (one pass of the transformer over all tokens) + text encoders + autoencoder
 
-Columns are those of the ML.ENERGY leaderboard as cleaned for reference. Rows are only read here.
+Columns are those of the ML.ENERGY leaderboard as cleaned for reference, or as its second version names them. A model is
+one of the catalog, or a folder or config file, or, where a row states only its parameters, the usual transformer of that
+size. Rows are only read here; one that cannot be read says why and costs no other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +20,9 @@ from ..core.errors import InputError
 from ..hardware import catalog as hardware
 from ..source.base import Array, Device, Source
 from ..workload.diffusion import Diffuser, Picture, denoise_operators, diffuser, frame_operators
+from ..workload.diffusion_config import guessed
+from ..workload.diffusion_config import read as read_config
+from ..workload.unet import Unet
 from .beside import Columns, compare, number, whole
 from .engine import (
     Beat,
@@ -35,11 +41,19 @@ from .step import clock_grid
 
 TARGETS: Final = ("energy_per_gen_j", "throughput_gen_s", "power_per_gpu_w", "batch_latency_s")
 
-NEEDED: Final = ("model_id", "gpu", "batch_size", "inference_steps", "height", "width")
+NEEDED: Final = ("model_id", "gpu", "batch_size", "inference_steps")
 
 # Columns read where they are there: name -> what stands for a missing one.
 OPTIONAL: Final[Mapping[str, str]] = {
-    "ulysses_degree": "1", "ring_degree": "1", "num_frames": "1: an image", "task": "", "nickname": "the model",
+    "height": "the model's own", "width": "the model's own", "ulysses_degree": "1", "ring_degree": "1",
+    "num_frames": "1: an image", "task": "", "nickname": "the model", "total_params_b": "the catalog's model",
+}  # fmt: skip
+
+# Column of the leaderboard's second version -> ours.
+RENAMED: Final[Mapping[str, str]] = {
+    "Model": "model_id", "GPU": "gpu", "Batch size": "batch_size", "Denoising steps": "inference_steps",
+    "Frames": "num_frames", "Batch latency (s)": "batch_latency_s", "Energy/image (J)": "energy_per_gen_j",
+    "Energy/video (J)": "energy_per_gen_j", "kind": "task",
 }  # fmt: skip
 
 
@@ -48,7 +62,7 @@ class Row:
     """One configuration: `steps` denoising steps of a model on `ulysses` x `ring` devices."""
 
     id: Any
-    model: Diffuser
+    model: Diffuser | Unet
     picture: Picture
     steps: int
     ulysses: int
@@ -76,26 +90,79 @@ class Row:
             "batch": float(p.batch),
             "tokens": m.tokens(p.height, p.width, p.frames),
             "hidden": float(m.hidden),
-            "attention": "linear" if m.linear else "joint" if m.joint else "crossed",
+            "attention": "a UNet" if isinstance(m, Unet) else "linear" if m.linear else "joint" if m.joint else "crossed",
+            "facts": "guessed" if m.guessed else "known",
         }
 
 
-def rows_of(table: Columns) -> list[Row]:
-    """Read configurations from columns; raise InputError naming what is missing and what is known."""
+def renamed(table: Columns) -> dict[str, Any]:
+    """Return the table under our column names; two columns of one meaning fill each other's empty cells."""
+    out: dict[str, Any] = {}
+    for name, cells in table.items():
+        ours = RENAMED.get(name, name)
+        values = [_plain(c) for c in cells]
+        out[ours] = [b if _empty(a) else a for a, b in zip(out[ours], values, strict=True)] if ours in out else values
+    return out
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _empty(value: Any) -> bool:
+    return value in ("", None) or value != value  # NaN is no value either
+
+
+def read(table: Columns) -> tuple[list[Row | None], list[str]]:
+    """Return each row, None where it cannot be read, and for each the reason, "" where there is none."""
     missing = [name for name in NEEDED if name not in table]
     if missing:
         raise InputError(
             f"diffusion rows lack column {missing[0]!r}; needed: {', '.join(NEEDED)}; "
             f"read where given: {', '.join(OPTIONAL)}"
         )
-    count = len(table["model_id"])
-    return [_row({name: column[i] for name, column in table.items()}, i) for i in range(count)]
+    rows: list[Row | None] = []
+    reasons = []
+    for i in range(len(table["model_id"])):
+        try:
+            rows.append(_row({name: column[i] for name, column in table.items()}, i))
+            reasons.append("")
+        except InputError as error:
+            rows.append(None)
+            reasons.append(str(error))
+    return rows, reasons
+
+
+def rows_of(table: Columns) -> list[Row]:
+    """Read configurations from columns; raise InputError for the first that cannot be read."""
+    rows, reasons = read(renamed(table))
+    first = next((reason for reason in reasons if reason), "")
+    if first:
+        raise InputError(first)
+    return [row for row in rows if row is not None]
+
+
+def _model(cells: Mapping[str, Any]) -> Diffuser | Unet:
+    """Return the model of a row: of the catalog, of files, or the usual one of its number of parameters."""
+    name = str(cells["model_id"])
+    path = Path(name)
+    if path.exists() and (path.is_dir() or path.suffix == ".json"):
+        return read_config(path)
+    try:
+        return diffuser(name)
+    except InputError as error:
+        billions = number(cells, "total_params_b", 0.0)
+        if not billions:
+            raise InputError(f"{error}; a folder with model_index.json, or a column total_params_b, is read too") from None
+        video = "video" in str(cells.get("task", "")) or whole(cells, "num_frames", 1) > 1
+        return guessed(name.split("/")[-1].lower(), 1e9 * billions, video)
 
 
 def _row(cells: Mapping[str, Any], index: int) -> Row:
-    model, chip = diffuser(str(cells["model_id"])), hardware.chip(str(cells["gpu"]))
+    model, chip = _model(cells), hardware.device(str(cells["gpu"]))
+    high, wide = model.size
     picture = Picture(
-        height=whole(cells, "height"), width=whole(cells, "width"), frames=whole(cells, "num_frames", 1),
+        height=whole(cells, "height", high), width=whole(cells, "width", wide), frames=whole(cells, "num_frames", 1),
         batch=whole(cells, "batch_size"),
     )  # fmt: skip
     ulysses, ring = whole(cells, "ulysses_degree", 1), whole(cells, "ring_degree", 1)
@@ -105,6 +172,8 @@ def _row(cells: Mapping[str, Any], index: int) -> Row:
         "num_gpus": str(ulysses * ring),
         "task": str(cells.get("task", "text-to-image" if picture.frames == 1 else "text-to-video")),
     }
+    if isinstance(model, Unet) and ulysses * ring > 1:
+        raise InputError(f"{model.name}: a UNet has no sequence to split over {ulysses * ring} devices")
     device, steps = Device(chip, hardware.default_node(chip)), whole(cells, "inference_steps")
     return Row(cells.get("row_id", index), model, picture, steps, ulysses, ring, device, groups)
 
@@ -179,6 +248,35 @@ def predict(rows: Sequence[Row], source: Source) -> dict[str, Array]:
 
 
 def validate(table: Columns, source: Source, measured: Columns | None = None) -> dict[str, Any]:
-    """Predict every row and compare with what was measured; as `serving_rows.validate`."""
-    rows = rows_of(table)
-    return compare(rows, predict(rows, source), table if measured is None else measured, "diffusion")
+    """Predict every row that can be read and compare with what was measured; as `serving_rows.validate`.
+
+    The others come back under "refused" with their reasons; where none can be read the first reason is raised.
+    """
+    table = renamed(table)
+    found, reasons = read(table)
+    good = [i for i, row in enumerate(found) if row is not None]
+    if not good:
+        raise InputError(reasons[0])
+    rows = [row for row in found if row is not None]
+    targets = table if measured is None else renamed(measured)
+    picked = {name: [targets[name][i] for i in good] for name in TARGETS if name in targets}
+    if "energy_per_gen_j" in picked and "batch_latency_s" in picked and len(picked) == 2:
+        picked |= _implied(rows, picked)
+    told = compare(rows, predict(rows, source), picked, "diffusion")
+    ids = table.get("row_id", list(range(len(found))))
+    refused = [
+        {"row_id": ids[i], "model": str(table["model_id"][i]), "metric": "", "reason": why}
+        for i, why in enumerate(reasons) if why
+    ]  # fmt: skip
+    notes = [f"column {n} is not there and was taken as {OPTIONAL[n]}" for n in ("height", "width") if n not in table]
+    return {**told, "rows": len(found), "picked": good, "refused": refused, "notes": notes}
+
+
+def _implied(rows: Sequence[Row], found: Mapping[str, Sequence[Any]]) -> dict[str, list[float]]:
+    """Return throughput and power that a table's energy and time of a batch imply."""
+    batch = [float(r.picture.batch) for r in rows]
+    time, energy = ([float(v) for v in found[name]] for name in ("batch_latency_s", "energy_per_gen_j"))
+    return {
+        "throughput_gen_s": [b / t for b, t in zip(batch, time, strict=True)],
+        "power_per_gpu_w": [e * b / t / r.devices for e, b, t, r in zip(energy, batch, time, rows, strict=True)],
+    }

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from ..core.errors import InputError, nearest
 from .operator import Attention, Collective, Elementwise, Gemm, Operator
+from .unet import Unet, unet_operators
 
 # Passes that norms, activations and residuals of a decoder make over each of its values (the convolutions'
 # own reading and writing included: six a scale, unfused).
@@ -35,13 +36,23 @@ _MERGE_BYTES: Final = 48.0
 _CAST_BYTES: Final = 12.0
 
 
+# Bytes per value of the hidden state of one layer, unfused: two layer norms (4 each), modulation (8 each), gates and
+# residual sums (10 each), four moves of heads; cross-attention's residual and move; a norm cast to fp32 and back; a
+# normalised query or key in fp32, or by a plain layer norm; a rotated one in fp32; a second self-attention's norm.
+# Counted from the blocks of diffusers 0.35 (models/transformers, attention_processor.py).
+_LAYER_BYTES, _CROSS_BYTES, _FP32_BYTES, _RMS_BYTES, _PLAIN_BYTES = 58.0, 8.0, 20.0, 34.0, 4.0
+_ROTARY_BYTES, _SECOND_BYTES = 52.0, 22.0
+# Kernels of the same; those of a text stream of its own; those that take linear attention to channels first and back.
+_LAYER_KERNELS, _TEXT_KERNELS, _LINEAR_KERNELS = 30.0, 20.0, 20.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Diffuser:
     """Architecture facts of a diffusion transformer; keys as explained in ``data/diffusion.toml``.
 
-    `touched`: bytes per value of the hidden state that a layer's norms, modulation, gates, residuals,
-    rotary embedding and copies read and write, and `kernels` they take. `skips`: layers that take in the
-    output of an earlier one by a product. `encoder`: parameters of the text encoders; `decoder`: FLOP of
+    `fp32_norms`, `rms_qk`, `layer_qk`, `rotary`: how many layer norms a layer casts to fp32, and how many of its
+    queries and keys it normalises (by root mean square in fp32, or by a layer norm) and rotates: what `touched` and
+    `kernels` are counted from. `skips`: layers that take in the output of an earlier one by a product. `encoder`: parameters of the text encoders; `decoder`: FLOP of
     the autoencoder per pixel and frame. `single`: layers, of all, where text and image share weights and
     one product makes the qkv and the inner values. `shared_text`: text runs through the image's weights
     in every layer.
@@ -62,13 +73,43 @@ class Diffuser:
     stride: int = 8
     frames_stride: int = 1
     patch: int = 2
-    touched: float = 88.0
-    kernels: float = 40.0
+    patch_frames: int = 1
+    fp32_norms: int = 0
+    rms_qk: int = 0
+    layer_qk: int = 0
+    rotary: int = 0
     skips: int = 0
     encoder: float = 0.0
     decoder: float = 9.5e6
     guided: int = 2
+    guessed: bool = False
     source: str = ""
+
+    @property
+    def touched(self) -> float:
+        """Bytes per value of the hidden state that a layer's unfused kernels read and write.
+
+        Two norms, their modulation, gates and residual sums, the copies of heads; cross-attention's sum; what casts
+        to fp32 adds to a norm; a normalised and a rotated query or key (both cast to fp32 and back).
+        """
+        own = _LAYER_BYTES + (0.0 if self.joint else _CROSS_BYTES) + _FP32_BYTES * self.fp32_norms
+        qk = _RMS_BYTES * self.rms_qk + _PLAIN_BYTES * self.layer_qk + _ROTARY_BYTES * self.rotary
+        again = _SECOND_BYTES + _RMS_BYTES * self.rms_qk
+        return own + qk + again * self.second / self.layers
+
+    @property
+    def kernels(self) -> float:
+        """Kernels of a layer besides its products and attention, counted likewise."""
+        own = _LAYER_KERNELS + (_LINEAR_KERNELS if self.linear else 0.0) + self.fp32_norms
+        qk = 6.0 * self.rms_qk + self.layer_qk + 10.0 * self.rotary
+        apart = _TEXT_KERNELS if self.joint and not self.shared_text else 0.0
+        again = (_TEXT_KERNELS + 6.0 * self.rms_qk) * self.second
+        return own + qk + (apart * (self.layers - self.single) + again) / self.layers
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width generated where none is stated."""
+        return (480, 832) if self.frames_stride > 1 else (1024, 1024)
 
     def tokens(self, height: int, width: int, frames: int = 1) -> float:
         """Return tokens of the latent of a picture, or of a video of `frames`."""
@@ -77,7 +118,7 @@ class Diffuser:
                 f"a picture needs height, width and frames of at least 1, got {height} x {width} x {frames}"
             )
         side = self.stride * self.patch
-        deep = 1 + (frames - 1) // self.frames_stride
+        deep = math.ceil((1 + (frames - 1) // self.frames_stride) / self.patch_frames)
         return math.ceil(height / side) * math.ceil(width / side) * float(deep)
 
 
@@ -96,27 +137,36 @@ def diffusers() -> list[str]:
     return sorted(_tables())
 
 
-def diffuser(name: str) -> Diffuser:
-    """Return a diffusion model by its short name or Hugging Face id.
+def diffuser(name: str) -> Diffuser | Unet:
+    """Return a diffusion model by its short name or Hugging Face id, with or without its organisation.
 
-    >>> diffuser("Wan-AI/Wan2.1-T2V-14B-Diffusers").name
-    'wan-2.1-14b'
+    >>> diffuser("Wan-AI/Wan2.1-T2V-14B-Diffusers").name, diffuser("sdxl-turbo").layers
+    ('wan-2.1-14b', 2)
     """
     names = {other.lower(): key for key, table in _tables().items() for other in (key, *table["ids"])}
-    key = names.get(name.lower())
+    names = {other.split("/")[-1]: key for other, key in names.items()} | names
+    key = names.get(name.lower().strip(), names.get(name.lower().strip().split("/")[-1]))
     if key is None:
         raise InputError(f"diffusion model {name!r} is not in the catalog; {nearest(name.lower(), diffusers())}")
-    facts = {k: v for k, v in _tables()[key].items() if k != "ids"}
-    return Diffuser(name=key, **facts)
+    facts = {k: tuple(v) if isinstance(v, list) else v for k, v in _tables()[key].items() if k != "ids"}
+    return Unet(name=key, **facts) if "channels" in facts else Diffuser(name=key, **facts)
 
 
 @cache
 def _tables() -> Mapping[str, Mapping[str, Any]]:
-    return tomllib.loads((resources.files(__package__) / "data" / "diffusion.toml").read_text("utf-8"))
+    folder = resources.files(__package__) / "data"
+    both = (tomllib.loads((folder / name).read_text("utf-8")) for name in ("diffusion.toml", "unets.toml"))
+    return {key: table for tables in both for key, table in tables.items()}
 
 
-def denoise_operators(m: Diffuser, picture: Picture, ulysses: int = 1, ring: int = 1) -> tuple[Operator, ...]:
+def denoise_operators(m: Diffuser | Unet, picture: Picture, ulysses: int = 1, ring: int = 1) -> tuple[Operator, ...]:
     """Return one denoising step on one of `ulysses` x `ring` devices that split the sequence."""
+    if isinstance(m, Unet):
+        if ulysses * ring > 1:
+            raise InputError(
+                f"{m.name}: a UNet has no sequence to split, got ulysses {ulysses} x ring {ring}; take 1 x 1"
+            )
+        return unet_operators(m, picture.height, picture.width, picture.frames, picture.batch)
     ranks = ulysses * ring
     sequences = float(picture.batch * m.guided)
     image = m.tokens(picture.height, picture.width, picture.frames)
@@ -228,7 +278,7 @@ def _copies(m: Diffuser, rows: float, ulysses: int, ring: int) -> list[Operator]
     return done
 
 
-def frame_operators(m: Diffuser, picture: Picture) -> tuple[Operator, ...]:
+def frame_operators(m: Diffuser | Unet, picture: Picture) -> tuple[Operator, ...]:
     """Return what surrounds the steps on one device: text encoders before, the autoencoder after."""
     pixels = float(picture.batch * picture.frames * picture.height * picture.width)
     side = math.sqrt(m.decoder / 2.0)
