@@ -79,3 +79,28 @@ def test_a_picture_larger_than_any_fitted_is_marked() -> None:
     assert [line["extrapolated"] for line in lines] == [False] * 4  # tokens lie below those of a video
     lines = validate(table(num_frames=[1, 801] * 2), SOURCE)["predictions"]
     assert [line.get("beyond", []) for line in lines] == [[], ["tokens"]] * 2
+
+
+def test_no_file_is_lost_for_a_row() -> None:
+    """An unknown model, chip or cell marks its row with a reason; parameters alone make a model; drivers' names are chips."""
+    rows = table(
+        model_id=["PixArt-Sigma-XL-2-1024-MS", "no/such-model", "no/such-model", "sdxl-turbo"],
+        gpu=["NVIDIA H100 80GB HBM3", "H100", "H100", "Z9"], total_params_b=["", "", 8.0, ""],
+    )  # fmt: skip
+    del rows["height"]
+    told = validate(rows, SOURCE, None)
+    assert [r["row_id"] for r in told["refused"]] == [1, 3]
+    assert "total_params_b" in told["refused"][0]["reason"]
+    assert [p["row_id"] for p in told["predictions"]] == [0, 2]
+    assert "facts" in told["predictions"][1]["beyond"]
+    assert told["notes"] == ["column height is not there and was taken as the model's own"]
+
+
+def test_columns_of_the_second_leaderboard_are_read() -> None:
+    """Energy an image and time of a batch imply throughput and power; sizes are the pipeline's own."""
+    rows = {
+        "Model": ["stabilityai/stable-diffusion-2-1"], "GPU": ["NVIDIA A100-SXM4-40GB"], "Batch size": [4],
+        "Denoising steps": [25], "Energy/image (J)": [600.0], "Energy/video (J)": [float("nan")],
+        "Batch latency (s)": [8.0],
+    }  # fmt: skip
+    assert set(validate(rows, SOURCE)["metrics"]) == set(TARGETS)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from wattline.core.errors import InputError
 from wattline.workload.diffusion import (
+    Diffuser,
     Picture,
     denoise_operators,
     diffuser,
@@ -50,7 +51,7 @@ def test_weights_in_the_layers_are_near_the_published_count(name: str, parameter
     assert 0.65 * parameters < counted < 1.1 * parameters
 
 
-@pytest.mark.parametrize("name", diffusers())
+@pytest.mark.parametrize("name", [n for n in diffusers() if isinstance(diffuser(n), Diffuser)])
 def test_splitting_the_sequence_splits_the_work(name: str) -> None:
     """Each of eight devices does an eighth of the floating-point work, and a single one sends nothing."""
     model = diffuser(name)

@@ -2,9 +2,9 @@
 
     time = steps * (one pass of the transformer over all tokens) + text encoders + autoencoder
 
-Columns are those of the ML.ENERGY leaderboard as cleaned for reference, or as its second version names them. A model is
-one of the catalog, or a folder or config file, or, where a row states only its parameters, the usual transformer of that
-size. Rows are only read here; one that cannot be read says why and costs no other.
+Columns are those of the ML.ENERGY leaderboard as cleaned for reference, or as its second version names them. A model
+is one of the catalog, or a folder or config file, or, where a row states only its parameters, the usual transformer of
+that size. Rows are only read here; one that cannot be read says why and costs no other.
 """
 
 from __future__ import annotations
@@ -90,7 +90,13 @@ class Row:
             "batch": float(p.batch),
             "tokens": m.tokens(p.height, p.width, p.frames),
             "hidden": float(m.hidden),
-            "attention": "a UNet" if isinstance(m, Unet) else "linear" if m.linear else "joint" if m.joint else "crossed",
+            "attention": "a UNet"
+            if isinstance(m, Unet)
+            else "linear"
+            if m.linear
+            else "joint"
+            if m.joint
+            else "crossed",
             "facts": "guessed" if m.guessed else "known",
         }
 
@@ -153,7 +159,9 @@ def _model(cells: Mapping[str, Any]) -> Diffuser | Unet:
     except InputError as error:
         billions = number(cells, "total_params_b", 0.0)
         if not billions:
-            raise InputError(f"{error}; a folder with model_index.json, or a column total_params_b, is read too") from None
+            raise InputError(
+                f"{error}; a folder with model_index.json, or a column total_params_b, is read too"
+            ) from None
         video = "video" in str(cells.get("task", "")) or whole(cells, "num_frames", 1) > 1
         return guessed(name.split("/")[-1].lower(), 1e9 * billions, video)
 
@@ -259,7 +267,7 @@ def validate(table: Columns, source: Source, measured: Columns | None = None) ->
         raise InputError(reasons[0])
     rows = [row for row in found if row is not None]
     targets = table if measured is None else renamed(measured)
-    picked = {name: [targets[name][i] for i in good] for name in TARGETS if name in targets}
+    picked: dict[str, Any] = {name: [targets[name][i] for i in good] for name in TARGETS if name in targets}
     if "energy_per_gen_j" in picked and "batch_latency_s" in picked and len(picked) == 2:
         picked |= _implied(rows, picked)
     told = compare(rows, predict(rows, source), picked, "diffusion")

@@ -52,7 +52,8 @@ class Diffuser:
 
     `fp32_norms`, `rms_qk`, `layer_qk`, `rotary`: how many layer norms a layer casts to fp32, and how many of its
     queries and keys it normalises (by root mean square in fp32, or by a layer norm) and rotates: what `touched` and
-    `kernels` are counted from. `skips`: layers that take in the output of an earlier one by a product. `encoder`: parameters of the text encoders; `decoder`: FLOP of
+    `kernels` are counted from. `skips`: layers that take in the output of an earlier one by a product.
+    `patch_frames`: latent frames of one token. `encoder`: parameters of the text encoders; `decoder`: FLOP of
     the autoencoder per pixel and frame. `single`: layers, of all, where text and image share weights and
     one product makes the qkv and the inner values. `shared_text`: text runs through the image's weights
     in every layer.
@@ -148,7 +149,7 @@ def diffuser(name: str) -> Diffuser | Unet:
     key = names.get(name.lower().strip(), names.get(name.lower().strip().split("/")[-1]))
     if key is None:
         raise InputError(f"diffusion model {name!r} is not in the catalog; {nearest(name.lower(), diffusers())}")
-    facts = {k: tuple(v) if isinstance(v, list) else v for k, v in _tables()[key].items() if k != "ids"}
+    facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in _tables()[key].items() if k != "ids"}
     return Unet(name=key, **facts) if "channels" in facts else Diffuser(name=key, **facts)
 
 

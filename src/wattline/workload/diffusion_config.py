@@ -19,10 +19,11 @@ from .unet import Unet, unet_from
 
 Config = Mapping[str, Any]
 
-# Parameters of text encoders by class, the size that pipelines ship: T5 1.1 XXL (arXiv 2002.05202), UMT5 XXL, CLIP L and
-# bigG, Gemma 2 2B, Llama 3 8B, Qwen2.5-VL 7B, from their configs.
+# Parameters of text encoders by class, the size that pipelines ship: T5 1.1 XXL (arXiv 2002.05202), UMT5 XXL, CLIP L
+# and bigG, Gemma 2 2B, Llama 3 8B, Qwen2.5-VL 7B, from their configs.
 ENCODERS: Final = {
-    "T5EncoderModel": 4.76e9, "UMT5EncoderModel": 5.7e9, "CLIPTextModel": 0.123e9, "CLIPTextModelWithProjection": 0.69e9,
+    "T5EncoderModel": 4.76e9, "UMT5EncoderModel": 5.7e9, "CLIPTextModel": 0.123e9,
+    "CLIPTextModelWithProjection": 0.69e9,
     "Gemma2Model": 2.6e9, "Gemma2ForCausalLM": 2.6e9, "LlamaModel": 7.5e9, "Qwen2_5_VLForConditionalGeneration": 7.6e9,
     "BertModel": 0.35e9, "CLIPVisionModelWithProjection": 0.63e9,
 }  # fmt: skip
@@ -187,7 +188,8 @@ def _class_of(entry: Any) -> str:
 def _usual_vae(kind: str) -> str:
     usual = {
         "Sana": "AutoencoderDC", "Wan": "AutoencoderKLWan", "CogVideoX": "AutoencoderKLCogVideoX",
-        "HunyuanVideo": "AutoencoderKLHunyuanVideo", "LTX": "AutoencoderKLLTXVideo", "QwenImage": "AutoencoderKLQwenImage",
+        "HunyuanVideo": "AutoencoderKLHunyuanVideo", "LTX": "AutoencoderKLLTXVideo",
+        "QwenImage": "AutoencoderKLQwenImage",
     }  # fmt: skip
     return next((vae for start, vae in usual.items() if kind.startswith(start)), "AutoencoderKL")
 

@@ -78,7 +78,8 @@ def unet_from(name: str, config: Mapping[str, Any], encoder: float | None = None
     temporal = "3D" in str(config.get("_class_name")) or "Temporal" in str(config.get("_class_name"))
     return Unet(
         name=name, channels=channels, layers=int(layers if isinstance(layers, int) else max(layers)), attended=attended,
-        head=64 if head in (5, 8, 10, 20) else int(head), cross=int(cross if isinstance(cross, int) else max(cross)),
+        # The key says how many heads where it is small (diffusers: "num_attention_heads or attention_head_dim").
+        head=int(head) if head >= 32 else 64, cross=int(cross if isinstance(cross, int) else max(cross)),
         temporal=temporal, encoder=encoder or 0.123e9, source="its config",
     )  # fmt: skip
 
