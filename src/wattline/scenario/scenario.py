@@ -404,6 +404,9 @@ def training(scenario: Scenario) -> tuple[TrainingJob, Cluster]:
         overlap=scenario.get("train.overlap"),
         mfu=scenario.get("train.mfu"),
         goodput=scenario["train.goodput"],
+        attention=scenario.get("train.attention") or "",
+        eager=scenario["train.kernels"] == "eager",
+        launch_time=scenario["train.launch_time"],
     )
     return job, cluster
 

@@ -35,7 +35,7 @@ from ..workload.fits import check_training
 from ..workload.flops import model_flops
 from ..workload.memory import ADAM
 from ..workload.model import Model
-from ..workload.operator import Collective, Operator
+from ..workload.operator import Collective, GroupedGemm, Operator
 from ..workload.parallel import Parallel
 from ..workload.train import HIDDEN_GRADIENTS, stage_operators
 from .elasticity import Followed, Weighed, of_mfu, weigh
@@ -71,6 +71,9 @@ class TrainingJob:
     overlap: float | None = None
     mfu: float | None = None
     goodput: float = 1.0
+    attention: str = ""
+    eager: bool = False
+    launch_time: float = 0.0
 
     @property
     def microbatches(self) -> int:
@@ -105,7 +108,7 @@ class Work:
     """An iteration counted out: the graph, the operators of each of its kinds, and the step after it.
 
     `kinds`: kind of the graph -> index into `operators`; `steps`: stage -> index into `operators`;
-    `pause`: seconds in which every device waits at the end.
+    `pause`: seconds in which every device waits at the end; `launch`: seconds of the host per kernel launch.
     """
 
     graph: Graph
@@ -114,6 +117,7 @@ class Work:
     kinds: tuple[int, ...]
     steps: tuple[int, ...]
     pause: float = 0.0
+    launch: float = 0.0
 
 
 def count_work(job: TrainingJob) -> Work:
@@ -132,14 +136,14 @@ def count_work(job: TrainingJob) -> Work:
     kinds = tuple(entry(chunk % parallel.pipeline, (what,), 1.0 / parallel.virtual) for chunk, what in nodes.kinds)
     steps = tuple(entry(stage, _PER_ITERATION) for stage in range(parallel.pipeline))
     dag = Dag(nodes.kind, nodes.edges)
-    return Work(nodes, dag, tuple(index), kinds, steps, job.host_time + job.checkpoint_time)
+    return Work(nodes, dag, tuple(index), kinds, steps, job.host_time + job.checkpoint_time, job.launch_time)
 
 
 def _operators(job: TrainingJob, stage: int, instruction: str) -> tuple[Operator, ...]:
     return stage_operators(
         job.model, job.parallel, job.sequence, job.microbatch, job.precision, job.recompute, stage, instruction,
         flash=job.flash, dropout=job.dropout, fused_linear=job.fused_linear, overlap=job.overlap,
-        paired=job.schedule == "dualpipe",
+        paired=job.schedule == "dualpipe", attention=job.attention, eager=job.eager,
         optimizer=ADAM if job.gradient_bytes == ADAM.gradient else replace(ADAM, gradient=job.gradient_bytes),
     )  # fmt: skip
 
@@ -163,6 +167,8 @@ class Costs:
     @staticmethod
     def points_of(work: Work, device: Device, source: Source, clocks: Array | None) -> tuple[Points, ...]:
         points = _beside(source, work.operators, device, clocks)
+        if work.launch:
+            points = [_fed(p, work.launch * launches(ops)) for p, ops in zip(points, work.operators, strict=True)]
         steps = set(work.steps)
         return tuple(_paused(p, work.pause) if entry in steps else p for entry, p in enumerate(points))
 
@@ -185,17 +191,22 @@ def _beside(
         return tables(source, pieces, device, clocks)
     rest = [tuple(op for op in piece if op not in some) for piece, some in zip(pieces, ahead, strict=True)]
     sent = [tuple(replace(op, overlap=0.0) for op in some) for some in ahead if some]
+    taken = COMMUNICATION_UNITS / max(device.chip["compute.units"], 2 * COMMUNICATION_UNITS)
     found = list(tables(source, [*rest, *sent], device, clocks))
     beside = iter(found[len(pieces) :])
     return [
-        _joined(main, next(beside), max(op.overlap for op in some)) if some else main
+        _joined(main, next(beside), max(op.overlap for op in some), taken) if some else main
         for main, some in zip(found[: len(pieces)], ahead, strict=True)
     ]
 
 
-def _joined(main: Points, sent: Points, share: float) -> Points:
-    """Return computation with communication beside it, of which at most `share` can hide."""
+def _joined(main: Points, sent: Points, share: float, taken: float) -> Points:
+    """Return computation with communication beside it, of which at most `share` can hide.
+
+    While they run side by side, communication holds the share `taken` of the compute units.
+    """
     shown = np.maximum((1.0 - share) * sent.time, sent.time - main.time)
+    shown = shown + taken * (sent.time - shown)
     time = main.time + shown
     # What hides draws no waiting power of its own: its device is at work.
     parts = {name: np.asarray(joules) for name, joules in main.parts.items()}
@@ -207,6 +218,23 @@ def _joined(main: Points, sent: Points, share: float) -> Points:
     return replace(
         main, time=time, parts=parts, time_uncertainty=error, extrapolated=main.extrapolated or sent.extrapolated
     )
+
+
+# Compute units that collectives beside computation hold: 20 of the 132 of an H800 in DeepSeek-V3's training
+# (arXiv 2412.19437, section 3.2.2); NCCL takes up to 24 or 32 channels of one unit each on NVSwitch.
+COMMUNICATION_UNITS = 20.0
+
+
+def launches(operators: Sequence[Operator]) -> float:
+    """Return kernels that the host launches: a product over experts is one for each expert held."""
+    return sum(op.repeat * (op.local_experts if isinstance(op, GroupedGemm) else op.launches) for op in operators)
+
+
+def _fed(points: Points, seconds: float) -> Points:
+    """Return work that lasts at least as long as the host takes to launch it."""
+    idle = np.maximum(seconds - points.time, 0.0)
+    waiting = points.parts.get("waiting", np.zeros_like(points.time)) + points.waiting_power * idle
+    return replace(points, time=points.time + idle, parts={**points.parts, "waiting": waiting})
 
 
 def _paused(points: Points, seconds: float) -> Points:

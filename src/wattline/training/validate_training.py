@@ -33,7 +33,7 @@ NEEDED: Final = ("model", "hardware", "num_devices", "parallelism", "metric", "v
 # Columns read where they are there; any other is passed over.
 OPTIONAL: Final = (
     "row_id", "batch", "tokens", "microbatch", "virtual", "sequence", "precision", "recompute", "schedule", "zero",
-    "goodput", "source", "checked",
+    "goodput", "source", "checked", "attention", "kernels", "launch_time", "layers", "hidden", "heads", "chip",
 )  # fmt: skip
 TARGETS: Final = (
     "iteration_s",
@@ -43,6 +43,7 @@ TARGETS: Final = (
     "gpu_hours",
     "gpu_hours_per_trillion_tokens",
     "tokens_per_s_per_device",
+    "gpu_mwh",
 )
 
 # Words of a metric or unit -> target, the first that fits; and those that no prediction is made for.
@@ -122,6 +123,10 @@ def read_run(row: Mapping[str, Any]) -> Run:
     value = _number(text.get("value", ""), "value")
     if value is None or value <= 0:
         raise InputError(f"value must be a positive number, got {text.get('value')!r}")
+    if text.get("kernels"):
+        # A row that states its software states its whole set-up.
+        own = {key: text[key] for key in ("model", "layers", "hidden", "heads") if text.get(key)}
+        return _run({**own, **_stated(text)}, target, value, [])
     facts, assumed = _known(text)
     return _run({**facts, **_stated(text)}, target, value, assumed)
 
@@ -135,10 +140,18 @@ def _run(facts: Mapping[str, str], target: str, value: float, assumed: list[str]
     job = _job(facts, assumed)
     chip = hardware.chip(facts["chip"])
     node = hardware.default_node(chip)
+    if facts.get("changes"):
+        chip = chip.with_(_changes(facts["changes"]), source="stated in the row")
     used = min(int(node["chips"]), job.parallel.devices)
     cluster = Cluster(chip, node, -(-job.parallel.devices // used), used=used)
     parallel = replace(job.parallel, node=cluster.domain)
     return Run(replace(job, parallel=parallel.check(job.model)), cluster, target, value, tuple(assumed), facts)
+
+
+def _changes(text: str) -> dict[str, str]:
+    """Read "power.limit=500 W; memory.hbm.bandwidth=2.4 TB/s"."""
+    pairs = (part.partition("=") for part in text.split(";") if part.strip())
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _number(text: str, name: str) -> float | None:
@@ -205,9 +218,14 @@ def _stated(text: Mapping[str, str]) -> dict[str, str]:
     """Return what the row itself states, under the names of the facts."""
     out: dict[str, str] = {key: str(value) for key, value in _degrees(text.get("parallelism", "")).items()}
     out |= _recompute(text.get("metric", ""))
-    for key in ("microbatch", "virtual", "sequence", "precision", "recompute", "schedule", "zero", "goodput"):
+    for key in (
+        "microbatch", "virtual", "sequence", "precision", "recompute", "schedule", "zero", "goodput", "attention",
+        "kernels", "launch_time",
+    ):  # fmt: skip
         if text.get(key):
             out[key] = text[key]
+    if text.get("chip"):
+        out["changes"] = text["chip"]
     devices = _number(text.get("num_devices", ""), "num_devices")
     if devices:
         out["devices"] = str(int(devices))
@@ -217,7 +235,8 @@ def _stated(text: Mapping[str, str]) -> dict[str, str]:
     batch = text.get("batch", "")
     if batch and "token" not in batch:
         out["batch"] = str(int(_number(batch, "batch") or 0))
-    chip = _chip(text.get("hardware", ""))
+    stated = text.get("hardware", "")
+    chip = stated if stated in hardware.names("chip") else _chip(stated)
     return out | ({"chip": chip} if chip else {})
 
 
@@ -237,7 +256,7 @@ def _model(facts: Mapping[str, str]) -> Model:
     base = models.model(re.sub(r"[\s_]+", "-", name.strip().lower()))
     if not facts.get("layers"):
         return base
-    hidden, heads, layers = (int(facts[key]) for key in ("hidden", "heads", "layers"))
+    hidden, heads, layers = (int(float(facts[key])) for key in ("hidden", "heads", "layers"))
     dim = hidden // heads
     return replace(
         base, name=f"gpt-{layers}x{hidden}", pattern=base.pattern[:1] * layers, hidden=hidden, heads=heads,
@@ -248,7 +267,8 @@ def _model(facts: Mapping[str, str]) -> Model:
 def _job(facts: Mapping[str, str], assumed: list[str]) -> TrainingJob:
     def whole(key: str, default: int) -> int:
         if not facts.get(key):
-            assumed.append(f"{key} = {default}")
+            if not (facts.get("kernels") and default == 1):  # where all is stated a degree left out is one
+                assumed.append(f"{key} = {default}")
             return default
         return int(float(facts[key]))
 
@@ -257,7 +277,7 @@ def _job(facts: Mapping[str, str], assumed: list[str]) -> TrainingJob:
 
     if "chip" not in facts:
         raise InputError("the row names no known hardware; known words: A100, H100, H800, H200, B200, V100, MI300X")
-    tensor, pipeline = whole("tensor", 8), whole("pipeline", 1)
+    tensor, pipeline = whole("tensor", 1 if facts.get("kernels") else 8), whole("pipeline", 1)
     context, devices = int(facts.get("context", 1)), whole("devices", tensor * pipeline)
     # Devices and degrees of one row win over the data ranks of a run like it.
     if devices % (tensor * pipeline * context):
@@ -279,7 +299,8 @@ def _job(facts: Mapping[str, str], assumed: list[str]) -> TrainingJob:
         recompute=facts.get("recompute", "selective"), flash=flag("flash", True), dropout=flag("dropout", False),
         fused_linear=flag("fused_linear", True), gradient_bytes=float(facts.get("gradient_bytes", 4)),
         overlap=0.0 if facts.get("zero", "1") == "0" else None, goodput=float(facts.get("goodput", 1)),
-        host_time=constants()["host.iteration"],
+        host_time=constants()["host.iteration"], attention=facts.get("attention", ""),
+        eager=facts.get("kernels") == "eager", launch_time=float(facts.get("launch_time", 0)),
     )  # fmt: skip
 
 
@@ -298,13 +319,13 @@ def iteration(job: TrainingJob, cluster: Cluster, source: Source) -> tuple[float
 _work = functools.lru_cache(maxsize=64)(count_work)
 
 
-def predict_run(r: Run, source: Source, seen: dict[Any, float] | None = None) -> float:
+def predict_run(r: Run, source: Source, seen: dict[Any, tuple[float, float]] | None = None) -> float:
     """Return the run's figure in the unit of its target. `seen`: iterations known already, added to."""
     seen = {} if seen is None else seen
-    key = (replace(r.job, tokens=1.0, goodput=1.0), r.cluster.chip.name)
+    key = (replace(r.job, tokens=1.0, goodput=1.0), r.cluster.chip.name, r.facts.get("changes"))
     if key not in seen:
-        seen[key] = iteration(key[0], r.cluster, source)[0]
-    seconds = seen[key]
+        seen[key] = iteration(key[0], r.cluster, source)
+    seconds, watts = seen[key]
     tokens = r.job.global_batch * r.job.sequence
     if r.target == "iteration_s":
         return seconds
@@ -318,6 +339,8 @@ def predict_run(r: Run, source: Source, seen: dict[Any, float] | None = None) ->
     if "tokens" not in r.facts:
         raise InputError("a whole run needs its tokens")
     wall = r.job.iterations * seconds / r.job.goodput
+    if r.target == "gpu_mwh":
+        return wall * r.devices * watts / 3.6e9  # of the chips alone, lost work at the same power
     return wall / 86400 if r.target == "days" else wall * r.devices / 3600
 
 
@@ -346,7 +369,7 @@ def validate(rows: Sequence[Mapping[str, Any]], source: Source) -> dict[str, Any
         )
     predictions: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
-    seen: dict[Any, float] = {}
+    seen: dict[Any, tuple[float, float]] = {}
     for number, row in enumerate(rows):
         row_id = row.get("row_id", number)
         try:
@@ -357,7 +380,7 @@ def validate(rows: Sequence[Mapping[str, Any]], source: Source) -> dict[str, Any
     return {"rows": len(rows), "metrics": metrics(predictions), "predictions": predictions, "refused": refused}
 
 
-def _prediction(r: Run, row: Mapping[str, Any], source: Source, seen: dict[Any, float]) -> dict[str, Any]:
+def _prediction(r: Run, row: Mapping[str, Any], source: Source, seen: dict[Any, tuple[float, float]]) -> dict[str, Any]:
     guess = predict_run(r, source, seen)
     spread = constants()["spread.fitted" if _fitted(r) else "spread.other"]
     width = float(np.exp(1.645 * spread))
@@ -382,7 +405,7 @@ _UNSTATED: Final = 1.25
 
 
 def _whole_run(r: Run) -> bool:
-    return r.target in ("days", "gpu_hours", "gpu_hours_per_trillion_tokens")
+    return r.target in ("days", "gpu_hours", "gpu_hours_per_trillion_tokens", "gpu_mwh")
 
 
 def _fitted(r: Run) -> bool:

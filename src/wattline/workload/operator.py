@@ -116,7 +116,8 @@ class Attention(Operator):
     for `batch` sequences. `pairs` = query-key pairs per head and sequence, which a causal mask or a
     sliding window lowers. `kv_heads` < `heads` is grouped-query attention; multi-head latent
     attention in its absorbed form is kv_heads = 1 with head_dim = rank + rope and
-    value_dim = rank, keys and values stored once (`shared_kv`).
+    value_dim = rank, keys and values stored once (`shared_kv`). `kernel`: "fa1", "fa2" or "fa3" where
+    it is not the fastest that the chip has.
     """
 
     batch: float
@@ -131,6 +132,7 @@ class Attention(Operator):
     shared_kv: bool = False
     kv: str = "bf16"
     phase: str = "prefill"  # "prefill", "decode" or "backward"
+    kernel: str = ""
     kind: ClassVar[str] = "attention"
 
     @property

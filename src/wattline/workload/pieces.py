@@ -47,7 +47,9 @@ class Setup:
     their sum inside the product, and input gradients are summed over the tensor ranks beside it. Else a
     pass of its own adds what the product wrote, and sums wait. `gradient`: stored precision of that sum.
     `paired`: the schedule runs one microbatch's forward beside another's backward, so that experts'
-    all-to-alls go behind products (DualPipe).
+    all-to-alls go behind products (DualPipe). `attention`: generation of the fused kernel ("fa1", "fa2",
+    "fa3"), the chip's fastest where empty. `eager`: what is not a product runs operator by operator, as
+    PyTorch does without torch.compile or fused kernels.
 
     `sequence` tokens per sequence, `microbatch` sequences. `precision` of the matrix products:
     "bf16", "fp16", "tf32", "fp32" or "fp8" (activations then stay in bf16 outside the products).
@@ -63,6 +65,8 @@ class Setup:
     fused_linear: bool = True
     gradient: str = "fp32"
     paired: bool = False
+    attention: str = ""
+    eager: bool = False
 
     @property
     def act(self) -> str:
@@ -291,6 +295,7 @@ def _fused(x: Setup, layer: Layer, heads: float, kv_heads: float) -> Piece:
             name="attention" if phase == "prefill" else "attention_backward", precision=_half(x), batch=x.microbatch,
             query=query, context=context, heads=heads, kv_heads=kv_heads, head_dim=m.qk_dim, value_dim=m.v_dim,
             window=window, kv=x.act, phase=phase,
+            kernel=x.attention,
         )  # fmt: skip
 
     return Piece((attention("prefill"),), (attention("backward"),), core=True)

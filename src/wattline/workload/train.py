@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -10,14 +10,15 @@ from typing import Final, NamedTuple
 from ..core.errors import ScenarioError, nearest
 from .memory import ADAM, Optimizer, stage_parameters
 from .model import Matrix, Model
-from .operator import Collective, Elementwise, Operator
+from .operator import Collective, Elementwise, Gemm, GroupedGemm, Operator
 from .parallel import Parallel
 from .pieces import Piece, Setup, layer_pieces, linear, norm, tensor_collective, touch
 
 INSTRUCTIONS: Final = (
     "forward", "backward", "backward_input", "backward_weight", "gradients", "optimizer", "parameters",
 )  # fmt: skip
-RECOMPUTE: Final = ("none", "selective", "full")
+RECOMPUTE: Final = ("none", "selective", "operator", "full")
+ATTENTION: Final = ("", "fa1", "fa2", "fa3")
 # Share of the gradients' exchange that hides behind the last backward pass: all buckets but the last few, and those
 # of the layers it ends with (PyTorch DDP, Li et al., VLDB 2020, section 3.2; Megatron-LM --overlap-grad-reduce).
 HIDDEN_GRADIENTS: Final = 0.8
@@ -40,6 +41,8 @@ def stage_operators(
     paired: bool = False,
     optimizer: Optimizer = ADAM,
     overlap: float | None = None,
+    attention: str = "",
+    eager: bool = False,
 ) -> tuple[Operator, ...]:
     """Return what one device of `stage` does in one `instruction`, equal operators merged.
 
@@ -47,7 +50,9 @@ def stage_operators(
     ----------
     sequence, microbatch : tokens per sequence and sequences per microbatch (per data rank).
     precision : of the matrix products; recompute : "none", "selective" (attention core only) or
-        "full" (every layer's forward pass again), as in Korthikanti et al. 2022 (arXiv 2205.05198).
+        "full" (every layer's forward pass again), as in Korthikanti et al. 2022 (arXiv 2205.05198);
+        "operator": all but attention, every second product and sums over ranks, as torchtitan's selective
+        option "op" and torch.utils.checkpoint with a policy do.
     instruction : "forward", "backward" (or its halves "backward_input", "backward_weight") for one
         microbatch; once per iteration "gradients" (their reduction over the data ranks),
         "optimizer", "parameters" (their gathering under ZeRO 1 and 2).
@@ -56,6 +61,7 @@ def stage_operators(
         beside it (Megatron-LM since 2022). paired : one microbatch's forward beside another's backward.
     overlap : share of the data-parallel communication that can hide behind computation; where None
         `HIDDEN_GRADIENTS` of what comes once per iteration, and all but the first layer's of ZeRO 3.
+    attention, eager : generation of the fused kernel, and whether the rest runs operator by operator; see `Setup`.
     """
     _check(sequence, microbatch, precision, recompute, instruction, parallel)
     return _operators(
@@ -73,6 +79,8 @@ def stage_operators(
         paired,
         optimizer,
         overlap,
+        attention,
+        eager,
     )
 
 
@@ -80,7 +88,7 @@ def stage_operators(
 def _operators(
     model: Model, parallel: Parallel, sequence: int, microbatch: int, precision: str, recompute: str, stage: int,
     instruction: str, flash: bool, dropout: bool, fused_linear: bool, paired: bool, optimizer: Optimizer,
-    overlap: float | None,
+    overlap: float | None, attention: str, eager: bool,
 ) -> tuple[Operator, ...]:  # fmt: skip
     parallel.check(model)
     if instruction in ("gradients", "optimizer", "parameters"):
@@ -89,11 +97,14 @@ def _operators(
     x = Setup(
         model=model, parallel=parallel, sequence=sequence, microbatch=microbatch, precision=precision, flash=flash,
         dropout=dropout, fused_linear=fused_linear, gradient="fp32" if optimizer.gradient == 4 else "bf16",
-        paired=paired,
+        paired=paired, attention=attention, eager=eager,
     )  # fmt: skip
-    if instruction == "forward":
-        return merge(_forward(x, stage, overlap))
-    return merge(_backward(x, stage, instruction, recompute, overlap))
+    done = (
+        _forward(x, stage, overlap)
+        if instruction == "forward"
+        else _backward(x, stage, instruction, recompute, overlap)
+    )
+    return merge(_apart(x, op) for op in done) if eager else merge(done)
 
 
 def merge(operators: Iterable[Operator]) -> tuple[Operator, ...]:
@@ -103,6 +114,27 @@ def merge(operators: Iterable[Operator]) -> tuple[Operator, ...]:
         key = op if op.repeat == 1.0 else replace(op, repeat=1.0)
         total[key] = total.get(key, 0.0) + op.repeat
     return tuple(op if n == 1.0 else replace(op, repeat=n) for op, n in total.items())
+
+
+# Passes over their values that PyTorch's operators make where a fused kernel makes one: RMSNorm as written in
+# torchtitan and Llama (cast, square, mean, rsqrt, two products, cast back), rotary embedding in fp32 as complex
+# numbers (casts, view, product, flatten), a gate's activation and its product apart. LayerNorm, GELU and residual
+# sums are single operators.
+EAGER: Final = {
+    "norm": 4.0, "norm_backward": 4.0, "rotary": 4.0, "activation": 5.0 / 3.0, "activation_backward": 8.0 / 5.0,
+    "cross_entropy": 1.5, "cross_entropy_backward": 1.5,
+}  # fmt: skip
+
+
+def _apart(x: Setup, op: Operator) -> Operator:
+    """Return an operator as its parts, one after the other, each reading and writing what it works on."""
+    passes = EAGER.get(op.name, 1.0)
+    plain = (op.name.startswith("norm") and x.model.norm_bias) or (
+        op.name.startswith("activation") and x.model.ffn_matrices == 2
+    )
+    if not isinstance(op, Elementwise) or plain:
+        return op
+    return replace(op, read=passes * op.read, write=passes * op.write, kernels=passes * op.kernels)
 
 
 def _forward(x: Setup, stage: int, overlap: float | None) -> list[Operator]:
@@ -141,7 +173,18 @@ class _Part(NamedTuple):
 def _again(part: _Part, recompute: str) -> Sequence[Piece]:
     if recompute == "none" or not part.layer:
         return ()
+    if recompute == "operator":
+        return [replace(p, forward=tuple(_run_again(p))) for p in part.pieces if not p.core]
     return part.pieces if recompute == "full" else [p for p in part.pieces if p.core]
+
+
+def _run_again(piece: Piece) -> Iterator[Operator]:
+    """Yield what per-operator recomputation runs again: every second product is kept, and all sums over ranks."""
+    for op in piece.forward:
+        if isinstance(op, (Gemm, GroupedGemm)):
+            yield replace(op, repeat=0.5 * op.repeat)
+        elif not isinstance(op, Collective) or op.op == "all_gather":
+            yield op
 
 
 def _many(operators: Iterable[Operator], count: float) -> list[Operator]:

@@ -90,6 +90,14 @@ class Roofline:
         return [_sustain(w, chip) for w in works] if self.sustained else works
 
 
+def _older(work: Work, chip: Silicon, kernel: str) -> Work:
+    """Return attention by an earlier generation of kernels: the same arithmetic, so much longer on the units."""
+    slow = training_constants(chip.architecture).get(f"attention.{kernel}")
+    if slow is None:
+        raise InputError(f"attention kernel {kernel!r} is not known; known: fa1, fa2, fa3")
+    return replace(work, core=work.core * slow, l2=work.l2 * slow)
+
+
 def _sustain(work: Work, chip: Silicon) -> Work:
     """Return work at the rates of a training step: products, collectives, or kernels bound by memory."""
     share = training_constants(chip.architecture)
@@ -105,7 +113,7 @@ def _signature(operator: Operator) -> tuple[object, ...]:
     names = {
         Gemm: ("a", "b", "c", "accumulate"),
         GroupedGemm: ("a", "b", "c"),
-        Attention: ("causal", "shared_kv", "kv", "phase"),
+        Attention: ("causal", "shared_kv", "kv", "phase", "kernel"),
         Elementwise: (),
         Collective: ("op", "span"),
     }
@@ -135,10 +143,11 @@ def _build(group: Sequence[Operator], chip: Silicon, node: Sheet | None) -> Work
         columns = _columns(
             group, "batch", "query", "context", "heads", "kv_heads", "head_dim", "value_dim", "window", "repeat"
         )
-        return shapes.attention(
+        made = shapes.attention(
             chip, **columns, causal=first.causal, shared_kv=first.shared_kv, kv=first.kv,
             phase=first.phase, precision=first.precision,
         )  # fmt: skip
+        return _older(made, chip, first.kernel) if first.kernel else made
     if isinstance(first, Collective):
         columns = _columns(group, "size", "ranks", "local", "overlap", "repeat")
         return collective(chip, node, first.op, span=first.span, **columns)
