@@ -81,7 +81,7 @@ def gemm(
         padded = 2.0 * tiles * rows * columns * depth
         found = {
             "core": core, "l2": l2, "dram": dram, "ramp": ramp + 0.0 * core, "traffic": traffic,
-            "lit": lit, "padded": padded,
+            "lit": lit, "padded": padded, "once": compulsory / np.maximum(flow, 1.0),
         }  # fmt: skip
         better = total < least
         least = np.where(better, total, least)
@@ -93,8 +93,10 @@ def gemm(
         fixed=chip.launch, lit=best["lit"], e_core=_toggled(s, flops, best["padded"]) * chip.energy_of(precision),
         e_l2=best["traffic"] * chip.l2_energy, e_dram=(compulsory + reread) * chip.hbm_energy, repeat=repeat,
         net="gemm", hints=(
-            log2(batch * m), log2(n), log2(k), log2(feed) + 0.0 * m, log2(1e6 * least),
-            log2(best["core"] / best["dram"]), log2(best["l2"] / best["dram"]),
+            log2(batch * m), log2(n), log2(k), log2(feed) + 0.0 * m,
+            # What was learned was learned beside compulsory traffic; re-reads are physics on top of it.
+            log2(1e6 * _overlapped(chip, best["core"], best["l2"], best["once"], best["ramp"])),
+            log2(best["core"] / best["once"]), log2(best["l2"] / best["once"]),
         ),
     )  # fmt: skip
 
@@ -106,7 +108,7 @@ def _tiles(chip: Silicon, precision: str) -> list[tuple[int, int, int, int]]:
     return [(*tile, 1) for tile in alone] + [(*tile, 2) for tile in paired]
 
 
-def _overlapped(chip: Silicon, core: Array, l2: Array, dram: Array, ramp: float) -> Array:
+def _overlapped(chip: Silicon, core: Array, l2: Array, dram: Array, ramp: Array | float) -> Array:
     """Return seconds at the highest clock, as `work.cost` will: the measure by which a tile is chosen."""
     s = chip.clock_ref / chip.clock_max
     return soft_max(chip.shape["overlap.exponent"], core * s, l2 * s, dram) + ramp * s
@@ -127,14 +129,33 @@ def _toggled(s: Mapping[str, float], flops: Array, padded: Array) -> Array:
 
 
 def _reread(chip: Silicon, m: Array, n: Array, k: Array, batch: Array, feed: float) -> Array:
-    """Return main-memory bytes read again because the operands outgrow the last cache level."""
-    # One wave of tiles computes a square of C; its rows of A and columns of B pass once.
-    side = np.sqrt(chip.units * 128.0 * 256.0)
-    passes = batch * m * n * k * feed * (1.0 / np.maximum(side, m) + 1.0 / np.maximum(side, n))
-    once = batch * (m * k + k * n) * feed
-    inputs = (m * k + k * n) * feed
-    spill = inputs / (inputs + chip.l2_capacity)
-    return np.asarray(chip.shape["gemm.reread"] * spill * np.maximum(passes - once, 0.0))
+    """Return main-memory bytes read again because the operands outgrow the last cache level.
+
+    Three blockings, of which the one that moves least is taken, with integer passes as loops have: part of A stays in
+    the cache while B passes by (once for each part), the same the other way round, or a square of C stays in the
+    registers of all units (or in the cache) while rows of A and columns of B pass. The mapping search on a chip taken
+    apart finds the same (`bench/likeness.py --cache`).
+    """
+    room = np.maximum(chip.l2_capacity - chip.units * _IN_FLIGHT, _LEAST_ROOM * chip.l2_capacity)
+    first, second = m * k * feed, k * n * feed
+    side = np.maximum(np.sqrt(chip.units * 128.0 * 256.0), np.sqrt(room / _PARTIAL))
+    kept_a = first + second * _passes(first / room)
+    kept_b = second + first * _passes(second / room)
+    kept_c = first * _passes(n / side) + second * _passes(m / side)
+    moved = np.minimum(np.minimum(kept_a, kept_b), kept_c)
+    return np.asarray(chip.shape["gemm.reread"] * batch * (moved - first - second))
+
+
+# Bytes of operands that each unit has in flight through the cache: 128 rows and 256 columns, 64 deep, two bytes each.
+_IN_FLIGHT: Final = (128.0 + 256.0) * 64.0 * 2.0
+# A cache all taken by the tiles in flight still keeps this share for reuse: a bound, so that no size divides by zero.
+_LEAST_ROOM: Final = 0.05
+# Bytes of a partial sum: fp32.
+_PARTIAL: Final = 4.0
+
+
+def _passes(parts: Array) -> Array:
+    return np.maximum(1.0, np.ceil(parts - 1e-9))
 
 
 def grouped_gemm(
