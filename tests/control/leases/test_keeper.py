@@ -207,21 +207,24 @@ def test_the_record_is_flushed_before_the_change(keeper, gpu, monkeypatch):
         flushed.append((os.path.isdir(f"/proc/self/fd/{descriptor}"), gpu.writes))
         real(descriptor)
 
-    with keeper.take("0") as lease, monkeypatch.context() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
+        lease = keeper.take("0")
+        assert flushed == [(False, 0), (True, 0)]  # the file at its full size, and its name
         lease.set(power_limit=300.0)
-        assert flushed == [(False, 0), (True, 0)]
+        assert flushed[2:] == [(False, 0)]
         lease.set(power_limit=310.0)
-        assert len(flushed) == 2
+        assert len(flushed) == 3
         lease.set(clock=1.2e9)
-        assert flushed[2:] == [(False, 2)]
+        assert flushed[3:] == [(False, 2)]
+        lease.close()
 
 
 def test_a_child_that_outlives_its_killed_parent_holds_nothing(fake_nvml, tmp_path):
     """Workers forked by a program keep no lock: when the program is killed its record is free at once."""
     fake_nvml(found=450, state=tmp_path / "knobs")
     code = (
-        "import os, sys, time\nfrom pathlib import Path\nfrom wattline.control import nvidia\n"
+        "import os, sys, time\nfrom pathlib import Path\nfrom wattline.control.devices import nvidia\n"
         "from wattline.control.leases.keeper import Keeper\n"
         "lease = Keeper(nvidia.find()[0], Path(sys.argv[1])).take('0', power_limit=300.0)\n"
         "child = os.fork()\nif child == 0:\n    time.sleep(30)\n    os._exit(0)\nprint(child, flush=True)\ntime.sleep(30)"
@@ -287,14 +290,16 @@ except ControlError as error:
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 7
 
 
-def test_a_torn_record_is_of_a_change_not_made(keeper, gpu):
-    """A record cut off in its writing was never followed by a change; it is removed and nothing is set."""
+def test_records_that_make_no_sense_are_told_and_kept(keeper, gpu):
+    """Text, nothing at all and too little are damage: told, kept aside, and nothing is set of them."""
     folder = keeper.folder / "found"
     folder.mkdir(parents=True)
     for name, text in (("a", '{"version":1,"device":"SIM-0","ow'), ("b", ""), ("c", "\0" * 2048)):
         (folder / f"{name}.json").write_text(text)
-    assert keeper.recover() == []
-    assert not records(keeper)
+    notes = keeper.recover()
+    assert sum("is damaged" in note for note in notes) == 3
+    assert len(journal.kept_aside(keeper.folder)) == 3
+    assert not [path for path in records(keeper) if path.suffix == ".json"]
     assert gpu.writes == 0
 
 
@@ -310,7 +315,7 @@ def test_records_of_devices_not_here_wait(keeper, tmp_path):
 CHILD = """
 import os, signal, sys, time
 from pathlib import Path
-from wattline.control import nvidia
+from wattline.control.devices import nvidia
 from wattline.control.leases.keeper import Keeper
 keeper = Keeper(nvidia.find()[0], Path(sys.argv[1]))
 lease = keeper.take("0", power_limit=300.0, clock=1.2e9)

@@ -29,8 +29,9 @@ from typing import Final
 import msgspec
 
 from ...core.errors import InputError
-from ...core.units import parse, show
-from ..leases.actuator import KNOBS, UNITS, Actuator, ControlError, Knob, Setting
+from ...core.units import parse
+from ..leases.actuator import KNOBS, UNITS, Actuator, ControlError, Knob, Setting, say
+from .system import private
 
 PLACE: Final = Path("/etc/wattline/policy.toml")
 
@@ -92,10 +93,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
                 self.rule(peer, device, knob)
             spans = [r.bounds[knob] for r in rules]
             if value is not None and not any(low <= value <= high for low, high in spans):
-                unit = UNITS[knob]
-                told = " or ".join(f"{_bound(low, unit)} to {_bound(high, unit)}" for low, high in spans)
+                told = " or ".join(f"{_bound(knob, low)} to {_bound(knob, high)}" for low, high in spans)
                 raise ControlError(
-                    "denied", f"{peer.name} may set {knob} of {device} to {told}, got {show(value, unit, 4)}"
+                    "denied", f"{peer.name} may set {knob} of {device} to {told}, got {say(knob, value)}"
                 )
 
     def rate(self, peer: Peer) -> float:
@@ -130,6 +130,9 @@ class _Allow(msgspec.Struct, forbid_unknown_fields=True):
     power_limit: bool | list[str] = False
     clock: bool | list[str] = False
     memory_clock: bool | list[str] = False
+    module_power_limit: bool | list[str] = False
+    power_profile: bool | list[str] = False
+    power_smoothing: bool | list[str] = False
     rate: float = 20.0
     leases: int = 8
 
@@ -139,6 +142,9 @@ class _Standing(msgspec.Struct, forbid_unknown_fields=True):
     clock: str | None = None
     memory_clock: str | None = None
     power_limit: str | None = None
+    module_power_limit: str | None = None
+    power_profile: str | None = None
+    power_smoothing: str | None = None
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -159,6 +165,7 @@ def load(path: Path) -> Policy:
         raise InputError(f"policy {path}: is not a text file") from None
     if facts.st_uid not in (0, os.geteuid()) or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise InputError(f"policy {path}: others may write it; chown root and chmod go-w, then start again")
+    private(path.parent, f"policy {path} in the folder")
     return read(text, str(path))
 
 
@@ -172,7 +179,7 @@ def read(text: str, source: str = "policy") -> Policy:
     standing = tuple(
         (
             tuple(s.devices),
-            {k: parse(v, UNITS[k], key=f"policy {source}: {k}") for k in KNOBS if (v := getattr(s, k)) is not None},
+            {k: _value(k, v, f"policy {source}: {k}") for k in KNOBS if (v := getattr(s, k)) is not None},
         )
         for s in file.standing
     )
@@ -199,7 +206,7 @@ def _rule(allow: _Allow, where: str) -> Rule:
         elif stated is not False:
             if len(stated) != 2:
                 raise InputError(f'{where}: {knob} is true or two bounds, such as ["200 W", "400 W"], got {stated}')
-            low, high = (parse(text, UNITS[knob], key=f"{where}: {knob}") for text in stated)
+            low, high = (_value(knob, text, f"{where}: {knob}") for text in stated)
             if not low <= high:
                 raise InputError(f"{where}: {knob} must go from the lower to the higher bound, got {stated}")
             bounds[knob] = (low, high)
@@ -212,6 +219,16 @@ def _rule(allow: _Allow, where: str) -> Rule:
     )
 
 
+def _value(knob: Knob, text: str, where: str) -> float:
+    """A value of the file: with its unit, or a bare number for a knob that has none."""
+    if UNITS[knob]:
+        return parse(text, UNITS[knob], key=where)
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f'{where}: is a number, such as "6", got {text!r}') from None
+
+
 def _named(user: str, peer: Peer) -> bool:
     if user == "*":
         return peer.kind == "unix"
@@ -220,5 +237,5 @@ def _named(user: str, peer: Peer) -> bool:
     return user in peer.names
 
 
-def _bound(value: float, unit: str) -> str:
-    return "any" if value in (0.0, math.inf) else show(value, unit, 4)
+def _bound(knob: Knob, value: float) -> str:
+    return "any" if value in (0.0, math.inf) else say(knob, value)

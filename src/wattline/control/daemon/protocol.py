@@ -37,6 +37,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     power_limit_w: Number = UNSET
     clock_hz: Number = UNSET
     memory_clock_hz: Number = UNSET
+    module_power_limit_w: Number = UNSET
+    power_profile: Number = UNSET
+    power_smoothing: Number = UNSET
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="op", tag=str.lower):
@@ -92,7 +95,7 @@ Message = Hello | Devices | Take | Set | Read | Beat | Release
 
 _decoder: Final = msgspec.json.Decoder(Message)
 _encoder: Final = msgspec.json.Encoder()
-WIRE: Final[dict[Knob, str]] = {knob: f"{knob}_{UNITS[knob].lower()}" for knob in KNOBS}
+WIRE: Final[dict[Knob, str]] = {knob: f"{knob}_{UNITS[knob].lower()}".rstrip("_") for knob in KNOBS}
 CODES: Final[frozenset[str]] = frozenset(get_args(Code))
 
 
@@ -141,7 +144,20 @@ def from_wire(settings: Settings | Mapping[str, float | None]) -> dict[Knob, flo
 def device_row(actuator: Actuator) -> dict[str, Any]:
     """A device and its ranges, as an answer."""
     ranges = {
-        knob: {"low": r.low, "high": r.high, "choices": list(r.choices), "step": r.step, "readable": r.readable}
+        knob: {
+            "low": r.low,
+            "high": r.high,
+            "choices": list(r.choices),
+            "step": r.step,
+            "readable": r.readable,
+            "rounding": r.rounding,
+        }
         for knob, r in actuator.knobs().items()
     }
-    return {"device": actuator.uuid, "name": actuator.name, "latency_s": actuator.latency, "ranges": ranges}
+    return {
+        "device": actuator.uuid,
+        "name": actuator.name,
+        "latency_s": actuator.latency,
+        "ranges": ranges,
+        "notes": list(actuator.notes),
+    }

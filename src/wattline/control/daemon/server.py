@@ -27,7 +27,7 @@ from .peers import peer_of
 from .policy import Policy
 from .protocol import MOST_BYTES, Message, decode, done, failed
 from .service import MOST_MALFORMED, Service, Session
-from .system import bind, notify, raise_limit_of_files, say, tls_context
+from .system import bind, notify, raise_limit_of_files, say, tls_context, unbind
 
 SOCKET: Final = Path("/run/wattline/daemon.sock")
 # Seconds between looks for leases that are due, and in which every lease is once compared with its device.
@@ -69,6 +69,7 @@ class Daemon:
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="wattline-device")
         self._stop: asyncio.Event | None = None
         self._servers: list[asyncio.Server] = []
+        self._own: tuple[int, int] | None = None
         self._next = 0
         self._said: set[str] = set()
 
@@ -89,6 +90,8 @@ class Daemon:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop.set)
             loop.add_signal_handler(signal.SIGHUP, self.reload)
+            loop.add_signal_handler(signal.SIGUSR1, lambda: self._later(loop, self.drain))
+            loop.add_signal_handler(signal.SIGUSR2, lambda: self._later(loop, self.resume))
         try:
             await self._listen(loop)
             ready()
@@ -114,12 +117,35 @@ class Daemon:
             except WattlineError as error:
                 say(f"the policy stays as it was: {error}")
 
+    # ---- letting go of the driver ----
+
+    def drain(self) -> None:
+        """Give back every device and let go of the driver, so that it can be reset or loaded anew; clients are told."""
+        for note in self.service.drain():
+            say(note)
+        say("drained: every device is as it was found and the driver is let go; SIGUSR2 goes on")
+        notify("STATUS=drained")
+
+    def resume(self) -> None:
+        """Look for devices anew and serve them."""
+        for note in self.service.resume():
+            say(note)
+        say(f"serving {len(self.service.keeper.actuators)} devices again")
+        notify("STATUS=serving")
+
+    def _later(self, loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+        """In a thread of devices, for a signal must not hold up the loop."""
+        task = loop.run_in_executor(self.pool, what)
+        task.add_done_callback(lambda done: done.exception())
+
     # ---- sockets ----
 
     async def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         options = self.options
         if options.socket is not None:
             bound = bind(options.socket, options.group)
+            facts = options.socket.lstat()
+            self._own = facts.st_dev, facts.st_ino
             self._servers.append(
                 await loop.create_unix_server(lambda: Connection(self, "unix"), sock=bound, backlog=1024)
             )
@@ -165,8 +191,8 @@ class Daemon:
             if not self.connections:
                 break
         self.pool.shutdown()
-        if self.options.socket is not None:
-            self.options.socket.unlink(missing_ok=True)
+        if self.options.socket is not None and self._own is not None:
+            unbind(self.options.socket, self._own)
 
     # ---- time ----
 

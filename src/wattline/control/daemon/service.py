@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ..leases.actuator import Actuator, ControlError, Knob, pick
@@ -48,10 +48,16 @@ class Session:
 
 
 class Service:
-    """The leases of a daemon under a policy; `policy` may be replaced while it runs."""
+    """The leases of a daemon under a policy; `policy` may be replaced while it runs.
 
-    def __init__(self, keeper: Keeper, policy: Policy | None = None) -> None:
-        self.keeper = keeper
+    find : looks for devices anew after a drain; those known before are taken again where None.
+    """
+
+    def __init__(
+        self, keeper: Keeper, policy: Policy | None = None, find: Callable[[], list[Actuator]] | None = None
+    ) -> None:
+        self.keeper, self.find = keeper, find
+        self.draining = False
         self.budget = Budget()
         self.sessions: set[Session] = set()
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -107,6 +113,26 @@ class Service:
     def _over(self, _lease: Lease) -> None:
         self._some_over = True
 
+    # ---- letting go of the driver ----
+
+    def drain(self) -> list[str]:
+        """End every lease and close every device; none is leased until `resume`. Returns what was not put back."""
+        self.draining = True
+        notes = [
+            note
+            for session in list(self.sessions)
+            for name in list(session.leases)
+            for note in self._end(session, name, "the driver is about to be reset")
+        ]
+        notes += self.keeper.drain()
+        return notes
+
+    def resume(self) -> list[str]:
+        """Find the devices anew; returns what has to be told of them."""
+        notes = self.keeper.resume(self.find() if self.find is not None else None)
+        self.draining = False
+        return notes
+
     # ---- messages ----
 
     def quick(self, session: Session, message: Message) -> bool:
@@ -156,6 +182,8 @@ class Service:
 
     def _take(self, session: Session, message: Take) -> Mapping[str, Any]:
         peer, policy = session.peer, self.policy
+        if self.draining:
+            raise ControlError("busy", "the daemon has let go of the driver for a reset", "try again when it is back")
         actuator = self._find(peer, message.device)
         setting = from_wire(message.settings)
         policy.check(peer, actuator.uuid, setting)

@@ -18,7 +18,7 @@ from ..leases.keeper import Keeper
 from .policy import PLACE, Policy, load
 from .server import Daemon, Options
 from .service import Service
-from .system import say
+from .system import private, say
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +37,8 @@ def serve(asked: Asked) -> int:
     policy = _policy(asked)
     if not policy.rules:
         say(f"{policy.source} allows nothing, so every change will be denied")
-    daemon = Daemon(Service(keeper, policy), asked.options, lambda: _policy(asked))
+    service = Service(keeper, policy, lambda: _devices(asked, keeper.folder))
+    daemon = Daemon(service, asked.options, lambda: _policy(asked))
 
     def ready() -> None:
         places = [str(asked.options.socket)] if asked.options.socket else []
@@ -85,17 +86,19 @@ def address(text: str, option: str) -> tuple[str, int]:
 
 
 def _keeper(asked: Asked) -> Keeper:
-    folder = asked.state or state_folder()
-    actuators: list[Actuator] = []
+    folder = private(asked.state or state_folder(), "the state folder")
+    return Keeper(_devices(asked, folder), folder, dry_run=asked.dry_run)
+
+
+def _devices(asked: Asked, folder: Path) -> list[Actuator]:
+    """The devices to serve; what is missing is said."""
     if asked.simulate:
         (folder / "simulated").mkdir(parents=True, exist_ok=True)
-        actuators += [SimulatedGpu(f"SIM-{k}", state=folder / "simulated" / f"SIM-{k}") for k in range(asked.simulate)]
-    else:
-        found, missing = find()
-        actuators += found
-        for each in missing:
-            say(f"{each.sensor}: {each.reason}")
-    return Keeper(actuators, folder, dry_run=asked.dry_run)
+        return [SimulatedGpu(f"SIM-{k}", state=folder / "simulated" / f"SIM-{k}") for k in range(asked.simulate)]
+    found, missing = find()
+    for each in missing:
+        say(f"{each.sensor}: {each.reason}")
+    return found
 
 
 def _policy(asked: Asked) -> Policy:

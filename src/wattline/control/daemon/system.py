@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 import ssl
+import stat
 import sys
 from pathlib import Path
 
@@ -32,18 +33,18 @@ def tls_context(certificate: Path | None, key: Path | None, authority: Path | No
 
 
 def bind(path: Path, group: str | None) -> socket.socket:
-    """A Unix socket that only its owner, and `group` if given, may connect to; a live daemon's is not taken over."""
+    """A Unix socket that only its owner, and `group` if given, may connect to.
+
+    What is not a socket is never removed; neither is a socket of another user, nor that of a daemon that answers.
+
+    Raises
+    ------
+    InputError : something is in the way, there is no such group, or the socket cannot be made.
+    """
     try:
         owner = None if group is None else grp.getgrnam(group).gr_gid
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            with socket.socket(socket.AF_UNIX) as probe:
-                try:
-                    probe.connect(str(path))
-                except OSError:
-                    path.unlink()
-                else:
-                    raise InputError(f"a daemon is already serving {path}; stop it, or give another --socket")
+        _make_way(path)
         made = socket.socket(socket.AF_UNIX)
         # Made without rights for anyone and opened up once it belongs to the right group.
         mask = os.umask(0o177)
@@ -59,6 +60,59 @@ def bind(path: Path, group: str | None) -> socket.socket:
         raise InputError(f"there is no group {group!r} on this machine") from None
     except OSError as error:
         raise InputError(f"the socket {path} cannot be made: {error.strerror or error}") from None
+
+
+def _make_way(path: Path) -> None:
+    """Remove a dead daemon's socket; anything else that is there stays and is told."""
+    try:
+        facts = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(facts.st_mode):
+        raise InputError(f"{path} is there and is no socket, so it is left as it is; give another --socket")
+    if facts.st_uid != os.geteuid():
+        raise InputError(f"the socket {path} belongs to another user, so it is left as it is; give another --socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise InputError(f"a daemon is already serving {path}; stop it, or give another --socket")
+
+
+def unbind(path: Path, inode: tuple[int, int]) -> None:
+    """Remove our own socket, and nothing that has come to its place since."""
+    with contextlib.suppress(OSError):
+        facts = path.lstat()
+        if stat.S_ISSOCK(facts.st_mode) and inode == (facts.st_dev, facts.st_ino):
+            path.unlink()
+
+
+def private(folder: Path, what: str) -> Path:
+    """A folder that no one else may write to, nor any above it; made if it is not there.
+
+    Raises
+    ------
+    InputError : it is no folder, or others can put files in it or another folder in its place.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except FileExistsError:
+        raise InputError(f"{what} {folder} is there and is no folder; give another") from None
+    except OSError as error:
+        raise InputError(f"{what} {folder} cannot be made: {error.strerror}") from None
+    for place in (folder.resolve(), *folder.resolve().parents):
+        facts = place.stat()
+        others = facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        # In a sticky folder such as /tmp others may write, but not replace what is ours.
+        sticky = place != folder.resolve() and facts.st_mode & stat.S_ISVTX
+        if facts.st_uid not in (0, os.geteuid()) or (others and not sticky):
+            raise InputError(
+                f"{what} {folder}: others can write {place}, so what it holds cannot be trusted; "
+                f"sudo chown root {place} and sudo chmod go-w {place}, then start again"
+            )
+    return folder
 
 
 def raise_limit_of_files() -> None:

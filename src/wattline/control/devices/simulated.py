@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ...measure.meter import Meter, MeterError, State
-from ..leases.actuator import KNOBS, Actuator, ControlError, Knob, Range
+from ..leases.actuator import Actuator, ControlError, Knob, Range
 
 Clock = Callable[[], float]
 Fault = Literal["", "permission", "lost", "clamp"]
@@ -27,6 +27,7 @@ Fault = Literal["", "permission", "lost", "clamp"]
 STEP: Final = 15e6
 _CLOCKS: Final = tuple(210e6 + STEP * k for k in range(119))  # 210 to 1980 MHz, as of an H100 SXM
 _MEMORY: Final = (1.593e9, 2.619e9)
+_KNOBS: Final[tuple[Knob, ...]] = ("power_limit", "clock", "memory_clock")
 
 
 class SimulatedGpu(Actuator):
@@ -117,8 +118,8 @@ class SimulatedGpu(Actuator):
         return self.seconds(compute, memory, setting) * self.power(self.speed(setting))
 
     def _in_force(self, setting: Mapping[Knob, float | None] | None) -> tuple[float, float, float]:
-        held: dict[Knob, float | None] = {knob: self._knobs[knob] for knob in KNOBS} | dict(setting or {})
-        limit, clock, memory = (held[k] for k in KNOBS)
+        held: dict[Knob, float | None] = {knob: self._knobs[knob] for knob in _KNOBS} | dict(setting or {})
+        limit, clock, memory = (held[k] for k in _KNOBS)
         return (
             self._ranges["power_limit"].high if limit is None else limit,
             _CLOCKS[-1] if clock is None else clock,
@@ -195,19 +196,19 @@ class _Kept:
         if not path.exists():
             path.write_bytes(b"".join(struct.pack("d", float("nan") if v is None else v) for v in first.values()))
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), 8 * len(KNOBS))
+            self._map = mmap.mmap(file.fileno(), 8 * len(_KNOBS))
 
     def __getitem__(self, knob: Knob) -> float | None:
         if self._map is None:
             return self._memory[knob]
-        value: float = struct.unpack_from("d", self._map, 8 * KNOBS.index(knob))[0]
+        value: float = struct.unpack_from("d", self._map, 8 * _KNOBS.index(knob))[0]
         return None if value != value else value
 
     def __setitem__(self, knob: Knob, value: float | None) -> None:
         if self._map is None:
             self._memory[knob] = value
         else:
-            struct.pack_into("d", self._map, 8 * KNOBS.index(knob), float("nan") if value is None else value)
+            struct.pack_into("d", self._map, 8 * _KNOBS.index(knob), float("nan") if value is None else value)
 
 
 def main() -> None:

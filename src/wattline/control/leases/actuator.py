@@ -19,11 +19,36 @@ import msgspec
 from ...core.errors import InputError, WattlineError, nearest
 from ...core.units import show
 
-Knob = Literal["power_limit", "clock", "memory_clock"]
+Knob = Literal["power_limit", "clock", "memory_clock", "module_power_limit", "power_profile", "power_smoothing"]
 Setting = Mapping[Knob, float | None]
 
-KNOBS: Final[tuple[Knob, ...]] = ("power_limit", "clock", "memory_clock")
-UNITS: Final[dict[Knob, str]] = {"power_limit": "W", "clock": "Hz", "memory_clock": "Hz"}
+# A profile of workloads is a number of NVML's, smoothing is 0 or 1; both are without a unit.
+KNOBS: Final[tuple[Knob, ...]] = (
+    "power_limit",
+    "clock",
+    "memory_clock",
+    "module_power_limit",
+    "power_profile",
+    "power_smoothing",
+)
+UNITS: Final[dict[Knob, str]] = {
+    "power_limit": "W",
+    "clock": "Hz",
+    "memory_clock": "Hz",
+    "module_power_limit": "W",
+    "power_profile": "",
+    "power_smoothing": "",
+}
+
+
+def say(knob: Knob, value: float) -> str:
+    """A value of a knob for a person.
+
+    >>> say("power_limit", 250.0), say("power_profile", 6.0)
+    ('250 W', '6')
+    """
+    return show(value, UNITS[knob], 4) if UNITS[knob] else f"{value:g}"
+
 
 # Why a change was refused or failed, as a program reads it; the same words go over the daemon's socket.
 Code = Literal[
@@ -67,6 +92,7 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
     choices : the only values it takes, ascending; any between `low` and `high` where empty.
     step : how far from what was asked it may settle without having clamped it.
     readable : whether the device tells what is set; a clock lock of NVIDIA is set blindly.
+    rounding : how far below what was asked the driver may settle by rounding to its own steps.
     """
 
     low: float
@@ -74,26 +100,33 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[float, ...] = ()
     step: float = 0.0
     readable: bool = True
+    rounding: float = 0.0
+
+    def rounds(self, asked: float | None, got: float | None) -> bool:
+        """Whether `got` is what was asked, rounded down to the driver's own steps."""
+        if asked is None or got is None:
+            return False
+        return 0 <= asked - got <= self.rounding * (1 + 1e-9)
 
     def check(self, knob: Knob, value: float, most: float = math.inf) -> float:
         """The value as the device takes it; one outside the range, or above `most`, is refused with the reason."""
-        unit, word = UNITS[knob], knob.replace("_", " ")
+        word = knob.replace("_", " ")
         if not math.isfinite(value):
             raise ControlError("range", f"{word} must be a finite number, got {value}")
         if not self.low - self.step <= value <= self.high + self.step:
-            span = f"{show(self.low, unit, 4)} to {show(self.high, unit, 4)}"
-            raise ControlError("range", f"{word} must lie in {span}, the device's range, got {show(value, unit, 4)}")
+            span = f"{say(knob, self.low)} to {say(knob, self.high)}"
+            raise ControlError("range", f"{word} must lie in {span}, the device's range, got {say(knob, value)}")
         if value > most + self.step:
             raise ControlError(
                 "range",
-                f"{word} {show(value, unit, 4)} is above {show(most, unit, 4)}, the limit that was found in force",
+                f"{word} {say(knob, value)} is above {say(knob, most)}, the limit that was found in force",
             )
         if not self.choices:
             return min(max(value, self.low), self.high)
         close = self.nearest(value)
         if abs(close - value) > self.step:
             raise ControlError(
-                "range", f"the device has no {word} {show(value, unit, 4)}; the nearest is {show(close, unit, 4)}"
+                "range", f"the device has no {word} {say(knob, value)}; the nearest is {say(knob, close)}"
             )
         return close
 
@@ -124,6 +157,7 @@ class Actuator:
     scope : "gpu" or "cpu", as in `measure`.
     latency : seconds from a write until it is in force, as far as is known; a caller may skip what is shorter.
     quick : a write takes microseconds, so it may be done in an event loop.
+    notes : what a person should know before setting it, such as that the driver forgets settings by itself.
     """
 
     quick: bool = False
@@ -133,6 +167,7 @@ class Actuator:
         self.name = name or uuid
         self.scope = scope
         self.latency = latency
+        self.notes: tuple[str, ...] = ()
 
     # ---- required to implement ----
 
@@ -156,7 +191,7 @@ class Actuator:
 
     def ceiling(self, knob: Knob) -> float:
         """The most that may be set now: a power limit that was found is the administrator's, and never exceeded."""
-        if knob == "power_limit":
+        if knob in ("power_limit", "module_power_limit"):
             found = self.read(knob)
             if found is not None:
                 return found
@@ -212,8 +247,7 @@ def describe(setting: Setting) -> str:
     'power limit 250 W, clock free'
     """
     return ", ".join(
-        f"{knob.replace('_', ' ')} {'free' if value is None else show(value, UNITS[knob], 4)}"
-        for knob, value in setting.items()
+        f"{knob.replace('_', ' ')} {'free' if value is None else say(knob, value)}" for knob, value in setting.items()
     )
 
 

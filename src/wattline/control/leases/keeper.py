@@ -25,7 +25,6 @@ from typing import Self
 from ...core.units import show
 from . import journal
 from .actuator import (
-    UNITS,
     Actuator,
     ControlError,
     Knob,
@@ -34,15 +33,14 @@ from .actuator import (
     describe,
     pick,
     same,
+    say,
     setting_of,
 )
 from .audit import Audit
 from .journal import Record
-from .restore import restore
+from .restore import Standing, restore
 
 Clock = Callable[[], float]
-# What the administrator has set where the device cannot tell: the standing value of a knob, None where there is none.
-Standing = Callable[[Actuator, Knob], float | None]
 
 
 class Lease:
@@ -211,35 +209,38 @@ class Lease:
                 self._end("conflict", text)
                 raise ControlError("conflict", f"{text}; the lease is over", "let one tool set a device")
 
-    def _write(self, wanted: Mapping[Knob, float | None], verify: bool) -> None:
-        """Rules 1 and 3."""
+    def _write(self, wanted: dict[Knob, float | None], verify: bool) -> None:
+        """Rules 1 and 3; `wanted` becomes what is in force, which a driver may have rounded down."""
         record, done = self._record, dict[Knob, float | None]()
         assert record is not None
         try:
             if fresh := {knob: self._found(knob) for knob in wanted if knob not in record.found}:
                 record.keep(fresh, self.owner)
-            for knob, value in wanted.items():
+            for knob, value in list(wanted.items()):
                 before = self._in_force.get(knob, record.found[knob])
                 record.note(knob, value)
                 self._log("set", knob, before, value, must=True)
                 done[knob] = before
                 self.actuator.write(knob, value)
                 if verify or self.actuator.range(knob).readable:
-                    self._compare(knob, value)
-                self._in_force[knob] = value
+                    wanted[knob] = self._compare(knob, value)
+                self._in_force[knob] = wanted[knob]
         except ControlError as error:
             self._undo(done, error)
             if error.code == "lost":
                 self._end("lost", error.reason)
             raise
 
-    def _compare(self, knob: Knob, asked: float | None) -> None:
+    def _compare(self, knob: Knob, asked: float | None) -> float | None:
+        """What is in force after asking; anything but what was asked, up to the driver's rounding, is refused."""
         got = self.actuator.observe(knob, asked)
         if same(got, asked, self.actuator.range(knob).step):
-            return
+            return asked
         if self._record is not None:
             self._record.note(knob, got)
-        wanted, has = describe({knob: asked}), "none" if got is None else show(got, UNITS[knob], 4)
+        if self.actuator.range(knob).rounds(asked, got):
+            return got
+        wanted, has = describe({knob: asked}), "none" if got is None else say(knob, got)
         raise ControlError("clamped", f"{self.device} was asked for {wanted} and took {has}; it was set back as it was")
 
     def _undo(self, done: Mapping[Knob, float | None], why: ControlError) -> None:
@@ -262,7 +263,7 @@ class Lease:
         record, self._record = self._record, None
         if record is None:
             return []
-        notes = restore(self.actuator, record, self._keeper.audit, self.owner)
+        notes = restore(self.actuator, record, self._keeper.audit, self.owner, self._keeper.standing)
         record.release()
         return notes
 
@@ -306,6 +307,8 @@ class Keeper:
         self.dry_run, self.clock, self.standing = dry_run, clock, standing
         self.audit = Audit(self.folder / "audit.jsonl")
         self.leases: dict[str, Lease] = {}
+        # What has to be told of records that were damaged.
+        self.notes: list[str] = []
         # Told of every lease that ends, however it ends.
         self.listener: Callable[[Lease], None] = lambda _lease: None
         self._lock = threading.RLock()
@@ -352,8 +355,18 @@ class Keeper:
 
     def recover(self) -> list[str]:
         """Put back what owners that died had found; one sentence for each device, done or not."""
-        notes = []
+        notes = [
+            f"a damaged record is kept in {copy}; look at its device, then delete it"
+            for copy in journal.kept_aside(self.folder)
+        ]
         for record in journal.left(self.folder):
+            if record.damage:
+                notes.append(record.damage)
+                self.audit.tell("damage", device=record.device, reason=record.damage)
+            if not record.found:
+                notes.append(f"what was found on {record.device} is lost, so it is left as it is; look at its limits")
+                record.abandon() if self.dry_run else record.release()
+                continue
             actuator = self.actuators.get(record.device)
             if actuator is None:
                 notes.append(f"{record.device} is not here, so what was found on it waits in {record.path}")
@@ -364,10 +377,24 @@ class Keeper:
                 record.abandon()
                 continue
             was = describe(record.found)
-            failed = restore(actuator, record, self.audit, record.owner)
+            failed = restore(actuator, record, self.audit, record.owner, self.standing)
             record.release()
             notes += failed or [f"{record.device} was put back to {was}, after its owner died"]
         return notes
+
+    def drain(self, why: str = "the driver is about to be reset") -> list[str]:
+        """End every lease and let go of every device; returns what could not be put back."""
+        notes = [note for lease in list(self.leases.values()) for note in lease.close(why)]
+        for actuator in self.actuators.values():
+            with contextlib.suppress(ControlError):
+                actuator.close()
+        return notes
+
+    def resume(self, actuators: Iterable[Actuator] | None = None) -> list[str]:
+        """Go on with these devices, those from before where None, after putting back what is still to be put back."""
+        if actuators is not None:
+            self.actuators = {actuator.uuid: actuator for actuator in actuators}
+        return self.recover()
 
     def close(self, why: str = "the program ended") -> list[str]:
         """End every lease; a child after fork has none."""
@@ -386,9 +413,12 @@ class Keeper:
     def _claim(self, actuator: Actuator) -> Record:
         """The record of a device, after putting back what a dead owner had found."""
         record = journal.claim(self.folder, actuator.uuid)
+        if record.damage:
+            self.audit.tell("damage", device=record.device, reason=record.damage)
+            self.notes.append(record.damage)
         if record.found:
             try:
-                failed = restore(actuator, record, self.audit, record.owner)
+                failed = restore(actuator, record, self.audit, record.owner, self.standing)
             except BaseException:
                 record.release()
                 raise
