@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wattline.core.errors import InputError
 from wattline.hardware import technology as t
+from wattline.hardware.memory import sram_energy
 
 # Horowitz (ISSCC 2014), 45 nm, and Jouppi et al. (ISCA 2021, table 2), 7 nm: pJ.
 TABLES = [("int8_add", 0.03, 0.007), ("int8_mul", 0.2, 0.07), ("fp32_add", 0.9, 0.38), ("fp32_mul", 3.7, 1.31),
@@ -64,3 +66,19 @@ def test_what_is_not_published_is_refused(call: object, says: str) -> None:
     """A node or operation without a table says what there is."""
     with pytest.raises(InputError, match=says):
         call()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("capacity", [2.0**13, 2.0**20, 2.0**28])
+def test_sram_costs_something_and_less_in_every_finer_node(capacity):
+    """From 45 nm to 2 nm an access of any capacity costs more than nothing, and never more than in a coarser node."""
+    nodes = ["45nm", "28nm", "22nm", "16nm", "14nm", "10nm", "7nm", "6nm", "5nm", "4nm", "3nm", "2nm"]
+    for banks in (1, 64):
+        energy = [sram_energy(capacity, 32.0, node, banks) for node in nodes]
+        assert min(energy) > 0
+        assert (np.diff(energy) <= 1e-9 * energy[0]).all(), dict(zip(nodes, energy, strict=True))
+
+
+def test_nothing_is_said_beyond_the_tables():
+    """A node finer than the foundry's last figure is refused."""
+    with pytest.raises(InputError, match="1nm lies outside the published shrinks of logic, 7nm to 2nm"):
+        sram_energy(2.0**20, 32.0, "1nm")

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Final
 
+import numpy as np
+
 from ..core.errors import InputError, nearest
 from ..core.units import parse
 
@@ -47,8 +49,8 @@ def feature(node: str) -> float:
 def operation(name: str, node: str) -> float:
     """Return the energy (J) of one operation of the tables, such as "fp16_mul", in `node`.
 
-    Between 7 nm and 45 nm the energy goes with a power of the feature size through both tables; outside, with the
-    same power, which is an extrapolation.
+    Between 7 nm and 45 nm the energy goes with a power of the feature size through both tables; above, with the same
+    power, which is an extrapolation; below, it shrinks as the foundry says logic does (`shrink`).
 
     >>> round(operation("int8_mul", "45nm") / operation("int8_mul", "7nm"), 2)
     2.86
@@ -66,8 +68,28 @@ def operation(name: str, node: str) -> float:
 
 def _power_law(at45: float, at7: float, node: str) -> float:
     """Return the value in `node` of what is `at45` in 45 nm and `at7` in 7 nm."""
+    size = feature(node)
+    if size < 7:
+        return at7 * shrink(node)
     exponent = math.log(at45 / at7) / math.log(45 / 7)
-    return float(at7 * (feature(node) / 7) ** exponent)
+    return float(at7 * (size / 7) ** exponent)
+
+
+@functools.cache
+def shrink(node: str) -> float:
+    """Return the energy of logic in a node below 7 nm over that in 7 nm, at one speed; between nodes on a line in logs.
+
+    >>> round(shrink("5nm"), 2), round(shrink("2nm"), 3)
+    (0.7, 0.335)
+    """
+    size, sizes, factors = feature(node), [7.0], [1.0]
+    for name, (ratio, *_) in tables()["shrink"].items():
+        sizes.append(feature(name))
+        factors.append(factors[-1] * float(ratio))
+    if not sizes[-1] <= size <= 7.0:
+        raise InputError(f"technology {node} lies outside the published shrinks of logic, 7nm to 2nm; name one inside")
+    logs = np.interp(-math.log(size), -np.log(sizes), np.log(factors))
+    return float(np.exp(logs))
 
 
 @functools.cache
@@ -144,11 +166,12 @@ def wire(voltage: float) -> float:
 
 @functools.cache
 def cell_area(node: str) -> float:
-    """Return the area (m2) of one SRAM cell; between the nodes of the table with the square of the feature size."""
+    """Return the area (m2) of one SRAM cell: between nodes of the table on a line in logs, outside with the square."""
     known = {feature(n): float(v[0]) * 1e-12 for n, v in tables()["cell"].items()}
     size = feature(node)
-    if size in known:
-        return known[size]
+    if min(known) <= size <= max(known):
+        sizes = sorted(known)
+        return float(np.exp(np.interp(math.log(size), np.log(sizes), np.log([known[s] for s in sizes]))))
     base = _closest(size, known)
     return known[base] * (size / base) ** 2
 
@@ -159,6 +182,9 @@ def sram_word(node: str) -> tuple[float, float]:
 
     The tables' third size, 32 KiB, then comes out 6 % low in 45 nm and 4 % low in 7 nm.
     """
+    if feature(node) < 7:  # what decodes and senses shrinks as logic; wires keep their capacitance, shorter with cells
+        fixed, slope = sram_word("7nm")
+        return fixed * shrink(node), slope * math.sqrt(cell_area(node) / cell_area("7nm"))
     small, large = operation("sram_8KiB", node), operation("sram_1MiB", node)
     near, far = math.sqrt(2.0**13), math.sqrt(2.0**20)
     slope = (large - small) / (far - near)
