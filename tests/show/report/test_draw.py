@@ -147,7 +147,7 @@ def test_a_chart_can_be_saved(draw):
 def test_what_charts_use_is_what_is_drawn():
     """Every mark that a chart of this package asks for has a function that draws it."""
     folder = Path(page.__file__).parent
-    script = (folder / "draw.js").read_text("utf-8")
+    script = (folder / "marks.js").read_text("utf-8")
     marks = {m for path in folder.glob("*.py") for m in re.findall(r'\.mark\(\s*"(\w+)"', path.read_text("utf-8"))}
     for mark in marks:
         assert re.search(rf"^    {mark}(\(g, m, c\)|:)", script, re.MULTILINE), mark

@@ -59,7 +59,7 @@ def document(title: str, body: str, drawn: Mapping[str, Any]) -> str:
     """Return a whole page around `body`; `drawn`: name -> specification of the charts that stand in it."""
     parts = resources.files(__package__)
     style = (parts / "style.css").read_text("utf-8")
-    draw = (parts / "draw.js").read_text("utf-8")
+    draw = "\n".join((parts / name).read_text("utf-8") for name in ("scales.js", "marks.js", "draw.js"))
     themes = {theme: charts.config(theme) for theme in ("light", "dark")}
     return f"""<!doctype html>
 <html lang="en">
