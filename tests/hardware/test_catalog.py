@@ -32,6 +32,23 @@ DATASHEET = [
     ("v100-sxm", "fp16", 125e12, 900e9, 300, 138.9),
     ("mi300x", "bf16", 1307.4e12, 5.3e12, 750, 246.7),
     ("tpu-v5e", "bf16", 197e12, 819e9, 200, 240.5),
+    ("rtx-3090", "bf16", 71.2e12, 936e9, 350, 76.1),
+    ("rtx-4090", "bf16", 165.2e12, 1008e9, 450, 163.9),
+    ("rtx-5090", "bf16", 209.5e12, 1792e9, 575, 116.9),
+    ("a10g", "bf16", 70e12, 600e9, 300, 116.7),
+    ("t4", "fp16", 65.1e12, 320e9, 70, 203.4),
+    ("h20", "bf16", 148e12, 4000e9, 400, 37.0),
+    ("gh200", "bf16", 989.4e12, 4000e9, 900, 247.3),
+    ("mi250x", "bf16", 383e12, 3276.8e9, 560, 116.9),
+    ("tpu-v5p", "bf16", 459e12, 2765e9, 400, 166.0),
+    ("tpu-v6e", "bf16", 918e12, 1640e9, 300, 559.8),
+    ("tpu-v7", "bf16", 2307e12, 7370e9, 960, 313.0),
+    ("trainium1", "bf16", 190e12, 820e9, 300, 231.7),
+    ("trainium2", "bf16", 667e12, 2900e9, 500, 230.0),
+    ("gaudi2", "bf16", 432e12, 2460e9, 600, 175.6),
+    ("gaudi3", "bf16", 1835e12, 3700e9, 900, 495.9),
+    ("a100-pcie-80gb", "bf16", 312e12, 1935e9, 300, 161.2),
+    ("h100-nvl", "bf16", 835.5e12, 3938e9, 400, 212.2),
 ]
 
 
@@ -67,6 +84,14 @@ def test_every_chip_is_checked_against_its_datasheet() -> None:
         ("l4", 1024),
         ("a40", 1024),
         ("v100", 1024),
+        ("rtx-3090", 512),
+        ("rtx-4090", 512),
+        ("rtx-5090", 512),
+        ("a10g", 512),
+        ("t4", 1024),
+        ("gh200", 4096),
+        ("h100-nvl", 4096),
+        ("mi250x", 1024),
     ],
 )
 def test_the_peak_rate_is_units_times_clock(name: str, operations: int) -> None:
@@ -105,6 +130,16 @@ def test_a_node_stays_under_its_rated_power(name: str, peak: float) -> None:
         ("TPU_v5e", "tpu-v5e"),
         (" L40S ", "l40s"),
         ("nvidia h100", "h100-sxm"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("NVIDIA H100 80GB HBM3", "h100-sxm"),
+        ("NVIDIA A100-SXM4-40GB", "a100-sxm-40gb"),
+        ("NVIDIA A100 80GB PCIe", "a100-pcie-80gb"),
+        ("NVIDIA GH200 480GB", "gh200"),
+        ("Tesla T4", "t4"),
+        ("AMD Instinct MI300X OAM", "mi300x"),
+        ("p5.48xlarge", "h100-sxm"),
+        ("Standard_ND96isr_H100_v5", "h100-sxm"),
+        ("a3-ultragpu-8g", "h200-sxm"),
     ],
 )
 def test_a_chip_is_found_however_it_is_written(word: str, name: str) -> None:
@@ -188,3 +223,18 @@ def test_a_chip_without_a_node_asks_for_one(tmp_path: Path) -> None:
     site = catalog.site("typical")
     with pytest.raises(InputError, match="names no node to sit in; state a node"):
         catalog.default_node(site)
+
+
+@pytest.mark.parametrize(
+    "name", ["NVIDIA GeForce RTX 4090 Laptop GPU", "Tesla V100-SXM2-16GB", "NVIDIA H200 NVL", "h100-x"]
+)
+def test_another_board_of_a_known_die_is_not_taken_for_it(name: str) -> None:
+    """A name with more in it than memory of the right size is another board, which is refused."""
+    with pytest.raises(InputError, match="is not in the catalog"):
+        catalog.chip(name)
+
+
+def test_every_instance_fits_the_node_of_its_chip() -> None:
+    """A cloud instance has no more chips than the node its chip sits in."""
+    for known in catalog._instances().values():
+        assert known.count <= catalog.default_node(catalog.chip(known.name))["chips"]

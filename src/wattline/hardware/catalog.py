@@ -9,11 +9,12 @@ only what differs. Nothing is read before it is asked for, and a shipped file is
 
 from __future__ import annotations
 
+import csv
 import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..core import plugins
 from ..core.errors import InputError, nearest
@@ -25,34 +26,90 @@ _DATA: Final = Path(__file__).parent / "data"
 
 
 def chip(name: str) -> Sheet:
-    """Return the chip called `name`, an alias of it, or the one in the file `name`."""
-    return _find("chip", name)
+    """Return the chip called `name`: a catalog name, an alias, a file, as a driver prints it, or that of an instance.
+
+    >>> chip("NVIDIA H100 80GB HBM3").name, chip("p5.48xlarge").name
+    ('h100-sxm', 'h100-sxm')
+    """
+    if found := instance(name):
+        return _find("chip", found.chip)
+    word = None if name.endswith(".toml") else _device_word(name)
+    return _find("chip", word or name)
+
+
+class Instance(NamedTuple):
+    """A cloud instance: its name, the chip in it, how many of them."""
+
+    name: str
+    chip: str
+    count: int
+
+
+def instance(name: str) -> Instance | None:
+    """Return the cloud instance called `name`, None where none is. Prices are the reader's to state."""
+    return _instances().get(name.strip().lower())
+
+
+@functools.cache
+def _instances() -> Mapping[str, Instance]:
+    """Lower-case name -> instance; makers' pages of instance types say what is in them (column `source`)."""
+    with (_DATA / "instances.csv").open(encoding="utf-8", newline="") as file:
+        rows = [Instance(row["instance"], row["chip"], int(row["count"])) for row in csv.DictReader(file)]
+    return {row.name.lower(): row for row in rows}
 
 
 # Words of a driver's name for a device that say nothing of which chip it is.
-_MAKERS: Final = ("nvidia", "amd", "tesla", "instinct", "graphics", "gpu")
+_MAKERS: Final = (
+    "nvidia",
+    "amd",
+    "tesla",
+    "instinct",
+    "geforce",
+    "graphics",
+    "gpu",
+    "google",
+    "aws",
+    "intel",
+    "habana",
+)
+# Words of the end that may be dropped: memory and its kind, the card's form where the die has no other. Others name
+# another
+# board of the same die, with another power limit (PCIe, NVL, Ti, Laptop).
+_IDLE_WORD: Final = re.compile(r"\d+gb|hbm\d?\w?|gddr\d\w?|oam|ac|server|edition|blackwell|accelerator|sxm\d?")
 # Sockets as drivers number them: SXM4 of an A100, SXM5 of an H100, SXM6 of a B200.
 _SOCKET: Final = re.compile(r"sxm\d")
 
 
 def device(name: str) -> Sheet:
-    """Return the chip of a device's name as its driver prints it, or of a catalog name, alias or file.
-
-    Words of the end that no alias has (memory, its kind) are dropped one by one.
+    """Return the chip of a device's name as its driver prints it; the same as `chip`.
 
     >>> device("NVIDIA H100 80GB HBM3").name, device("A100-SXM4-40GB").name
     ('h100-sxm', 'a100-sxm-40gb')
     """
-    if name.endswith(".toml"):
-        return chip(name)
+    return chip(name)
+
+
+def _device_word(name: str) -> str | None:
+    """Return the catalog's word for a device's name as its driver prints it, None where it has none.
+
+    Words of the end that no alias has (memory, its kind) are dropped one by one.
+    """
     words = [w for w in re.split(r"[\s_-]+", name.strip().lower()) if w and w not in _MAKERS]
     known = {*names("chip"), *aliases("chip")}
     for many in range(len(words), 0, -1):
+        if not all(map(_IDLE_WORD.fullmatch, words[many:])):
+            return None
         whole = "-".join(words[:many])
         for word in (whole, _SOCKET.sub("sxm", whole)):
-            if word in known:
-                return chip(word)
-    return chip(name)
+            if word in known and _holds(_find("chip", word), words[many:]):
+                return word
+    return None
+
+
+def _holds(found: Sheet, dropped: list[str]) -> bool:
+    """Whether a chip has the memory that the dropped words state, if they state one."""
+    sizes = [float(m[1]) * 1e9 for m in map(re.compile(r"(\d+)gb").fullmatch, dropped) if m]
+    return all(abs(found["memory.hbm.capacity"] / size - 1) < 0.15 for size in sizes)
 
 
 def node(name: str) -> Sheet:

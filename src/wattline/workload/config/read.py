@@ -173,7 +173,10 @@ def _model(x: Facts, beside: Config) -> Model:
     base = {"heads": x.maybe("heads"), "kv_heads": x.maybe("kv_heads") or x.maybe("heads"), "head_dim": 0, **shared}
     layers = tuple(Layer(b.mixer, b.mlp, _other(fields, base)) for b, fields in described)
     model = Model(name=x.name, pattern=layers, source="config.json", **{**whole, **base})
-    return replace(weights(model, x, beside), doubts=doubts(x))
+    model = replace(weights(model, x, beside), doubts=doubts(x))
+    for layer, _ in model.groups:
+        model.at(layer)  # sizes of one layer that do not fit together are said here, not when first used
+    return model
 
 
 def _described(x: Facts, blocks: tuple[Block, ...], hidden: int) -> list[tuple[Block, Fields]]:
