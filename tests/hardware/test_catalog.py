@@ -237,4 +237,4 @@ def test_another_board_of_a_known_die_is_not_taken_for_it(name: str) -> None:
 def test_every_instance_fits_the_node_of_its_chip() -> None:
     """A cloud instance has no more chips than the node its chip sits in."""
     for known in catalog._instances().values():
-        assert known.count <= catalog.default_node(catalog.chip(known.name))["chips"]
+        assert known.chips <= catalog.default_node(catalog.chip(known.name))["chips"]

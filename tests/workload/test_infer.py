@@ -152,7 +152,7 @@ def test_weights_and_cache_follow_the_precision_asked_for():
 def test_every_model_has_a_short_positive_step(name):
     """Any model of the catalog steps through prefill and decode in a few dozen operators."""
     operators = step_operators(model(name), serve(), [(100, 300, 2)], decode=5, context=200)
-    assert 8 < len(operators) < 40
+    assert 8 < len(operators) < (40 if not any(layer.shape for layer in model(name).pattern) else 80)
     assert all(op.bytes >= 0 and op.repeat > 0 for op in operators)
 
 

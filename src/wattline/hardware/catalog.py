@@ -42,7 +42,7 @@ class Instance(NamedTuple):
 
     name: str
     chip: str
-    count: int
+    chips: int
 
 
 def instance(name: str) -> Instance | None:

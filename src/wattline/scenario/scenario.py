@@ -193,7 +193,7 @@ def cluster_of(scenario: Scenario) -> Cluster:
     node = _changed(_sheet(scenario, "node", stated) if stated else hardware.default_node(chip), scenario.node)
     fits = int(node["chips"])
     rented = hardware.instance(scenario["hardware.chip"])
-    used = scenario.get("hardware.chips_per_node") or min(fits, rented.count if rented else fits)
+    used = scenario.get("hardware.chips_per_node") or min(fits, rented.chips if rented else fits)
     if used > fits:
         raise ScenarioError(
             f"hardware.chips_per_node = {used} but node {node.name} has {fits}; try {fits}, or another hardware.node"

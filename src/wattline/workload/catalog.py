@@ -1,14 +1,23 @@
-"""The models Wattline knows by name: facts in data/models.toml, one table each."""
+"""The models Wattline knows by name: facts in data/models.toml, one table each, and configs in data/configs.json.
+
+A name that is in neither may be a folder with a config.json, or lie in the cache of Hugging Face's client; nothing is
+fetched from the network.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError, nearest
+from .config import read
 from .model import Latent, Layer, Model, Recurrent, Weights, hybrid
 
 # Keys that describe the pattern of layers, or the entry itself, and are no field of Model.
@@ -17,7 +26,13 @@ _OWN = ("layers", "full_every", "dense_first", "experts_every", "hybrid", "ids",
 
 def models() -> list[str]:
     """Return the names of all models in the catalog, sorted."""
-    return sorted(_tables())
+    return sorted({*_tables(), *_configs()})
+
+
+def ids() -> dict[str, str]:
+    """Return Hugging Face id -> name in the catalog."""
+    own = {i: key for key, table in _tables().items() for i in table.get("ids", ())}
+    return own | {i: key for key, entry in _configs().items() for i in entry["ids"]}
 
 
 @cache
@@ -28,9 +43,36 @@ def model(name: str) -> Model:
     'llama-3.1-70b'
     """
     key = _names().get(name.lower()) or _names().get(name.lower().rpartition("/")[2])
-    if key is None:
-        raise InputError(f"model {name!r} is not in the catalog; {_hint(name)}")
-    return _build(key, _facts(key))
+    if key is not None:
+        return _build(key, _facts(key)) if key in _tables() else _from_config(key)
+    if (path := local(name)) is not None:
+        return read(path, name.rstrip("/").rpartition("/")[2])
+    raise InputError(f"model {name!r} is not in the catalog; {_hint(name)}")
+
+
+def local(name: str) -> Path | None:
+    """Return the config of a model that lies on this machine: a path, or an id in the cache of Hugging Face's
+    client."""
+    path = Path(name).expanduser()
+    if ("/" in name or name.endswith(".json")) and path.exists():
+        return path
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    folder = hub / f"models--{name.replace('/', '--')}"
+    if "/" not in name or not folder.is_dir():
+        return None
+    revision = folder / "refs" / "main"
+    known = [folder / "snapshots" / revision.read_text(encoding="utf-8").strip()] if revision.exists() else []
+    for snapshot in (*known, *sorted(folder.glob("snapshots/*"))):
+        if (snapshot / "config.json").exists():
+            return snapshot
+    return None
+
+
+def _from_config(key: str) -> Model:
+    entry = _configs()[key]
+    source = f"config.json of {entry['ids'][0]}"
+    return replace(read(entry["config"], key), published=float(entry["published"]), source=source)
 
 
 def _hint(name: str) -> str:
@@ -39,8 +81,8 @@ def _hint(name: str) -> str:
     if hint.startswith("known"):
         hint = nearest(short, [n.rpartition("/")[2] for n in _names()], 2)
     if hint.startswith("known"):
-        hint = f"known: {', '.join(models())}"
-    return f'{hint} (or give config = "path/to/config.json")'
+        hint = f"`wattline catalog models` lists {len(models())}"
+    return f'{hint} (or give config = "path/to/config.json"; nothing is fetched from the network)'
 
 
 @cache
@@ -50,13 +92,23 @@ def _tables() -> Mapping[str, Mapping[str, Any]]:
 
 
 @cache
+def _configs() -> Mapping[str, Mapping[str, Any]]:
+    """Name -> ids, published parameters and config; the name is that of the first id."""
+    text = resources.files(__package__).joinpath("data/configs.json").read_text(encoding="utf-8")
+    return {entry["ids"][0].rpartition("/")[2].lower(): entry for entry in json.loads(text)}
+
+
+@cache
 def _names() -> dict[str, str]:
     """Every name, in lower case -> key of its table."""
     names: dict[str, str] = {}
-    for key, table in _tables().items():
-        for other in table.get("ids", ()):
+    for key, entry in _configs().items():
+        for other in entry["ids"]:
             names.setdefault(other.lower(), key)
             names.setdefault(other.lower().rpartition("/")[2], key)
+    for key, table in _tables().items():
+        for other in table.get("ids", ()):
+            names[other.lower()] = names[other.lower().rpartition("/")[2]] = key
     return names | {key.lower(): key for key in _tables()}
 
 

@@ -153,6 +153,7 @@ def recurrent(x: Facts, hidden: int) -> Fields:
         return {"recurrent": found}
     ranks = [0 if x.raw(key) == "auto" else x.number(key) for key in ("mamba_dt_rank", "time_step_rank")]
     expand = x.number("mamba_expand") or x.number("expand", 2)
+    x.seen.add("intermediate_size")
     inner = x.stated.get("mamba_intermediate_size") or x.stated.get("intermediate_size") if x.flag("mixer") else None
     out = Recurrent(
         heads=int(inner or 0) or expand * hidden,
