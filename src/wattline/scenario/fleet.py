@@ -19,8 +19,10 @@ from ..site.answer import FleetAnswer, JobOutcome
 from ..site.fleet_plan import FleetPlan
 from ..site.horizon import Conditions, Goal, Horizon, Task
 from ..site.layers import Measure, Standing, by_layer, price_curve
+from ..site.program import NODES
 from ..site.receding import Forecast, follow
 from ..site.timeline import Steps, constant, read
+from .fleet_bill import equipment_of, priced
 from .fleet_file import FleetScenario, beside, is_fleet, load, parse_fleet, tree_of
 from .fleet_work import Placed, placed
 
@@ -61,6 +63,7 @@ def solve(scenario: FleetScenario) -> FleetAnswer:
         sources=tuple(dict.fromkeys(p.work.source for p in jobs)),
         # Jobs share their models' errors, so these add up.
         uncertainty=float(plan.power @ [p.work.uncertainty for p in jobs] / max(plan.power.sum(), 1e-300)),
+        currency=scenario.currency,
         assumptions=(*_assumptions(scenario, jobs, _event_length(scenario)), *notes),
     )
     return answer if "lasts" not in scenario.grid else _over_time(scenario, answer, tree, jobs, goal)
@@ -194,18 +197,25 @@ def _assumptions(scenario: FleetScenario, jobs: Sequence[Placed], lasts: float) 
 def _over_time(
     scenario: FleetScenario, answer: FleetAnswer, tree: PowerTree, jobs: Sequence[Placed], goal: Goal
 ) -> FleetAnswer:
-    conditions = conditions_of(scenario, tree)
+    conditions = priced(scenario, conditions_of(scenario, tree))
+    equipment = equipment_of(scenario, conditions)
     start = float(conditions.edges[0])
     tasks = [
         Task(
             p.job, p.row.get("due", 0.0), start + p.row.get("release", 0.0), start + p.row.get("deadline", math.inf),
-            p.row.get("resume", 0.0),
+            p.row.get("resume", 0.0), dwell=p.row.get("dwell", 0.0),
         )
         for p in jobs
     ]  # fmt: skip
-    horizon = Horizon(tree, tasks, conditions)
-    plan = horizon.plan(goal)
+    horizon = Horizon(tree, tasks, conditions, equipment)
+    # A peak binds all hours together, and a search over pauses closes slowly.
+    gap = scenario.grid.get("gap", 1e-3 if equipment.tariffs else 1e-4)
+    plan = horizon.plan(goal, gap=gap, nodes=scenario.grid.get("nodes", 100 if equipment.tariffs else NODES))
     error = scenario.grid.get("forecast_error")
+    if error is not None and equipment:
+        raise ScenarioError(
+            "grid.forecast_error is played without tariffs, storage, sources and services; leave one of them out"
+        )
     series = {
         "price_usd_per_j": conditions.price, "carbon_g_per_j": conditions.carbon, "outdoor_k": conditions.outdoor,
         "filled": conditions.filled,

@@ -13,6 +13,7 @@ import contextlib
 import copy
 import fnmatch
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ class FleetScenario:
     folder: Path = Path()
     pools: tuple[Mapping[str, Any], ...] = ()
     simulate: Mapping[str, Any] = field(default_factory=dict)
+    bill: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    currency: str = "USD"
 
 
 # ---- reading ---------------------------------------------------------------------------------------
@@ -77,6 +80,13 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
         if job not in rows:
             raise ScenarioError(f"no job is called {job!r}; {nearest(job, rows)}")
         rows[job][name] = _read_literal(value)
+        return
+    if section.partition(".")[0] in ("tariff", "storage", "source", "service"):
+        kind, _, which = section.partition(".")
+        rows = {str(row.get("name")): row for row in data.get(kind, []) if isinstance(row, dict)}
+        if which not in rows:
+            raise ScenarioError(f"no {kind} is called {which!r}; {nearest(which, rows)}")
+        rows[which][name] = _read_literal(value)
         return
     if section not in ("site", "site.feed", "grid", "goal", "simulate"):
         raise ScenarioError(
@@ -125,6 +135,9 @@ def parse_fleet(data: Mapping[str, Any], *, name: str = "fleet", folder: Path = 
     for row, raw in zip(stated, data["job"], strict=True):
         options = _rows("job.option", raw.get("option", []), {"set": None})
         jobs.append({**row, "option": options})
+    codes = sorted(set().union(*(currencies(data.get(name)) for name in ("grid", *_BILL))))
+    if len(codes) > 1:
+        raise ScenarioError(f"a scenario's money is in one currency, got {' and '.join(codes)}; convert one of them")
     body = {k: v for k, v in feed.items() if k not in ("part", "group")}
     grid = {k: v for k, v in data.get("grid", {}).items() if k != "event"}
     return FleetScenario(
@@ -141,6 +154,8 @@ def parse_fleet(data: Mapping[str, Any], *, name: str = "fleet", folder: Path = 
         folder,
         tuple(_rows("pool", data.get("pool", []), {})),
         _section("simulate", data.get("simulate", {})),
+        {name: _rows(name, data.get(name), {}) for name in _BILL},
+        next(iter(codes), "USD"),
     )
 
 
@@ -163,6 +178,10 @@ def _section(section: str, body: Any) -> dict[str, Any]:
 
 # No power, energy, time or rate of a site is beyond it; sums and products of numbers below it stay finite.
 _MOST: Final = 1e18
+
+
+# Sections of what makes the bill.
+_BILL: Final = ("tariff", "storage", "source", "service")
 
 
 def _sane(section: str, name: str, value: Any) -> Any:
@@ -188,6 +207,10 @@ def _value(section: str, name: str, value: Any) -> Any:
             with contextlib.suppress(UnitError):
                 return parse(value, unit, key=rule.path), unit
         raise ScenarioError(f'{rule.path} must be a rate such as "2000 req/s" or "5M tokens/s", got {value!r}')
+    if rule.kind.startswith("money/"):
+        return money(value, f"USD/{rule.kind.partition('/')[2]}", rule.path)[0]
+    if rule.kind == "hours":
+        return hours_of_day(value, rule.path)
     if rule.kind == "names":
         names = [value] if isinstance(value, str) else value
         if not isinstance(names, list) or not names or not all(isinstance(v, str) and v for v in names):
@@ -208,8 +231,47 @@ def _value(section: str, name: str, value: Any) -> Any:
         if isinstance(value, str) and value.endswith(".csv"):
             return Path(value)
         unit = rule.kind.partition(" ")[2]
+        if unit == "USD/J":
+            return money(value, unit, rule.path)[0]
         return temperature(value, rule.path) if unit == "K" else parse(value, unit, key=rule.path)
     return rule.read(value)
+
+
+# A currency's code in a price, after its number.
+_CODE: Final = re.compile(r"^[\s0-9.,eE+_-]+([A-Z]{3})(?=/)")
+
+
+def money(value: Any, unit: str, key: str) -> tuple[float, str]:
+    """Read a price in any currency, such as "70 EUR/MWh", and return it in SI with the currency's ISO 4217 code."""
+    found = re.search(r"(?<![A-Za-z])([A-Z]{3})(?=/|\s*$)", value) if isinstance(value, str) else None
+    code = found.group(1) if found else "USD"
+    text = value.replace(code, "USD", 1) if found else value
+    try:
+        return parse(text, unit, key=key), code
+    except UnitError:
+        raise UnitError(
+            f"{key}: {value!r} is not a price in {unit.replace('USD', code)} or a multiple of it, e.g. "
+            f'"{"15 EUR/kW" if unit.endswith("/W") else "70 EUR/MWh"}"'
+        ) from None
+
+
+def currencies(data: Any) -> set[str]:
+    """Return the currencies that a scenario's texts name."""
+    if isinstance(data, str):
+        return set(_CODE.findall(data))
+    inside = data.values() if isinstance(data, Mapping) else data if isinstance(data, list) else ()
+    return set().union(*(currencies(one) for one in inside))
+
+
+def hours_of_day(value: Any, key: str) -> tuple[float, float]:
+    """Read "16:00-21:00" as seconds from midnight; the second may lie past midnight."""
+    found = re.fullmatch(r"\s*(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})\s*", str(value))
+    if found:
+        a, b, c, d = map(int, found.groups())
+        begin, end = 3600 * a + 60 * b, 3600 * c + 60 * d
+        if a <= 24 and c <= 24 and b < 60 and d < 60 and begin != end:
+            return float(begin), float(end if end > begin else end + 86400)
+    raise ScenarioError(f'{key} must be hours of the day such as "16:00-21:00", got {value!r}')
 
 
 # ---- the power tree --------------------------------------------------------------------------------

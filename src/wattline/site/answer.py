@@ -43,7 +43,7 @@ class FleetAnswer:
         where whole settings do not reach the work asked for.
     full : work of all jobs at full speed, and the W at the feed that would draw.
     ladder, alone : the cheapest way down from `plan`, by all layers and by each alone. give_up : W shown of it.
-    uncertainty : relative standard deviation of the jobs' power.
+    uncertainty : relative standard deviation of the jobs' power. currency : ISO 4217 code of all money.
     horizon : over time, None where the scenario has no [grid] lasts; `soonest` without looking ahead, `followed` with a
         forecast that errs, None where not asked for.
     """
@@ -66,6 +66,7 @@ class FleetAnswer:
     uncertainty: float = 0.0
     sources: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    currency: str = "USD"
 
     kind = "fleet"
 
@@ -116,6 +117,7 @@ class FleetAnswer:
                 "give_up_w": self.give_up,
                 "by_layer": self.by_layer(),
             },
+            "currency": self.currency,
             "horizon": None if self.horizon is None else self._horizon(),
             "provenance": {"sources": list(self.sources)},
             "uncertainty": {"power": self.uncertainty},
@@ -134,6 +136,8 @@ class FleetAnswer:
         return {
             "time_s": h.edges.tolist(),
             "feed_w": h.feed.tolist(),
+            "grid_w": h.grid.tolist(),
+            "equipment": {name: values.tolist() for name, values in h.equipment.items()},
             "limit_w": [_finite(x) for x in h.limits[:, h.tree.root]],
             **{name: list(values) for name, values in self.series.items()},
             "jobs": [
@@ -154,6 +158,7 @@ def totals(h: HorizonPlan) -> dict[str, Any]:
     return {
         "energy_j": h.energy_j, "carbon_g": h.carbon_g, "cost_usd": h.cost_usd, "peak_w": float(h.feed.max()),
         "gap": h.gap, "short": h.short, "work": dict(h.done), "nodes": h.nodes,
+        "search_gap": h.search_gap, "bill": dict(h.bill), "peak_bought_w": float(h.grid.max()),
     }  # fmt: skip
 
 
@@ -192,6 +197,7 @@ def expected(answer: FleetAnswer) -> dict[str, Any]:
             if plan is not None:
                 plan.pop("gap")
                 plan.pop("nodes")
+                plan.pop("search_gap")
     return out
 
 

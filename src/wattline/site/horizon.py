@@ -31,6 +31,8 @@ from ..core.units import show
 from ..hardware.power_tree import TOLERANCE, PowerTree
 from .allocate import Fleet
 from .curves import Curves, Job, Points
+from .equipment import Equipment
+from .equipment_program import settle
 from .fleet_plan import FleetPlan
 from .horizon_plan import HorizonPlan
 from .horizon_program import Stated
@@ -44,10 +46,13 @@ __all__ = ["Conditions", "Goal", "Horizon", "HorizonPlan", "Task"]
 class Horizon:
     """Tasks on a power tree over a span of time."""
 
-    def __init__(self, tree: PowerTree, tasks: Sequence[Task], conditions: Conditions) -> None:
+    def __init__(
+        self, tree: PowerTree, tasks: Sequence[Task], conditions: Conditions, equipment: Equipment | None = None
+    ) -> None:
         if not tasks:
             raise InputError("a plan over time needs at least one job")
         self.tree, self.tasks, self.conditions = tree, tuple(tasks), conditions
+        self.equipment = equipment or Equipment()
         # A pause that costs something is a decision of its own, not a point of the curve.
         self.paid = np.array([task.paid for task in tasks])
         jobs = [replace(t.job, paused=None) if paid else t.job for t, paid in zip(tasks, self.paid, strict=True)]
@@ -130,7 +135,7 @@ class Horizon:
             return plan
         # Before a job is called too slow, simply doing it as soon as possible must fail too.
         greedy = self.soonest(goal)
-        if greedy.short or self.paid.any():
+        if greedy.short or self.paid.any() or self.equipment:
             raise GoalError(self._falls_short(plan))
         return replace(greedy, bound=plan.bound)
 
@@ -171,7 +176,13 @@ class Horizon:
             work[:, t] = np.maximum(work[:, t] - lost, 0.0)
             running = on
             left = np.maximum(left - np.where(self.open[:, t], work[:, t], 0.0), 0.0)
-        return self.made(power, work, work > 1e-9 * self.points.fastest[:, None] * self.conditions.dt, goal)
+        plan = self.made(power, work, work > 1e-9 * self.points.fastest[:, None] * self.conditions.dt, goal)
+        if not self.equipment:
+            return plan
+        # Sources are used as they come; nothing is stored or held ready by who does not plan.
+        e, none = self.equipment, np.zeros(n)
+        idle = [none] * len(e.storages)
+        return settle(self, goal, plan, idle, [0.0] * len(idle), [s.most for s in e.sources], [none] * len(e.services))
 
     def _now(self, live: NDArray[np.int64], t: int, rate: Array) -> FleetPlan:
         """Return the plan of most work in one period; who pays for pauses runs through it where that fits."""
@@ -241,6 +252,8 @@ class Horizon:
         flows = self.flows(least)
         for t, tree in enumerate(self.trees):
             left = tree.row_limit - flows[t]
+            if self.equipment:  # what storage and sources may cover is decided with all else
+                left[self.tree.root] = 0.0
             over = np.flatnonzero(left < -TOLERANCE * tree.row_limit)
             if over.size:
                 worst = int(over[np.argmin(left[over])])

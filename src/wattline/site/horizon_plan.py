@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..hardware.power_tree import PowerTree
 from .curves import Curves, Points
+from .equipment import Equipment
 from .tasks import Conditions, Goal, Task
 
 Array = NDArray[np.float64]
@@ -30,7 +31,7 @@ class HorizonPlan:
     objective, bound : of the goal; the bound is proved by prices, whatever the solver says of itself.
     energy_j : at the feed. carbon_g, cost_usd : of what is bought, None where no rate is given.
     done : task -> units of work done while they count. short : task -> units left undone, empty where all is done.
-    nodes : of the search for pauses that cost, 0 where none was needed.
+    nodes, tree_bound : of the search for pauses that cost, 0 nodes where none was needed; what its tree proved.
     bill : what the cost is made of, by name. equipment : name -> (n,) W series of storage, sources and services.
     off : (tasks, n) True where a part without power (limit 0) switches a job off.
     """
@@ -53,6 +54,7 @@ class HorizonPlan:
     done: dict[str, float] = field(default_factory=dict)
     short: dict[str, float] = field(default_factory=dict)
     nodes: int = 0
+    tree_bound: float | None = None
     bill: dict[str, float] = field(default_factory=dict)
     equipment: dict[str, Array] = field(default_factory=dict)
     off: NDArray[np.bool_] | None = None
@@ -66,6 +68,13 @@ class HorizonPlan:
     def gap(self) -> float:
         """Relative distance from what no plan can beat."""
         return abs(self.objective - self.bound) / max(abs(self.objective), abs(self.bound), 1e-300)
+
+    @property
+    def search_gap(self) -> float:
+        """Relative distance from what the tree of the search proved; `gap` where there was no search."""
+        if self.tree_bound is None:
+            return self.gap
+        return abs(self.objective - self.tree_bound) / max(abs(self.objective), abs(self.tree_bound), 1e-300)
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -90,6 +99,7 @@ class Span(Protocol):
     open: Flags
     runs: Flags
     rest: Array
+    equipment: Equipment
 
     @property
     def trees(self) -> Sequence[PowerTree]:

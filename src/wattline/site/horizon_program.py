@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .equipment_program import Fitted
 from .horizon_plan import HorizonPlan, Span
 from .program import InfeasibleError, Program, Solution
 from .tasks import Array, Goal
@@ -30,7 +31,8 @@ class Stated:
         self.n, self.tasks = len(c.dt), len(horizon.tasks)
         self.at_feed = np.stack([per[:, horizon.tree.root] for _, per in horizon.response], axis=1)  # (tasks, n)
         self.rate = c.weight(goal)
-        self.cost = self.rate * c.dt * self.at_feed
+        # With equipment what is bought has a price, not what is used.
+        self.cost = (0.0 if horizon.equipment else self.rate * c.dt) * self.at_feed
         self.job, self.width, self.slope = curves.segments()
         low, high, share = curves.at(np.arange(self.tasks), curves.least)
         self.least_work = (1 - share) * curves.work[low] + share * curves.work[high]
@@ -40,8 +42,11 @@ class Stated:
         self.base_work = np.where(horizon.runs & ~horizon.paid[:, None], self.least_work[:, None], 0.0) * c.dt
         self._pieces()
         self._pauses()
+        self.fitted = self._equipment() if horizon.equipment else None
         self._limits()
         self._due()
+        if self.fitted is not None and horizon.equipment.services:
+            self._services(self.fitted)
 
     def solve(self, *, gap: float, nodes: int) -> HorizonPlan:
         """Return the plan; work is left undone only where it cannot be done."""
@@ -133,6 +138,30 @@ class Stated:
             if since >= 0:
                 p.add(off[t], self.on[k][since], 1.0)
 
+    def _equipment(self) -> Fitted:
+        """The balance at the feed, with what each piece and each job that is on uses there."""
+        h, root = self.h, self.h.tree.root
+        need = h.flows(self.base)[:, root]
+        top = np.maximum(h.curves.power[h.curves.begin + h.curves.count - 1][:, None], self.base)
+        most = h.flows(np.where(h.runs, top, self.base))[:, root]
+        fitted = Fitted(h, h.equipment, self.goal, self.program, need, most)
+        job = self.job[self.piece]
+        self.program.add(fitted.balance[self.when], self.x, -self.at_feed[job, self.when])
+        for k, j in enumerate(self.paid):
+            extra = (h.curves.least[j] - h.rest[j]) * self.at_feed[j]
+            self.program.add(fitted.balance, self.on[k], -extra)
+        return fitted
+
+    def _services(self, fitted: Fitted) -> None:
+        """What jobs above their least may give up at once, and the work that calls would cost them."""
+        row = np.full(self.tasks, -1, np.int64)
+        row[np.flatnonzero(self.h.owing)] = self.due_rows
+        slope = np.zeros(self.tasks)
+        np.maximum.at(slope, self.job, self.slope)
+        job = self.job[self.piece]
+        feed = np.maximum(self.at_feed.min(axis=1), 1e-300)
+        fitted.spare(job, self.x, self.when, self.at_feed[job, self.when], row, slope / feed)
+
     def _limits(self) -> None:
         """Every constraint of the tree that could bind, in every period."""
         h = self.h
@@ -143,6 +172,8 @@ class Stated:
             room = tree.row_limit - none - self.base[:, t] @ per
             grown = (top[:, t] - self.base[:, t]) * h.runs[:, t]
             might = np.flatnonzero(grown @ per > room)
+            if self.fitted is not None:  # the feed's limit is one on what is bought
+                might = might[might != h.tree.root]
             if not might.size:
                 continue
             rows = self.program.constraints(len(might), most=np.maximum(room[might], 0.0))
@@ -186,6 +217,8 @@ class Stated:
 
     def _constant(self) -> float:
         """Return the objective of what was not decided."""
+        if self.fitted is not None and self.goal != "work":
+            return 0.0
         if self.goal == "work":
             return float(self.h.points.weight @ self.base_work.sum(axis=1))
         flows = self.h.flows(self.base)[:, self.h.tree.root]
@@ -222,7 +255,10 @@ class Stated:
         for t, which, rows in self.limit_rows:
             price[t, which] = np.maximum(0.0, -solved.price[rows])
         bound = self._constant() + (-solved.bound if self.goal == "work" else solved.bound)
-        return replace(h.made(power, work, ran, self.goal, price, bound), nodes=solved.nodes)
+        more = solved.tree_bound - solved.bound
+        tree = bound - more if self.goal == "work" else bound + more
+        plan = replace(h.made(power, work, ran, self.goal, price, bound), nodes=solved.nodes, tree_bound=tree)
+        return plan if self.fitted is None else self.fitted.read(plan, solved)
 
     def _in_order(self, gained: Array) -> Array:
         """Return the fewest watts (tasks, n) that gain so many units a second: a curve's pieces from its first on.
@@ -248,6 +284,8 @@ class Stated:
         flows, least = h.flows(power), h.flows(floor)
         for t, tree in enumerate(h.trees):
             over = flows[t] - tree.row_limit
+            if self.fitted is not None:
+                over[h.tree.root] = 0.0
             bad = np.flatnonzero((over > 0) & (flows[t] > least[t]))
             if bad.size:
                 factor = 1.0 - float(np.max(over[bad] / (flows[t] - least[t])[bad]))

@@ -24,7 +24,7 @@ from ..measure.carbon.series import instant
 Array = NDArray[np.float64]
 Fill = Literal["hold", "line"]
 
-UNITS: Final = ("g/J", "USD/J", "W", "K")
+UNITS: Final = ("g/J", "USD/J", "W", "K", "fraction")
 ZERO_CELSIUS: Final = 273.15
 
 

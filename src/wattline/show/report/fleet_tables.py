@@ -111,8 +111,11 @@ def facts(answer: FleetAnswer) -> list[tuple[str, str]]:
         ("whole settings", _whole(answer)),
     ]
     if answer.horizon is not None:
-        searched = f" after {answer.horizon.nodes:,} nodes of search" if answer.horizon.nodes else ""
-        out.append(("over time", f"within {words.percent(answer.horizon.gap)} of the least provable{searched}"))
+        text = f"within {words.percent(answer.horizon.gap)} of the least that prices prove"
+        if answer.horizon.nodes:
+            nodes = f"{answer.horizon.nodes:,} node{'' if answer.horizon.nodes == 1 else 's'}"
+            text += f", {words.percent(answer.horizon.search_gap)} by the search for pauses ({nodes})"
+        out.append(("over time", text))
     if answer.uncertainty > 0:
         out.append(("uncertainty", f"± {words.percent(answer.uncertainty, 2)} of the jobs' power"))
     rates = answer.rates.figures(plan.feed * 3600)
