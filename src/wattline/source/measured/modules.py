@@ -83,7 +83,7 @@ def latent_module(chip: Silicon, x: Numbers, part: Columns, stored: Stored, deco
     names = np.unique(part["architecture"].astype(str))
     unknown = [n for n in names if n not in LATENT]
     if unknown:
-        raise InputError(f"architecture {unknown[0]!r} is not known; {nearest(unknown[0], LATENT)}")
+        raise InputError(f"architecture {str(unknown[0])!r} is not known; {nearest(str(unknown[0]), LATENT)}")
     m = LATENT[str(names[0])]
     precision, a, b = stored
     heads, kv = x["num_heads"], _cached(part)
