@@ -1,6 +1,6 @@
 """Results that serving benchmarks write, read into one form: what was asked of a server, and what came back.
 
-    vllm bench serve (JSON)     sglang.bench_serving (JSON lines)     GenAI-Perf and AIPerf (JSON)     InferenceMAX (JSON)
+    vllm bench serve (JSON)   sglang.bench_serving (JSON lines)   GenAI-Perf, AIPerf (JSON)   InferenceMAX (JSON)
 
 Seconds, tokens and tokens per second throughout. What a file does not say (chip, parallelism, engine) is left open.
 """
@@ -72,7 +72,7 @@ def _run(path: Path, result: Result) -> Bench:
         if fits(result):
             try:
                 run = reader(path.name, result)
-            except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, IndexError) as error:
                 raise InputError(f"{path}: looks like a result of {tool} but {_lacking(error)}") from None
             return _checked(path, run)
     raise InputError(
