@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from wattline.core.errors import InputError
 from wattline.hardware import catalog
+from wattline.scenario.validate import configurations
 from wattline.serving.diffusion_rows import TARGETS, legacy, predict, rows_of, validate
 from wattline.source.base import Device
 from wattline.source.roofline.source import Roofline
@@ -104,3 +107,18 @@ def test_columns_of_the_second_leaderboard_are_read() -> None:
         "Batch latency (s)": [8.0],
     }  # fmt: skip
     assert set(validate(rows, SOURCE)["metrics"]) == set(TARGETS)
+
+
+def test_a_file_of_the_second_leaderboard_is_compared(tmp_path: Path) -> None:
+    """Its own column names reach the errors and the figures measured of each prediction; a row that is not known is told."""
+    path = tmp_path / "v2.csv"
+    path.write_text(
+        "Model,GPU,Energy/image (J),Batch latency (s),Batch size,Denoising steps,Frames\n"
+        "stabilityai/stable-diffusion-2-1,NVIDIA H100 80GB HBM3,400,8.0,4,25,\n"
+        "nobody/knows,NVIDIA H100 80GB HBM3,400,8.0,4,25,\n",
+        "utf-8",
+    )
+    told = configurations("diffusion", path)
+    assert [r["row_id"] for r in told["refused"]] == [1]
+    assert told["predictions"][0]["measured"]["throughput_gen_s"] == 0.5
+    assert told["predictions"][0]["group"] == "stabilityai/stable-diffusion-2-1"

@@ -176,8 +176,8 @@ def configurations(kind: str, inputs: Path, targets: Path | None = None) -> dict
         from ..serving.serving_rows import validate as compare
     told = compare(table, default_source(), found or None)
     picked = told.pop("picked", list(range(len(ids))))
-    measured = found or table
-    seen = {k: np.asarray(measured[k])[picked].astype(np.float64) for k in told["metrics"] if k in measured}
+    measured = {k: v[picked] for k, v in (found or table).items()} | told.pop("seen", {})
+    seen = {k: np.asarray(measured[k], dtype=np.float64) for k in told["metrics"] if k in measured}
     family = next((table[k] for k in ("family", "model_id", "Model") if k in table), None)
     for i, row in zip(picked, told["predictions"], strict=True):
         row["group"] = "" if family is None else str(family[i])

@@ -277,7 +277,7 @@ def validate(table: Columns, source: Source, measured: Columns | None = None) ->
         for i, why in enumerate(reasons) if why
     ]  # fmt: skip
     notes = [f"column {n} is not there and was taken as {OPTIONAL[n]}" for n in ("height", "width") if n not in table]
-    return {**told, "rows": len(found), "picked": good, "refused": refused, "notes": notes}
+    return {**told, "rows": len(found), "picked": good, "seen": picked, "refused": refused, "notes": notes}
 
 
 def _implied(rows: Sequence[Row], found: Mapping[str, Sequence[Any]]) -> dict[str, list[float]]:
