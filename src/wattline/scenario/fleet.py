@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,12 +19,14 @@ from ..site.answer import FleetAnswer, JobOutcome
 from ..site.fleet_plan import FleetPlan
 from ..site.horizon import Conditions, Goal, Horizon, Task
 from ..site.layers import Measure, Standing, by_layer, price_curve
+from ..site.moves import Event
 from ..site.program import NODES
 from ..site.receding import Forecast, follow
 from ..site.timeline import Steps, constant, read
 from .fleet_bill import equipment_of, priced
 from .fleet_file import FleetScenario, beside, is_fleet, load, parse_fleet, tree_of
-from .fleet_work import Placed, placed
+from .fleet_more import more_of
+from .fleet_work import Placed, Work, placed
 
 __all__ = ["FleetScenario", "conditions_of", "is_fleet", "load", "parse_fleet", "solve"]
 
@@ -39,7 +41,11 @@ _PERIODS: Final = 100_000
 def solve(scenario: FleetScenario) -> FleetAnswer:
     """Return the answer: the plan of one instant, the cheapest way down from it, and the plan over time."""
     tree = tree_of(scenario)
-    jobs, notes = _powered(placed(scenario, tree), tree)
+    known: dict[str, Work] = {}
+    more = None
+    if "more" in scenario.goal:
+        scenario, more = more_of(scenario, tree, known)
+    jobs, notes = _powered(placed(scenario, tree, known), tree)
     fleet = Fleet(tree, [p.job for p in jobs])
     full_work = float(fleet.points.weight @ fleet.points.fastest)
     top = np.array([float(p.job.frontier.average_power[0]) for p in jobs])
@@ -64,9 +70,11 @@ def solve(scenario: FleetScenario) -> FleetAnswer:
         # Jobs share their models' errors, so these add up.
         uncertainty=float(plan.power @ [p.work.uncertainty for p in jobs] / max(plan.power.sum(), 1e-300)),
         currency=scenario.currency,
+        more=None if more is None else asdict(more),
         assumptions=(*_assumptions(scenario, jobs, _event_length(scenario)), *notes),
     )
-    return answer if "lasts" not in scenario.grid else _over_time(scenario, answer, tree, jobs, goal)
+    # More copies are a question about limits now; who asks it may have no hour of the week in which they fit.
+    return answer if "lasts" not in scenario.grid or more else _over_time(scenario, answer, tree, jobs, goal)
 
 
 def _whole(fleet: Fleet, target: float | None) -> FleetPlan | None:
@@ -94,8 +102,12 @@ def _powered(jobs: Sequence[Placed], tree: PowerTree) -> tuple[list[Placed], lis
     return on, notes
 
 
+# Keys of [goal] that say more about a goal, and are none.
+_BESIDE: Final = ("give_up", "more", "loss")
+
+
 def _goal(scenario: FleetScenario, full_work: float) -> tuple[Goal, str, float | None]:
-    stated = {k: v for k, v in scenario.goal.items() if k != "give_up" and v is not False}
+    stated = {k: v for k, v in scenario.goal.items() if k not in _BESIDE and v is not False}
     if len(stated) > 1:
         raise ScenarioError(f"[goal] of a fleet takes one of these, got {', '.join(stated)}")
     kind = next(iter(stated), "most_work")
@@ -236,9 +248,20 @@ def _over_time(
         horizon=plan,
         soonest=horizon.soonest(goal),
         followed=None if error is None else follow(horizon, goal, Forecast(error)),
+        events=tuple(_events(scenario, tree, start)),
+        zone=scenario.grid.get("zone", "UTC"),
         series={k: v.tolist() for k, v in series.items() if v is not None},
         assumptions=tuple(notes),
     )
+
+
+def _events(scenario: FleetScenario, tree: PowerTree, start: float) -> list[Event]:
+    """Return the stated curtailments on the plan's clock."""
+    root = tree.names[tree.root]
+    return [
+        Event(e.get("part", root), start + e["start"], start + e["start"] + e["lasts"], e["limit"])
+        for e in scenario.grid["event"]
+    ]
 
 
 def conditions_of(scenario: FleetScenario, tree: PowerTree) -> Conditions:

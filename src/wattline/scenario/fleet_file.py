@@ -96,8 +96,8 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
     body = data
     for part in section.split("."):
         body = body.setdefault(part, {})
-    if section == "goal" and name != "give_up":  # the new goal takes the place of the old
-        data["goal"] = body = {k: v for k, v in body.items() if k == "give_up"}
+    if section == "goal" and name not in ("give_up", "more", "loss"):  # the new goal takes the place of the old
+        data["goal"] = body = {k: v for k, v in body.items() if k in ("give_up", "more", "loss")}
     body[name] = _read_literal(value)
 
 

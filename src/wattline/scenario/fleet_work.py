@@ -229,8 +229,12 @@ class Placed:
     copies: int
 
 
-def placed(scenario: FleetScenario, tree: PowerTree) -> list[Placed]:
-    """Return the fleet's jobs: one over all its parts, or one in each of them."""
+def placed(scenario: FleetScenario, tree: PowerTree, known: dict[str, Work] | None = None) -> list[Placed]:
+    """Return the fleet's jobs: one over all its parts, or one in each of them.
+
+    `known` : name -> one copy of a job worked out before; what is missing is worked out and put there.
+    """
+    known = {} if known is None else known
     out: list[Placed] = []
     seen: set[str] = set()
     for number, row in enumerate(scenario.jobs, 1):
@@ -238,7 +242,9 @@ def placed(scenario: FleetScenario, tree: PowerTree) -> list[Placed]:
         if name in seen:
             raise ScenarioError(f"two jobs are called {name!r}; give each a name of its own")
         seen.add(name)
-        work, count = work_of(scenario, {**row, "name": name}), row.get("count", 1)
+        if name not in known:
+            known[name] = work_of(scenario, {**row, "name": name})
+        work, count = known[name], row.get("count", 1)
         at = matching(tree, row.get("at", [tree.names[tree.root]]))
         if row.get("together", not work.serving) or len(at) == 1:
             where = at[0] if len(at) == 1 else dict.fromkeys(at, 1 / len(at))

@@ -157,6 +157,8 @@ def _table() -> tuple[Key, ...]:
         key("goal.least_energy", "flag", None, "Least energy with all that is due done"),
         key("goal.least_carbon", "flag", None, "Least carbon with all that is due done"),
         key("goal.least_cost", "flag", None, "Least cost with all that is due done"),
+        key("goal.more", "text", None, "How many more copies of this job the site carries within goal.loss"),
+        key("goal.loss", "", 0.01, "With goal.more: share of all work that may be lost to limits", high=1),
         key("goal.give_up", "W", 1e6, "Power whose cheapest order of measures is shown", low=tiny),
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from ..hardware.power_tree import PowerTree
 from .fleet_plan import FleetPlan
 from .horizon import HorizonPlan
 from .layers import PriceCurve, shares
+from .moves import Event, given, moved
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class FleetAnswer:
     full : work of all jobs at full speed, and the W at the feed that would draw.
     ladder, alone : the cheapest way down from `plan`, by all layers and by each alone. give_up : W shown of it.
     uncertainty : relative standard deviation of the jobs' power. currency : ISO 4217 code of all money.
+    more : how many more copies of a job are carried (`fleet_more.More`), None where not asked. events : curtailments.
+    zone : time zone in which the hours are told.
     horizon : over time, None where the scenario has no [grid] lasts; `soonest` without looking ahead, `followed` with a
         forecast that errs, None where not asked for.
     """
@@ -67,6 +70,9 @@ class FleetAnswer:
     sources: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
     currency: str = "USD"
+    more: Mapping[str, Any] | None = None
+    events: tuple[Event, ...] = ()
+    zone: str = "UTC"
 
     kind = "fleet"
 
@@ -118,6 +124,7 @@ class FleetAnswer:
                 "by_layer": self.by_layer(),
             },
             "currency": self.currency,
+            "more": None if self.more is None else dict(self.more),
             "horizon": None if self.horizon is None else self._horizon(),
             "provenance": {"sources": list(self.sources)},
             "uncertainty": {"power": self.uncertainty},
@@ -146,6 +153,20 @@ class FleetAnswer:
                     "starts": int(h.starts[j]),
                 }
                 for j, name in enumerate(h.names)
+            ],
+            "events": [
+                {
+                    "part": e.part, "start_s": e.start, "end_s": e.end, "limit_w": e.limit,
+                    "jobs": [
+                        {"job": g.job, "before_w": g.before, "during_w": g.during, "how": g.how} for g in given(h, e)
+                    ],
+                }
+                for e in self.events
+            ],
+            "moved": [
+                {"job": m.job, "work_s": m.work, "later_s": m.later, "spans_s": [list(s) for s in m.spans],
+                 "pauses": m.pauses}
+                for m in (moved(h, self.soonest) if self.soonest is not None else [])
             ],
             "plan": totals(h),
             "soonest": None if self.soonest is None else totals(self.soonest),

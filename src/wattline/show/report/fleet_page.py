@@ -10,6 +10,7 @@ from typing import Any, Final
 from ...core.units import show
 from ...site.answer import FleetAnswer
 from . import charts, fleet_charts, words
+from . import fleet_over_time as over_time
 from . import fleet_tables as tables
 from .page import chart_place, document, fluid, fold, reproduce, section, table, write_text
 
@@ -52,6 +53,12 @@ def page(answer: FleetAnswer, *, scenario: str = "", command: str = "") -> str:
     ]
     if answer.horizon is not None:
         parts.append(section("Hour by hour", _chart("hours", drawn), _tabled(tables.hours(answer))))
+        told = {
+            "Who gives what, when": over_time.events(answer),
+            "What moves, against as soon as possible": over_time.moves(answer),
+            "The bill": over_time.bill(answer),
+        }
+        parts += [section(title, _tabled(found, text=(0, 1, 2, 3))) for title, found in told.items() if found[1]]
     listed = [("Sources", answer.sources), ("Assumptions", answer.assumptions)]
     said = "".join(
         f"<p><strong>{title}</strong></p><ul>{''.join(f'<li>{escape(i)}</li>' for i in items)}</ul>"

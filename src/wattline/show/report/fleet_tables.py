@@ -14,6 +14,7 @@ from rich.text import Text
 from ...core.errors import InputError
 from ...core.units import show
 from ...site.answer import FleetAnswer, parts, totals
+from . import fleet_over_time as over_time
 from . import words
 
 _ROWS = 16
@@ -96,7 +97,7 @@ def hours(answer: FleetAnswer) -> tuple[list[str], list[list[str]]]:
         # Hours at full speed, so that only plans that do the same work are compared.
         work = show(sum(t["work"].values()), "s")
         carbon = "" if t["carbon_g"] is None else show(t["carbon_g"], "g")
-        cost = "" if t["cost_usd"] is None else show(t["cost_usd"], "USD", 4)
+        cost = "" if t["cost_usd"] is None else over_time.money(t["cost_usd"], answer)
         rows.append([name, work, show(t["energy_j"], "J"), carbon, cost, show(t["peak_w"], "W"), undone])
     return ["", "Work", "Energy", "Carbon", "Cost", "Peak", "Undone"], rows
 
@@ -120,7 +121,8 @@ def facts(answer: FleetAnswer) -> list[tuple[str, str]]:
         out.append(("uncertainty", f"± {words.percent(answer.uncertainty, 2)} of the jobs' power"))
     rates = answer.rates.figures(plan.feed * 3600)
     if rates:
-        out.append(("an hour of it", ", ".join(show(v, "USD" if k == "cost_usd" else "g") for k, v in rates.items())))
+        said = [over_time.money(v, answer) if k == "cost_usd" else show(v, "g") for k, v in rates.items()]
+        out.append(("an hour of it", ", ".join(said)))
     return out
 
 
@@ -144,7 +146,14 @@ def show_fleet(answer: FleetAnswer, console: Console) -> None:
         (f"{show(give, 'W')} less: the cheapest way", way_down(answer)),
         ("Each layer alone", alone(answer)),
     ]
+    if answer.more is not None:
+        console.print(Text(over_time.more(answer)))
+        console.print()
     if answer.horizon is not None:
+        sections.append(("Who gives what, when", over_time.events(answer)))
+        if answer.soonest is not None:
+            sections.append(("What moves, against as soon as possible", over_time.moves(answer)))
+        sections.append(("The bill", over_time.bill(answer)))
         sections.append((f"Over {show(float(answer.horizon.edges[-1] - answer.horizon.edges[0]), 's')}", hours(answer)))
     for title, (heads, rows) in sections:
         if rows:
@@ -158,7 +167,22 @@ def show_fleet(answer: FleetAnswer, console: Console) -> None:
 def grid(heads: list[str], rows: list[list[str]]) -> RenderableType:
     """Return a table for the terminal; numbers to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    words_ = {"Job", "At", "Settings", "Part", "Layer", "Layer alone", "Undone", "Pool", "Setting", "Rule", ""}
+    words_ = {
+        "Job",
+        "At",
+        "Settings",
+        "Part",
+        "Layer",
+        "Layer alone",
+        "Undone",
+        "Pool",
+        "Setting",
+        "Rule",
+        "When",
+        "How",
+        "On average",
+        "",
+    }
     for head in heads:
         table.add_column(head, justify="left" if head in words_ else "right", overflow="fold")
     for row in rows[:_ROWS]:
