@@ -232,7 +232,11 @@ int nvmlDeviceGetPciInfo_v3(H h, Pci *p) {
     snprintf(p->address, sizeof p->address, "00000000:%02X:00.0", p->bus);
     return OK;
 }
-int nvmlDeviceGetUUID(H h, char *to, u n) { snprintf(to, n, "GPU-00000000-0000-0000-0000-0000000000%02u", index_of(h)); return OK; }
+int nvmlDeviceGetUUID(H h, char *to, u n) {
+    if (instance_of(h)) { snprintf(to, n, "MIG-%u-%u", index_of(h), instance_of(h) - 1); return OK; }
+    snprintf(to, n, "GPU-00000000-0000-0000-0000-0000000000%02u", index_of(h));
+    return OK;
+}
 int nvmlDeviceGetSerial(H h, char *to, u n) { (void)h; snprintf(to, n, "0"); return OK; }
 int nvmlDeviceGetArchitecture(H h, u *a) { (void)h; *a = is("nocounter") || is("nofields") ? 4 : 9; return OK; }
 int nvmlDeviceGetTotalEnergyConsumption(H h, ull *mj) {

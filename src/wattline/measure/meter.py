@@ -8,6 +8,7 @@ resets, plausibility and intervals are the work of `track`, the same for every m
 from __future__ import annotations
 
 import functools
+import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -188,5 +189,5 @@ class CallableMeter(Meter):
 
 @functools.cache
 def this_host() -> str:
-    """The name that keys devices of this machine."""
-    return socket.gethostname() or "localhost"
+    """The name that keys devices of this machine; WATTLINE_HOST in a container, whose own name says nothing."""
+    return os.environ.get("WATTLINE_HOST") or socket.gethostname() or "localhost"

@@ -38,7 +38,8 @@ def after(data: bytes, folder: Path) -> tuple[float, list[str], list[Path]]:
         old.unlink()
     (folder / "found" / "SIM-0.json").write_bytes(data)
     gpu = SimulatedGpu(found=400.0)
-    notes = Keeper([gpu], folder).recover()
+    with Keeper([gpu], folder) as keeper:
+        notes = keeper.recover()
     return float(gpu.read("power_limit") or 0.0), notes, journal.kept_aside(folder)
 
 

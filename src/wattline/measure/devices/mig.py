@@ -45,6 +45,12 @@ def find(nvml: Any, uuid: str) -> Slice:
     return Slice(chip, _name(nvml, handle), (0.0, share, 1.0), reason)
 
 
+def uuids(nvml: Any, chip: Any) -> list[str]:
+    """UUIDs of the instances on a chip."""
+    found = [ask(nvml, "nvmlDeviceGetUUID", handle) for handle in _instances(nvml, chip)]
+    return [text(uuid) for uuid in found if uuid is not None]
+
+
 def _instances(nvml: Any, chip: Any) -> list[Any]:
     found = []
     for index in range(int(ask(nvml, "nvmlDeviceGetMaxMigDeviceCount", chip) or 0)):

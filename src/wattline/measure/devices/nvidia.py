@@ -113,7 +113,8 @@ def find(library: str | None = None) -> tuple[list[Meter], list[Missing]]:
             if pick.instance:
                 meters.append(_instance(nvml, pick.instance))
             else:
-                meters.append(_whole(nvml, *handles[pick.index], pick))
+                whole = _whole(nvml, *handles[pick.index], pick)
+                meters += [whole, *_instances(nvml, handles[pick.index][0], whole)]
         except MeterError as error:
             missing.append(Missing(pick.instance or f"nvidia:{pick.index}", error.reason, error.fix))
         except Exception as error:  # one sick device must not hide the others
@@ -144,6 +145,16 @@ def _instance(nvml: Any, uuid: str) -> Meter:
     }
     name = f"{text(nvml.nvmlDeviceGetName(slice_.chip))} MIG {slice_.name}"
     return _sensor(nvml, slice_.chip, uuid, name, [slice_.reason], facts)
+
+
+def _instances(nvml: Any, chip: Any, whole: Meter) -> list[Meter]:
+    """The instances on a chip that is seen whole, each inside it; read beside windows, for there may be many."""
+    found = []
+    for uuid in mig.uuids(nvml, chip) if mig.on(nvml, chip) else ():
+        meter = _instance(nvml, uuid)
+        meter.slow, meter.fed_by = True, (whole.element,)
+        found.append(meter)
+    return found
 
 
 def _sensor(nvml: Any, handle: Any, uuid: str, name: str, notes: list[str], facts: dict[str, Any]) -> Meter:

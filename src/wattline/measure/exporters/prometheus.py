@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,10 @@ from .. import window as windows
 from ..monitor import Live, Monitor, default
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+OPEN_METRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 PORT: Final = 9469
+# Units that end a metric's name, as OpenMetrics wants them told.
+UNITS: Final = ("joules", "watts", "hertz", "celsius", "seconds", "ratio", "bytes")
 # Names of windows, and of things counted in them, that are told apart; the rest are summed under "other".
 MOST_NAMES: Final = 1000
 
@@ -137,8 +140,8 @@ def device_samples(rows: Iterable[Live]) -> list[Sample]:
     return found
 
 
-def render(samples: Iterable[Sample], metrics: Mapping[str, Metric] = METRICS) -> str:
-    """Samples in Prometheus's text format, grouped by metric."""
+def render(samples: Iterable[Sample], metrics: Mapping[str, Metric] = METRICS, *, openmetrics: bool = False) -> str:
+    """Samples grouped by metric, in Prometheus's text format or in OpenMetrics 1.0."""
     groups: dict[str, list[str]] = {}
     for name, labels, value in samples:
         inside = ",".join(f'{key}="{_escape(text)}"' for key, text in labels.items())
@@ -146,7 +149,14 @@ def render(samples: Iterable[Sample], metrics: Mapping[str, Metric] = METRICS) -
     lines: list[str] = []
     for name, metric in metrics.items():
         if name in groups:
-            lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.kind}", *groups[name]]
+            # OpenMetrics names a counter's family without the ending that its samples have.
+            family = name.removesuffix("_total") if openmetrics and metric.kind == "counter" else name
+            lines += [f"# HELP {family} {metric.help}", f"# TYPE {family} {metric.kind}"]
+            unit = next((u for u in UNITS if family.endswith(f"_{u}")), "") if openmetrics else ""
+            lines += [f"# UNIT {family} {unit}"] if unit else []
+            lines += groups[name]
+    if openmetrics:
+        lines.append("# EOF")
     return "\n".join(lines) + "\n" if lines else ""
 
 
@@ -154,10 +164,20 @@ class Exporter:
     """The endpoint. Constructing it touches nothing; `start` listens, `close` puts everything back.
 
     host, port : where to listen; only this machine by default. Port 0 takes any, told by `address`.
+    more, metrics : samples beside those of devices and windows, and what they are.
     """
 
-    def __init__(self, monitor: Monitor | None = None, *, host: str = "127.0.0.1", port: int = PORT) -> None:
-        self.host, self.port = host, port
+    def __init__(
+        self,
+        monitor: Monitor | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = PORT,
+        more: Callable[[], list[Sample]] = list,
+        metrics: Mapping[str, Metric] | None = None,
+    ) -> None:
+        self.host, self.port, self._more = host, port, more
+        self._metrics = {**METRICS, **(metrics or {})}
         self.windows = Windows()
         self._given = monitor
         self._held = contextlib.ExitStack()
@@ -168,10 +188,11 @@ class Exporter:
         """Where to scrape."""
         return f"http://{self.host}:{self.port}/metrics"
 
-    def text(self) -> str:
+    def text(self, *, openmetrics: bool = False) -> str:
         """What a scrape gets now."""
         monitor = self._given if self._given is not None else default()
-        return render([*device_samples(monitor.live()), *self.windows.samples()])
+        rows = [*device_samples(monitor.live()), *self.windows.samples(), *self._more()]
+        return render(rows, self._metrics, openmetrics=openmetrics)
 
     def start(self) -> Exporter:
         """Listen, and keep the devices sampled; an address in use raises OSError."""
@@ -212,13 +233,19 @@ class Exporter:
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]
+        openly = "application/openmetrics-text" in request.headers.get("Accept", "")
         try:
-            status, text = (200, self.text()) if path == "/metrics" else (404, "metrics are at /metrics\n")
+            if path == "/metrics":
+                status, text = 200, self.text(openmetrics=openly)
+            elif path == "/healthz":
+                status, text = 200, "ok\n"
+            else:
+                status, text = 404, "metrics are at /metrics\n"
         except Exception as error:  # a fault here must answer the scrape and not end the thread
             status, text = 500, f"{type(error).__name__}: {error}\n"
         body = text.encode()
         request.send_response(status)
-        request.send_header("Content-Type", CONTENT_TYPE)
+        request.send_header("Content-Type", OPEN_METRICS if openly and path == "/metrics" else CONTENT_TYPE)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         request.wfile.write(body)

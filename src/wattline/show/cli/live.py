@@ -18,7 +18,7 @@ runs = App(name="runs", help="Runs kept in the store: list, show, compare, expor
 
 def register(app: App) -> None:
     """Add the commands to the command line."""
-    for command in (run, doctor, top, metrics):
+    for command in (run, doctor, top, metrics, agent):
         app.command(command)
     app.command(runs)
 
@@ -93,6 +93,26 @@ def metrics(
     from .store import dashboard_command, export_command
 
     return dashboard_command() if dashboard else export_command(host, port)
+
+
+def agent(
+    *,
+    host: Annotated[str, Parameter(help="Address to listen on.")] = "0.0.0.0",
+    port: Annotated[int, Parameter(help="Port to listen on.")] = 9469,
+    pods: Annotated[
+        str | None,
+        Parameter(help="The kubelet's socket, to tell containers: /var/lib/kubelet/pod-resources/kubelet.sock."),
+    ] = None,
+    jobs: Annotated[str | None, Parameter(help="Folder that a scheduler's prolog writes: /run/wattline/jobs.")] = None,
+    energy: Annotated[str, Parameter(help="Where a job's energy is kept.")] = "/var/lib/wattline/energy",
+) -> int:
+    """Serve a node's energy for Prometheus, with the containers and jobs that have its devices, until a signal.
+
+    Example: wattline agent --jobs /run/wattline/jobs
+    """
+    from .store import agent_command
+
+    return agent_command(host, port, pods, jobs, energy)
 
 
 @runs.command(name="list")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -150,6 +151,29 @@ def export_command(host: str = "127.0.0.1", port: int = 9469, monitor: Monitor |
     except OSError as error:
         print(f"wattline: {host}:{port} cannot be listened on: {error.strerror}", file=sys.stderr)
         return 2
+
+
+def agent_command(host: str, port: int, pods: str | None, jobs: str | None, energy: str) -> int:
+    """Serve a node until a signal; jobs that run then are closed and kept."""
+    import signal
+    import threading
+
+    from ...measure.exporters.agent import Agent
+    from ...measure.owners.jobs import Jobs
+
+    monitor, over = default(), threading.Event()
+    followed = Jobs(monitor, Path(jobs), Path(energy)) if jobs is not None else None
+    agent = Agent(monitor, pods=Path(pods) if pods else None, jobs=followed, host=host, port=port)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.set())
+    try:
+        with agent:
+            print(f"metrics at {agent.exporter.address}", file=sys.stderr, flush=True)
+            over.wait()
+    except OSError as error:
+        print(f"wattline: {host}:{port} cannot be listened on: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def dashboard_command() -> int:
