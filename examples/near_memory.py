@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wattline.scenario.scenario.scenario import cluster_of, model_of, parse
+from wattline.scenario.scenario import cluster_of, model_of, parse
 from wattline.source.roofline.source.source import Roofline
 
 from wattline import GoalError
