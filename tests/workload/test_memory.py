@@ -10,7 +10,6 @@ from wattline.core.errors import CapacityError
 from wattline.workload.catalog import model
 from wattline.workload.fits import check_serving, check_training
 from wattline.workload.memory import (
-    ADAM_BF16_MOMENTS,
     cache_bytes_per_token,
     in_flight,
     layer_activations,
@@ -23,6 +22,7 @@ from wattline.workload.memory import (
 )
 from wattline.workload.model import Layer
 from wattline.workload.parallel import Parallel
+from wattline.workload.tuning import ADAM_BF16_MOMENTS
 
 GPT, LLAMA, BIG, DEEPSEEK = (model(n) for n in ("gpt3-175b", "llama-3.1-8b", "llama-3.1-70b", "deepseek-v3"))
 GB = 1e9

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from wattline.core.errors import ScenarioError
 from wattline.workload.catalog import model
 from wattline.workload.flops import megatron, model_flops
-from wattline.workload.memory import ADAM, ADAM_BF16_MOMENTS, stage_parameters
+from wattline.workload.memory import stage_parameters
 from wattline.workload.parallel import Parallel
+from wattline.workload.tuning import ADAM, ADAM_BF16_MOMENTS
 from wattline.workload.train import INSTRUCTIONS, merge, stage_operators
 
 LLAMA, GPT, DEEPSEEK, MIXTRAL = (model(n) for n in ("llama-3.1-8b", "gpt3-175b", "deepseek-v3", "mixtral-8x7b"))

@@ -383,62 +383,9 @@ def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:
 
 def training(scenario: Scenario) -> tuple[TrainingJob, Cluster]:
     """Return what to train and on what."""
-    from ..training.training import TrainingJob
+    from .training_job import training_job
 
-    model, cluster = model_of(scenario), cluster_of(scenario)
-    _check_precision(scenario["train.precision"], cluster)
-    job = TrainingJob(
-        model=model,
-        parallel=parallel_of(scenario, cluster).check(model, cluster.devices),
-        tokens=scenario["train.tokens"],
-        sequence=scenario["train.sequence"],
-        global_batch=scenario["train.global_batch"],
-        microbatch=scenario["train.microbatch"],
-        precision=scenario["train.precision"],
-        schedule=scenario["train.schedule"] if scenario["train.virtual"] == 1 else "interleaved",
-        recompute=scenario["train.recompute"],
-        flash=scenario["train.flash"],
-        dropout=scenario["train.dropout"],
-        fused_linear=scenario["train.fused_linear"],
-        host_time=_host_time(scenario),
-        checkpoint_time=_checkpoint_time(scenario, model, cluster),
-        overlap=scenario.get("train.overlap"),
-        mfu=scenario.get("train.mfu"),
-        goodput=scenario["train.goodput"],
-        attention=scenario.get("train.attention") or "",
-        eager=scenario["train.kernels"] == "eager",
-        launch_time=scenario["train.launch_time"],
-    )
-    return job, cluster
-
-
-def _check_precision(precision: str, cluster: Cluster) -> None:
-    has = [name for name in schema.PRECISIONS if f"compute.rate.{name}" in cluster.chip]
-    if precision not in has:
-        narrow = [name for name in ("bf16", "fp16", *has) if name in has]
-        raise ScenarioError(
-            f"train.precision = {precision} but {cluster.chip.name} computes in {', '.join(has)}; try {narrow[0]}"
-        )
-
-
-def _host_time(scenario: Scenario) -> float:
-    from ..training.validate_training import constants
-
-    stated = scenario.get("train.host_time")
-    return constants()["host.iteration"] if stated is None else float(stated)
-
-
-def _checkpoint_time(scenario: Scenario, model: Model, cluster: Cluster) -> float:
-    """Return seconds per iteration spent writing checkpoints: the nodes of one replica write the model's state."""
-    from ..training.validate_training import constants
-
-    every = scenario.get("train.checkpoint_every")
-    if every is None:
-        return 0.0
-    replica = scenario["train.tensor"] * scenario["train.pipeline"] * scenario["train.context"]
-    nodes = max(1.0, replica * cluster.nodes / cluster.devices)
-    size = constants()["checkpoint.bytes"] * model.parameters
-    return float(size / (nodes * scenario["train.checkpoint_bandwidth"]) / every)
+    return training_job(scenario, model_of(scenario), cluster_of(scenario))
 
 
 def searches(scenario: Scenario) -> bool:

@@ -33,11 +33,12 @@ from ..source.base import STANDING, Array, Device, Points, Source, tables
 from ..source.overhead import Overhead
 from ..workload.fits import check_training
 from ..workload.flops import model_flops
-from ..workload.memory import ADAM
+from ..workload.memory import LOGIT
 from ..workload.model import Model
 from ..workload.operator import Collective, GroupedGemm, Operator
 from ..workload.parallel import Parallel
 from ..workload.train import HIDDEN_GRADIENTS, stage_operators
+from ..workload.tuning import ADAM, Adapter, Optimizer
 from .elasticity import Followed, Weighed, of_mfu, weigh
 from .iteration import steady_iteration
 from .schedule import BACKWARD, FORWARD, Graph, graph, schedule
@@ -74,6 +75,17 @@ class TrainingJob:
     attention: str = ""
     eager: bool = False
     launch_time: float = 0.0
+    optimizer: Optimizer = ADAM
+    adapter: Adapter | None = None
+    frozen: int = 0
+    method: str = "sft"
+    loss_chunks: int = 1
+    memory: float = 1.0
+
+    @property
+    def updates(self) -> Optimizer:
+        """The optimizer with the stored precision of gradients."""
+        return replace(self.optimizer, gradient=self.gradient_bytes)
 
     @property
     def microbatches(self) -> int:
@@ -140,12 +152,15 @@ def count_work(job: TrainingJob) -> Work:
 
 
 def _operators(job: TrainingJob, stage: int, instruction: str) -> tuple[Operator, ...]:
-    return stage_operators(
+    found = stage_operators(
         job.model, job.parallel, job.sequence, job.microbatch, job.precision, job.recompute, stage, instruction,
         flash=job.flash, dropout=job.dropout, fused_linear=job.fused_linear, overlap=job.overlap,
         paired=job.schedule == "dualpipe", attention=job.attention, eager=job.eager,
-        optimizer=ADAM if job.gradient_bytes == ADAM.gradient else replace(ADAM, gradient=job.gradient_bytes),
+        optimizer=job.updates, adapter=job.adapter, frozen=job.frozen,
     )  # fmt: skip
+    if job.method == "dpo" and instruction == FORWARD:
+        return tuple(replace(op, repeat=2.0 * op.repeat) for op in found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -304,9 +319,11 @@ def plan_training(
     assumptions: tuple[str, ...] = (),
 ) -> Answer:
     """Return the plan of a training job under a goal. Energies are the facility's, times wall time."""
-    check_training(
+    memory = check_training(
         job.model, job.parallel, job.sequence, job.microbatch, job.microbatches, cluster.chip["memory.hbm.capacity"],
-        recompute=job.recompute, flash=job.flash, schedule=job.schedule,
+        recompute=job.recompute, flash=job.flash, schedule=job.schedule, dropout=job.dropout, optimizer=job.updates,
+        usable=job.memory, sure=True, precision=job.precision, adapter=job.adapter, frozen=job.frozen, logit=LOGIT,
+        chunks=job.loss_chunks,
     )  # fmt: skip
     work = _counted(job)
     device = Device(cluster.chip, cluster.node)
@@ -349,8 +366,8 @@ def plan_training(
         sources=tuple(sorted({p.source for p in costs.points if p.source})),
         uncertainty=over.uncertainty(spread[0], chosen.energy, chosen.time),
         time_uncertainty=spread[1],
-        assumptions=assumptions + _notes(job, costs, stretch),
-        facts=_facts(job, cluster),
+        assumptions=(*assumptions, *_notes(job, costs, stretch), f"memory: {memory.text}"),
+        facts={**_facts(job, cluster), "memory": memory.text},
         certificate={
             "bound_j": bound_energy,
             "gap": outcomes[0].energy_j / bound_energy - 1.0,

@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from ..core.errors import CapacityError, ScenarioError
-from .memory import (
-    ADAM,
-    USABLE,
-    Footprint,
-    Optimizer,
-    max_batch,
-    serving_footprint,
-    training_footprint,
-)
+from .memory import CONTEXT, USABLE, Footprint, max_batch, serving_footprint, training_footprint
 from .model import Model
 from .parallel import Parallel
+from .tuning import ADAM, Optimizer
+
+# Of the activations that the stated recomputation keeps, what a trainer may still shed without saying so: modules
+# run again (norms, gates, up-projections), offload to the host, inputs of products in 8 bits. Of gradients half: bf16.
+SHED: Final = 0.75
+# Beyond the estimate: the allocator's fragments and workspaces of kernels.
+MORE: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes that the fullest stage's devices need: an estimate, the interval it may lie in, and what they have."""
+
+    footprint: Footprint
+    low: float
+    high: float
+    capacity: float
+
+    @property
+    def likely(self) -> float:
+        """The estimate, bytes."""
+        return self.footprint.total + CONTEXT
+
+    @property
+    def text(self) -> str:
+        """The estimate in words, with a warning where it may not fit."""
+        low, likely, high, has = (x / 1e9 for x in (self.low, self.likely, self.high, self.capacity))
+        span = f"about {likely:.0f} GB ({low:.0f} to {high:.0f}) of {has:.0f} GB"
+        if self.likely > self.capacity:
+            return f"{span} on the fullest device: it may not fit; recompute more, or shard more (train.zero)"
+        return f"{span} on the fullest device" + (": tight" if self.high > self.capacity else "")
 
 
 def check_training(
@@ -33,10 +57,13 @@ def check_training(
     dropout: bool = False,
     optimizer: Optimizer = ADAM,
     usable: float = USABLE,
-) -> Footprint:
-    """Return the footprint of the fullest stage, or raise CapacityError with what would fit.
+    sure: bool = False,
+    **more: Any,
+) -> Memory:
+    """Return what the fullest stage needs, or raise CapacityError with what would fit.
 
-    `capacity`: bytes of one device's memory, of which the share `usable` is planned with.
+    `capacity`: bytes of one device's memory, of which the share `usable` is planned with. `sure`: refuse only what
+    cannot fit even at the low end of the interval. `more`: as in `training_footprint`.
     """
 
     def need(p: Parallel, batch: int, again: str) -> Footprint:
@@ -45,7 +72,7 @@ def check_training(
             (
                 training_footprint(
                     model, p, sequence, batch, microbatches, recompute=again, stage=s, schedule=schedule, flash=flash,
-                    dropout=dropout, optimizer=optimizer,
+                    dropout=dropout, optimizer=optimizer, **more,
                 )
                 for s in stages
             ),
@@ -53,8 +80,12 @@ def check_training(
         )  # fmt: skip
 
     found = need(parallel, microbatch, recompute)
-    if found.total <= capacity * usable:
-        return found
+    least = need(parallel, microbatch, "full").activations
+    shed = 0.0 if recompute == "full" else SHED * max(found.activations - least, 0.0)
+    low = found.total - shed - 0.5 * found.gradients
+    memory = Memory(found, low, (found.total + CONTEXT) * (1 + MORE), capacity)
+    if found.total <= capacity * usable or (sure and low <= capacity):
+        return memory
     for words, p, batch, again in _training_changes(model, parallel, microbatch, recompute):
         if need(p, batch, again).total <= capacity * usable:
             raise CapacityError(_message(model, found, capacity, usable, words))
@@ -68,7 +99,7 @@ def _training_changes(
     s = parallel.section
     for batch in dict.fromkeys(b for b in (microbatch // 2, 1) if 1 <= b < microbatch):
         yield f"{s}.microbatch = {batch}", parallel, batch, recompute
-    modes = {"none": ("selective", "full"), "selective": ("full",)}.get(recompute, ())
+    modes = {"none": ("selective", "full"), "selective": ("full",), "operator": ("full",)}.get(recompute, ())
     shards = range(parallel.zero + 1, 4) if parallel.replicas > 1 else ()
     for mode in modes:
         yield f'{s}.recompute = "{mode}"', parallel, microbatch, mode
@@ -190,7 +221,7 @@ def _serving_changes(model: Model, parallel: Parallel) -> Iterator[tuple[Paralle
 def _message(model: Model, found: Footprint, capacity: float, usable: float, words: str) -> str:
     parts = {
         "weights": found.weights, "gradients": found.gradients, "optimizer": found.optimizer,
-        "activations": found.activations, "cache": found.cache,
+        "activations": found.activations, "cache": found.cache, "buffers": found.buffers,
     }  # fmt: skip
     largest = max(parts, key=lambda key: parts[key])
     hint = f"try {words}" if words else "no change of parallelism found that fits; try a device with more memory"

@@ -14,26 +14,17 @@ from typing import Final
 from .model import INNER, PARTS, Layer, Model, cache_bytes, stored_bytes
 from .operator import BYTES
 from .parallel import Parallel
+from .tuning import ADAM, Adapter, Optimizer, frozen_layers
 
 # Share of a device's memory that a job may plan with: the rest is the driver's context, the
 # communication library's buffers and fragments of the allocator (vLLM plans with 0.9 as well).
 USABLE: Final = 0.9
 
 
-@dataclass(frozen=True, slots=True)
-class Optimizer:
-    """Bytes per parameter of each state of training. The default is mixed-precision Adam as in
-    Megatron-LM: 2 + 4 + 4 + 8 = 18 bytes (arXiv 2201.11990, section 2)."""
-
-    weight: float = 2.0
-    gradient: float = 4.0
-    master: float = 4.0
-    moments: float = 8.0
-
-
-ADAM: Final = Optimizer()
-# DeepSeek-V3 keeps both moments in bf16 (arXiv 2412.19437, section 3.3.3).
-ADAM_BF16_MOMENTS: Final = Optimizer(moments=4.0)
+# Driver's context, NCCL's buffers and cuBLAS' workspace on an H100 (torchtitan's own accounts; nccl 2 GB at most).
+CONTEXT: Final = 1.5e9
+# Bytes per logit at the loss of PyTorch: logits in 16 bits, their fp32 copy, its gradient.
+LOGIT: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +36,12 @@ class Footprint:
     optimizer: float = 0.0
     activations: float = 0.0
     cache: float = 0.0
+    buffers: float = 0.0
 
     @property
     def total(self) -> float:
         """Bytes in all."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.cache
+        return self.weights + self.gradients + self.optimizer + self.activations + self.cache + self.buffers
 
 
 # ------------------------------------------------------------------ parameters on a device
@@ -95,18 +87,25 @@ def layer_activations(
     *,
     flash: bool = True,
     dropout: bool = False,
+    precision: str = "bf16",
 ) -> float:
     """Bytes that one layer keeps from forward to backward of one microbatch on one device.
 
-    Activations are stored in 16 bits whatever the matrix products run in.
+    Activations are stored in 16 bits, but for the inputs of products in fp8. "operator": block input, attention's
+    output and the outputs of every second product (torchtitan's selective option "op").
     """
     model = model.at(layer)
     tokens = microbatch * sequence / parallel.context
     t, own = parallel.tensor, parallel.tensor if parallel.sequence else 1
     if recompute == "full":
         return tokens * 2 * model.hidden / own
+    if recompute == "operator":
+        return tokens * (2 * model.hidden / own + _every_second(model, layer, t))
     whole, split = _mixer_bytes(model, layer, dropout)
     more_whole, more_split = _mlp_bytes(model, layer, dropout)
+    if precision == "fp8":  # inputs of the products: one byte each instead of two
+        whole, more_whole = whole - (model.hidden if whole else 0), more_whole - (model.hidden if more_whole else 0)
+        more_split -= model.ffn if layer.mlp == "dense" else model.top_k * (2 * model.hidden + model.expert_ffn)
     scores = 0.0
     if layer.mixer in ("full", "window") and not flash and recompute == "none":
         # Softmax output and its dropped-out copy, 2 bytes each, and a mask: 5 a s per token.
@@ -114,6 +113,14 @@ def layer_activations(
     elif layer.mixer in ("full", "window") and flash:
         scores = 4.0 * model.heads / t  # log-sum-exp of a fused kernel, fp32
     return tokens * ((whole + more_whole) / own + (split + more_split) / t + scores)
+
+
+def _every_second(model: Model, layer: Layer, tensor: int) -> float:
+    """Bytes per token of attention's output and of half of the products' outputs."""
+    total = 4.0 * model.heads / tensor + 2.0 * model.heads * model.v_dim / tensor if layer.mixer != "none" else 0.0
+    for matrix in model.matrices(layer, tensor):
+        total += 0.5 * 2.0 * matrix.n * (model.top_k if matrix.part == "experts" else matrix.copies)
+    return total
 
 
 def _mixer_bytes(model: Model, layer: Layer, dropout: bool) -> tuple[float, float]:
@@ -176,27 +183,56 @@ def training_footprint(
     flash: bool = True,
     dropout: bool = False,
     optimizer: Optimizer = ADAM,
+    precision: str = "bf16",
+    adapter: Adapter | None = None,
+    frozen: int = 0,
+    logit: float = 4.0,
+    chunks: int = 1,
 ) -> Footprint:
-    """Bytes on one device of `stage`. `microbatches` per data rank and iteration."""
+    """Bytes on one device of `stage`. `microbatches` per data rank and iteration.
+
+    `adapter`, `frozen`: what is trained, see `tuning`. `logit`: bytes per logit at the loss; `chunks`: parts in which
+    the loss is taken.
+    """
     p, o = parallel, optimizer
     dense, experts = stage_parameters(model, p, stage)
 
-    def held(width: float, sharded: bool) -> float:
+    def held(width: float, sharded: bool, share: float = 1.0) -> float:
         if not sharded:
-            return width * (dense + experts)
-        return width * (dense / p.replicas + experts / p.expert_replicas)
+            return width * share * (dense + experts)
+        return width * share * (dense / p.replicas + experts / p.expert_replicas)
 
-    kept = sum(
-        count * layer_activations(model, p, layer, sequence, microbatch, recompute, flash=flash, dropout=dropout)
+    layers = sum(count for _, count in p.stage(model, stage))
+    live = 1.0 - frozen_layers(model, p, stage, frozen) / layers if layers else 1.0
+    kept = live * sum(
+        count
+        * layer_activations(
+            model, p, layer, sequence, microbatch, recompute, flash=flash, dropout=dropout, precision=precision
+        )
         for layer, count in p.stage(model, stage)
     )
     waiting = in_flight(p, stage, microbatches, schedule)
     work = _recomputing(model, p, stage, sequence, microbatch, recompute, flash, dropout)
+    ends = _first_and_last(model, p, stage, sequence, microbatch, waiting, dropout, logit / chunks)
+    activations = kept * waiting + work + ends
+    # Two layers gathered at once, and one layer's gradients before they are scattered (PyTorch FSDP).
+    unit = (dense + experts) / max(layers, 1)
+    gathered = p.zero == 3 and p.replicas > 1
+    if adapter is None:
+        return Footprint(
+            weights=held(o.weight, p.zero == 3),
+            gradients=held(o.gradient, p.zero >= 2, live),
+            optimizer=held(o.master + o.moments, p.zero >= 1, live),
+            activations=activations,
+            buffers=unit * (2 * o.weight + o.gradient) if gathered else 0.0,
+        )
+    trained = adapter.parameters(model, p, stage)
     return Footprint(
-        weights=held(o.weight, p.zero == 3),
-        gradients=held(o.gradient, p.zero >= 2),
-        optimizer=held(o.master + o.moments, p.zero >= 1),
-        activations=kept * waiting + work + _first_and_last(model, p, stage, sequence, microbatch, waiting, dropout),
+        weights=held(adapter.width, p.zero == 3) + o.weight * trained,
+        gradients=o.gradient * trained,
+        optimizer=(o.master + o.moments) * trained,
+        activations=activations,
+        buffers=2 * unit * o.weight if gathered or adapter.base == "nf4" else 0.0,
     )
 
 
@@ -230,15 +266,16 @@ def _first_and_last(
     microbatch: int,
     waiting: float,
     dropout: bool,
+    logit: float = 4.0,
 ) -> float:
-    """Embedding dropout mask of the first stage; norm, head input and fp32 logits of the last."""
+    """Embedding dropout mask of the first stage; norm, head input and logits of the last."""
     tokens = microbatch * sequence / p.context
     own = p.tensor if p.sequence else 1
     total = 0.0
     if stage == 0 and dropout:
         total += waiting * tokens * model.hidden / own
     if stage == p.pipeline - 1:
-        total += tokens * (4 * model.hidden / own + 4 * model.vocab / p.tensor)
+        total += tokens * (4 * model.hidden / own + logit * model.vocab / p.tensor)
     return total
 
 

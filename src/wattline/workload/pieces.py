@@ -13,6 +13,7 @@ from .matrices import extra
 from .model import Layer, Matrix, Model, Recurrent
 from .operator import BYTES, Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
 from .parallel import Parallel
+from .tuning import NF4, Adapter
 
 # Tokens per block of the parallel form of a recurrent layer (Mamba-2, arXiv 2405.21060, section 7).
 CHUNK = 256.0
@@ -49,7 +50,7 @@ class Setup:
     `paired`: the schedule runs one microbatch's forward beside another's backward, so that experts'
     all-to-alls go behind products (DualPipe). `attention`: generation of the fused kernel ("fa1", "fa2",
     "fa3"), the chip's fastest where empty. `eager`: what is not a product runs operator by operator, as
-    PyTorch does without torch.compile or fused kernels.
+    PyTorch does without torch.compile or fused kernels. `adapter`: what is trained instead of the weights.
 
     `sequence` tokens per sequence, `microbatch` sequences. `precision` of the matrix products:
     "bf16", "fp16", "tf32", "fp32" or "fp8" (activations then stay in bf16 outside the products).
@@ -67,6 +68,7 @@ class Setup:
     paired: bool = False
     attention: str = ""
     eager: bool = False
+    adapter: Adapter | None = None
 
     @property
     def act(self) -> str:
@@ -141,8 +143,28 @@ def linear(x: Setup, matrix: Matrix, tokens: float, low: bool = True) -> tuple[P
         name = matrix.name + suffix
         return Gemm(name=name, precision=prec, m=m, n=n, k=k, a=stored, b=stored, c=c, accumulate=accumulate)
 
+    if x.adapter is not None:
+        return _adapted(x, matrix, m, gemm, low)
     product = Piece((gemm("", m, n, k),), (gemm("_dgrad", m, k, n),), _weight_gradient(x, gemm, m, n, k))
     return _with_casts(x, product, m * k, m * n) if prec == "fp8" else (product,)
+
+
+def _adapted(x: Setup, matrix: Matrix, m: float, gemm: Callable[..., Gemm], low: bool) -> tuple[Piece, ...]:
+    """A product whose weights stay, with two thin ones beside it; weights in 4 bits are widened before each use."""
+    assert x.adapter is not None
+    n, k, r = matrix.n, matrix.k, float(x.adapter.rank)
+    wide: tuple[Operator, ...] = ()
+    if low and x.adapter.base == "nf4":
+        wide = (touch("dequantize", n * k, NF4, x.width, 2),)
+    whole = Piece((*wide, gemm("", m, n, k)), (*wide, gemm("_dgrad", m, k, n)))
+    if not low:  # the head is not adapted
+        return (whole,)
+    thin = Piece(
+        (gemm("_a", m, r, k), gemm("_b", m, n, r, accumulate=True)),
+        (gemm("_b_dgrad", m, r, n), gemm("_a_dgrad", m, k, r, accumulate=True)),
+        (gemm("_a_wgrad", k, r, m), gemm("_b_wgrad", r, n, m)),
+    )
+    return whole, thin
 
 
 def _weight_gradient(x: Setup, gemm: Callable[..., Gemm], m: float, n: float, k: float) -> tuple[Operator, ...]:
@@ -481,8 +503,8 @@ def _grouped(x: Setup, matrix: Matrix, tokens: float) -> tuple[Piece, ...]:
     piece = Piece(
         (product("", matrix.n, matrix.k, stored, x.act),),
         (product("_dgrad", matrix.k, matrix.n, stored, x.act),),
-        # The weight gradient is written where the weights were read, in fp32.
-        (product("_wgrad", matrix.n, matrix.k, "fp32", stored),),
+        # The weight gradient is written where the weights were read, in fp32; experts are not adapted.
+        () if x.adapter else (product("_wgrad", matrix.n, matrix.k, "fp32", stored),),
     )
     return _with_casts(x, piece, rows * matrix.k, rows * matrix.n) if prec == "fp8" else (piece,)
 

@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..core.errors import ScenarioError, nearest
-from .memory import ADAM, Optimizer, stage_parameters
+from .memory import stage_parameters
 from .model import Matrix, Model
 from .operator import Collective, Elementwise, Gemm, GroupedGemm, Operator
 from .parallel import Parallel
 from .pieces import Piece, Setup, layer_pieces, linear, norm, tensor_collective, touch
+from .tuning import ADAM, Adapter, Optimizer, frozen_layers, trained_parameters
 
 INSTRUCTIONS: Final = (
     "forward", "backward", "backward_input", "backward_weight", "gradients", "optimizer", "parameters",
@@ -43,6 +44,8 @@ def stage_operators(
     overlap: float | None = None,
     attention: str = "",
     eager: bool = False,
+    adapter: Adapter | None = None,
+    frozen: int = 0,
 ) -> tuple[Operator, ...]:
     """Return what one device of `stage` does in one `instruction`, equal operators merged.
 
@@ -62,6 +65,7 @@ def stage_operators(
     overlap : share of the data-parallel communication that can hide behind computation; where None
         `HIDDEN_GRADIENTS` of what comes once per iteration, and all but the first layer's of ZeRO 3.
     attention, eager : generation of the fused kernel, and whether the rest runs operator by operator; see `Setup`.
+    adapter, frozen : what is trained, see `tuning`.
     """
     _check(sequence, microbatch, precision, recompute, instruction, parallel)
     return _operators(
@@ -81,6 +85,8 @@ def stage_operators(
         overlap,
         attention,
         eager,
+        adapter,
+        frozen,
     )
 
 
@@ -88,21 +94,23 @@ def stage_operators(
 def _operators(
     model: Model, parallel: Parallel, sequence: int, microbatch: int, precision: str, recompute: str, stage: int,
     instruction: str, flash: bool, dropout: bool, fused_linear: bool, paired: bool, optimizer: Optimizer,
-    overlap: float | None, attention: str, eager: bool,
+    overlap: float | None, attention: str, eager: bool, adapter: Adapter | None, frozen: int,
 ) -> tuple[Operator, ...]:  # fmt: skip
     parallel.check(model)
     if instruction in ("gradients", "optimizer", "parameters"):
         shown = HIDDEN_GRADIENTS if overlap is None else overlap
-        return _per_iteration(model, parallel, stage, instruction, optimizer, shown, precision == "fp16")
+        whole = stage_parameters(model, parallel, stage)
+        trained = trained_parameters(whole, model, parallel, stage, adapter, frozen)
+        return _per_iteration(model, parallel, stage, instruction, optimizer, shown, precision == "fp16", trained)
     x = Setup(
         model=model, parallel=parallel, sequence=sequence, microbatch=microbatch, precision=precision, flash=flash,
         dropout=dropout, fused_linear=fused_linear, gradient="fp32" if optimizer.gradient == 4 else "bf16",
-        paired=paired, attention=attention, eager=eager,
+        paired=paired, attention=attention, eager=eager, adapter=adapter,
     )  # fmt: skip
     done = (
         _forward(x, stage, overlap)
         if instruction == "forward"
-        else _backward(x, stage, instruction, recompute, overlap)
+        else _backward(x, stage, instruction, recompute, overlap, frozen)
     )
     return merge(_apart(x, op) for op in done) if eager else merge(done)
 
@@ -144,30 +152,41 @@ def _forward(x: Setup, stage: int, overlap: float | None) -> list[Operator]:
     return done + _sends(x, stage, forward=True)
 
 
-def _backward(x: Setup, stage: int, instruction: str, recompute: str, overlap: float | None) -> list[Operator]:
+def _backward(
+    x: Setup, stage: int, instruction: str, recompute: str, overlap: float | None, frozen: int
+) -> list[Operator]:  # fmt: skip
     done: list[Operator] = []
+    layers = sum(count for _, count in x.parallel.stage(x.model, stage))
+    live = 1.0 - frozen_layers(x.model, x.parallel, stage, frozen) / layers if layers else 1.0
     if instruction != "backward_weight":
         done += _gathered(x, stage, overlap)
     for part in reversed(_parts(x, stage)):
+        # Below the first layer that is trained nothing goes back, and an embedding is trained with the layers alone.
+        times = live * part.times if part.layer else part.times * (not frozen or part.last)
+        if not times:
+            continue
         back = part.pieces[::-1]
         if instruction != "backward_weight":
-            done += _many((op for piece in _again(part, recompute) for op in piece.forward), part.times)
-            done += _many((op for piece in back for op in piece.input), part.times)
-        if instruction != "backward_input":
-            done += _many((op for piece in back for op in piece.weight), part.times)
+            done += _many((op for piece in _again(part, recompute) for op in piece.forward), times)
+            done += _many((op for piece in back for op in piece.input), times)
+        if instruction != "backward_input" and (x.adapter is None or part.layer):
+            done += _many((op for piece in back for op in piece.weight), times)
     if instruction != "backward_weight":
         done += _sends(x, stage, forward=False)
     if instruction != "backward_input" and x.parallel.zero == 3:
-        done += _sharded(x, stage, "reduce_scatter", ADAM.gradient, overlap)
+        whole = stage_parameters(x.model, x.parallel, stage)
+        trained = trained_parameters(whole, x.model, x.parallel, stage, x.adapter, frozen)
+        done += _sharded(x, stage, "reduce_scatter", ADAM.gradient, overlap, trained)
     return done
 
 
 class _Part(NamedTuple):
-    """Pieces that come `times` over; those of a layer may be recomputed."""
+    """Pieces that come `times` over; those of a layer may be recomputed. `last`: the head."""
 
     pieces: tuple[Piece, ...]
     times: int
     layer: bool
+    last: bool = False
 
 
 def _again(part: _Part, recompute: str) -> Sequence[Piece]:
@@ -197,7 +216,7 @@ def _parts(x: Setup, stage: int) -> list[_Part]:
     if stage == 0:
         parts.insert(0, _Part(_embedding(x), 1, False))
     if stage == x.parallel.pipeline - 1:
-        parts.append(_Part(_head(x), 1, False))
+        parts.append(_Part(_head(x), 1, False, last=True))
     return parts
 
 
@@ -268,23 +287,25 @@ def _gathered(x: Setup, stage: int, overlap: float | None) -> list[Operator]:
     """Under ZeRO 3 the weights are gathered before each use."""
     if x.parallel.zero < 3:
         return []
-    return _sharded(x, stage, "all_gather", x.width, overlap)
+    width = x.width if x.adapter is None else x.adapter.width
+    return _sharded(x, stage, "all_gather", width, overlap, stage_parameters(x.model, x.parallel, stage))
 
 
-def _sharded(x: Setup, stage: int, op: str, width: float, overlap: float | None) -> list[Operator]:
+def _sharded(
+    x: Setup, stage: int, op: str, width: float, overlap: float | None, held: tuple[float, float]
+) -> list[Operator]:  # fmt: skip
     """One collective for each layer, ahead of its use; all but the first can hide (PyTorch FSDP, one unit a block)."""
     units = max(1, sum(count for _, count in x.parallel.stage(x.model, stage)))
     hidden = 1.0 - 1.0 / units if overlap is None else overlap
-    whole = _data(x.model, x.parallel, stage, op, width, "zero", hidden)
+    whole = _data(x.parallel, op, width, "zero", hidden, held)
     return [replace(c, size=c.size / units, repeat=float(units), ahead=True) for c in whole]
 
 
 def _data(
-    model: Model, parallel: Parallel, stage: int, op: str, width: float, name: str, overlap: float
-) -> list[Collective]:
-    """A collective over the ranks that hold the same weights, `width` bytes per parameter."""
-    dense, experts = stage_parameters(model, parallel, stage)
-    groups = ((dense, "data", parallel.replicas), (experts, "experts", parallel.expert_replicas))
+    parallel: Parallel, op: str, width: float, name: str, overlap: float, held: tuple[float, float]
+) -> list[Collective]:  # fmt: skip
+    """A collective over the ranks that hold the same weights: `held` parameters (all but experts, experts)."""
+    groups = ((held[0], "data", parallel.replicas), (held[1], "experts", parallel.expert_replicas))
     return [
         Collective(
             name=f"{name}_{op}", op=op, size=count * width, ranks=ranks, span=parallel.span("data"),
@@ -303,16 +324,15 @@ def _per_iteration(
     optimizer: Optimizer,
     overlap: float,
     scaled: bool,
+    trained: tuple[float, float],
 ) -> tuple[Operator, ...]:
     zero = parallel.zero
     if instruction == "parameters":
         return (
-            tuple(_data(model, parallel, stage, "all_gather", optimizer.weight, "data", overlap))
-            if zero in (1, 2)
-            else ()
+            tuple(_data(parallel, "all_gather", optimizer.weight, "data", overlap, trained)) if zero in (1, 2) else ()
         )
     if instruction == "optimizer":
-        return (_update(model, parallel, stage, optimizer, scaled),)
+        return (_update(parallel, optimizer, scaled, trained), *_orthogonal(model, parallel, stage, optimizer))
     if zero == 3:
         return ()  # reduced after every microbatch
     op = "all_reduce" if zero == 0 else "reduce_scatter"
@@ -328,16 +348,31 @@ def _per_iteration(
                 span=parallel.span("pipeline"),
             )
         ]
-    return (*_data(model, parallel, stage, op, optimizer.gradient, "data", overlap), *tied)
+    return (*_data(parallel, op, optimizer.gradient, "data", overlap, trained), *tied)
 
 
-def _update(model: Model, parallel: Parallel, stage: int, o: Optimizer, scaled: bool) -> Elementwise:
+def _orthogonal(model: Model, parallel: Parallel, stage: int, o: Optimizer) -> tuple[Operator, ...]:
+    """Muon's Newton-Schulz rounds on every matrix: X X^T, its square, and their product with X, shared out by ZeRO."""
+    done: list[Operator] = []
+    for layer, count in parallel.stage(model, stage) if o.rounds else ():
+        for matrix in model.matrices(layer, parallel.tensor, parallel.expert, parallel.expert_tensor):
+            n, k = sorted((matrix.n, matrix.k))
+            times = o.rounds * count * matrix.copies / (parallel.replicas if parallel.zero else 1)
+            done += [
+                Gemm(name="muon_gram", m=n, n=n, k=k, repeat=times),
+                Gemm(name="muon_square", m=n, n=n, k=n, repeat=times),
+                Gemm(name="muon_apply", m=n, n=k, k=n, repeat=times),
+            ]
+    return merge(done)
+
+
+def _update(parallel: Parallel, o: Optimizer, scaled: bool, trained: tuple[float, float]) -> Elementwise:
     """Adam on the device's share: gradients zeroed, their norm taken, state read and written, weights cast.
 
     With a loss scale (fp16) gradients are unscaled and clipped in passes of their own, and so is the cast
     of the weights (megatron/optimizer/optimizer.py).
     """
-    dense, experts = stage_parameters(model, parallel, stage)
+    dense, experts = trained
     held = dense + experts
     if parallel.zero:
         held = dense / parallel.replicas + experts / parallel.expert_replicas
