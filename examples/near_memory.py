@@ -15,17 +15,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wattline.scenario.scenario import cluster_of, model_of, parse
-from wattline.source.roofline.source.source import Roofline
-
 from wattline import GoalError
 from wattline.core.units import show
 from wattline.frontier.answer import Answer, Goal
 from wattline.hardware.cluster import Cluster
+from wattline.scenario.scenario import cluster_of, model_of, parse
 from wattline.serving.steady import ServingJob, plan_serving
 from wattline.serving.step import Load, Replica
 from wattline.source.base import Source
 from wattline.source.dataflow import Dataflow
+from wattline.source.roofline.source import Roofline
 from wattline.workload.infer import Precision
 from wattline.workload.memory import sequence_bytes
 from wattline.workload.parallel import Parallel

@@ -10,7 +10,8 @@ from wattline.hardware import catalog
 from wattline.hardware.cluster import Cluster
 from wattline.scenario.scenario import training_source
 from wattline.training.elasticity import least
-from wattline.training.training import TrainingJob, plan_training
+from wattline.training.job import TrainingJob
+from wattline.training.training import plan_training
 from wattline.workload.catalog import model
 from wattline.workload.parallel import Parallel
 

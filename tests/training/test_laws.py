@@ -12,7 +12,8 @@ from wattline.hardware.cluster import Cluster
 from wattline.scenario.scenario import training_source
 from wattline.source.base import Device
 from wattline.source.roofline.source import Roofline
-from wattline.training.training import TrainingJob, plan_training
+from wattline.training.job import TrainingJob
+from wattline.training.training import plan_training
 from wattline.workload.catalog import model
 from wattline.workload.operator import Attention, Gemm
 from wattline.workload.parallel import Parallel

@@ -11,7 +11,8 @@ from wattline.core.errors import CapacityError, GoalError, ScenarioError
 from wattline.frontier.answer import Answer, Goal, Rates
 from wattline.hardware import catalog
 from wattline.hardware.cluster import Cluster
-from wattline.training.training import TrainingJob, plan_training, sketch_training
+from wattline.training.job import TrainingJob
+from wattline.training.training import plan_training, sketch_training
 from wattline.workload.catalog import model
 from wattline.workload.parallel import Parallel
 

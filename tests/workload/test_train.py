@@ -12,8 +12,8 @@ from wattline.workload.catalog import model
 from wattline.workload.flops import megatron, model_flops
 from wattline.workload.memory import stage_parameters
 from wattline.workload.parallel import Parallel
-from wattline.workload.tuning import ADAM, ADAM_BF16_MOMENTS
 from wattline.workload.train import INSTRUCTIONS, merge, stage_operators
+from wattline.workload.tuning import ADAM, ADAM_BF16_MOMENTS
 
 LLAMA, GPT, DEEPSEEK, MIXTRAL = (model(n) for n in ("llama-3.1-8b", "gpt3-175b", "deepseek-v3", "mixtral-8x7b"))
 MATMUL = ("gemm", "grouped_gemm", "attention")

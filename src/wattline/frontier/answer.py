@@ -55,6 +55,7 @@ class Answer:
     sources : where the numbers come from, one sentence each.
     uncertainty : relative standard deviation of the chosen energy; `time_uncertainty` of its time.
     assumptions : every default and estimate used, one sentence each.
+    apply : what to type, in order; comments start with "#".
     """
 
     kind: str
@@ -75,6 +76,7 @@ class Answer:
     facts: Mapping[str, str] = field(default_factory=dict)
     certificate: Mapping[str, float] = field(default_factory=dict)
     timeline: tuple[Mapping[str, Any], ...] = ()
+    apply: tuple[str, ...] = ()
 
     @property
     def savings(self) -> dict[str, float]:
@@ -127,6 +129,7 @@ class Answer:
             "certificate": dict(self.certificate),
             "assumptions": list(self.assumptions),
             "facts": dict(self.facts),
+            **({"apply": list(self.apply)} if self.apply else {}),
         }
 
 

@@ -34,7 +34,7 @@ from ..workload.traffic import read_requests
 from . import schema
 
 if TYPE_CHECKING:
-    from ..training.training import TrainingJob
+    from ..training.job import TrainingJob
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import ScenarioError
 from ..hardware.cluster import Cluster
-from ..training.training import TrainingJob
+from ..training.job import TrainingJob
 from ..training.validate_training import constants
 from ..workload.model import Model
 from ..workload.tuning import OPTIMIZERS, Adapter

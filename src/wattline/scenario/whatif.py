@@ -23,7 +23,8 @@ from .scenario import Scenario, cluster_of, goal_of, rates_of, solve, source_of,
 
 if TYPE_CHECKING:
     from ..hardware.cluster import Cluster
-    from ..training.training import Sketch, TrainingJob
+    from ..training.job import TrainingJob
+    from ..training.training import Sketch
 
 Changes = Mapping[str, Any]
 Row = dict[str, Any]

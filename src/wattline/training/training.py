@@ -32,87 +32,16 @@ from ..hardware.cluster import Cluster
 from ..source.base import STANDING, Array, Device, Points, Source, tables
 from ..source.overhead import Overhead
 from ..workload.fits import check_training
-from ..workload.flops import model_flops
 from ..workload.memory import LOGIT
-from ..workload.model import Model
 from ..workload.operator import Collective, GroupedGemm, Operator
-from ..workload.parallel import Parallel
 from ..workload.train import HIDDEN_GRADIENTS, stage_operators
-from ..workload.tuning import ADAM, Adapter, Optimizer
+from .apply import commands, one_clock, one_limit
 from .elasticity import Followed, Weighed, of_mfu, weigh
 from .iteration import steady_iteration
+from .job import TrainingJob
 from .schedule import BACKWARD, FORWARD, Graph, graph, schedule
 
 _PER_ITERATION = ("gradients", "optimizer", "parameters")
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """What to train and how. Fractions in [0, 1]; `mfu` None where the model of the step decides.
-
-    `gradient_bytes`: of a stored gradient; `host_time`, `checkpoint_time`: seconds per iteration in which
-    all devices wait for the host (data, logging, checks for overflow) or for a checkpoint to be written.
-    """
-
-    model: Model
-    parallel: Parallel
-    tokens: float
-    sequence: int
-    global_batch: int
-    microbatch: int
-    precision: str = "bf16"
-    schedule: str = "1f1b"
-    recompute: str = "selective"
-    flash: bool = True
-    dropout: bool = False
-    fused_linear: bool = True
-    gradient_bytes: float = 4.0
-    host_time: float = 0.0
-    checkpoint_time: float = 0.0
-    overlap: float | None = None
-    mfu: float | None = None
-    goodput: float = 1.0
-    attention: str = ""
-    eager: bool = False
-    launch_time: float = 0.0
-    optimizer: Optimizer = ADAM
-    adapter: Adapter | None = None
-    frozen: int = 0
-    method: str = "sft"
-    loss_chunks: int = 1
-    memory: float = 1.0
-
-    @property
-    def updates(self) -> Optimizer:
-        """The optimizer with the stored precision of gradients."""
-        return replace(self.optimizer, gradient=self.gradient_bytes)
-
-    @property
-    def microbatches(self) -> int:
-        """Microbatches per replica and iteration."""
-        replica = self.parallel.data * self.microbatch
-        if self.global_batch % replica:
-            near = max(1, round(self.global_batch / replica)) * replica
-            raise ScenarioError(
-                f"train.global_batch = {self.global_batch} is not a multiple of data x microbatch = "
-                f"{self.parallel.data} x {self.microbatch} = {replica}; try {near}"
-            )
-        return self.global_batch // replica
-
-    @property
-    def iterations(self) -> float:
-        """Optimizer steps in all."""
-        return self.tokens / (self.global_batch * self.sequence)
-
-    @property
-    def flops(self) -> float:
-        """Model FLOPs of one iteration on all devices as MFU counts them: no recomputation, no causal saving."""
-        return model_flops(self.model, self.global_batch * self.sequence, self.sequence, causal=False)
-
-    @property
-    def useful_flops(self) -> float:
-        """The same less what the causal mask spares a fused kernel: the part of the peak that can be used."""
-        return model_flops(self.model, self.global_batch * self.sequence, self.sequence, causal=self.flash)
 
 
 @dataclass(frozen=True)
@@ -375,7 +304,29 @@ def plan_training(
             "solve_s": pipeline.solve_s,
         },
         timeline=_timeline(work, costs, settings) if detail else (),
+        apply=_apply(job, work, cluster, costs, choice.time, scale) if detail else (),
     )
+
+
+def _apply(
+    job: TrainingJob, work: Work, cluster: Cluster, costs: Costs, by: float, scale: float
+) -> tuple[str, ...]:  # fmt: skip
+    """Return what to type: the launcher, and the best single clock and power limit within the goal's time."""
+    kinds = np.asarray(work.kinds)[work.graph.kind]
+    over, groups, cache = Overhead.of(cluster), cluster.devices // job.parallel.pipeline, dict[tuple[int, ...], Any]()
+
+    def price(rows: Sequence[int]) -> tuple[float, float]:
+        key = tuple(rows)
+        if key not in cache:
+            settings = Settings(np.asarray(rows)[kinds], tuple(rows[e] for e in work.steps))
+            found = run(work, costs.points, settings, groups)
+            cache[key] = found.time * scale, over.total(found.energy, found.time) * scale
+        return cache[key]
+
+    baseline = price([int(np.argmax(costs.points[0].clock))] * len(costs.points))
+    clock = one_clock(costs.points, price, max(by, baseline[0]))
+    limit = one_limit(costs.points, price, max(by, baseline[0]), cluster.chip["power.limit"])
+    return commands(job, cluster, [s for s in (clock, limit) if s is not None], baseline)
 
 
 @dataclass(frozen=True)

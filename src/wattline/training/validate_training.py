@@ -27,7 +27,8 @@ from ..workload import catalog as models
 from ..workload.flops import megatron
 from ..workload.model import Model
 from ..workload.parallel import Parallel
-from .training import Costs, Settings, TrainingJob, count_work, run
+from .job import TrainingJob
+from .training import Costs, Settings, count_work, run
 
 NEEDED: Final = ("model", "hardware", "num_devices", "parallelism", "metric", "value", "unit")
 # Columns read where they are there; any other is passed over.

@@ -13,7 +13,7 @@ from .matrices import extra
 from .model import Layer, Matrix, Model, Recurrent
 from .operator import BYTES, Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
 from .parallel import Parallel
-from .tuning import NF4, Adapter
+from .tuning import NF4, Adapter, linears
 
 # Tokens per block of the parallel form of a recurrent layer (Mamba-2, arXiv 2405.21060, section 7).
 CHUNK = 256.0
@@ -153,6 +153,7 @@ def _adapted(x: Setup, matrix: Matrix, m: float, gemm: Callable[..., Gemm], low:
     """A product whose weights stay, with two thin ones beside it; weights in 4 bits are widened before each use."""
     assert x.adapter is not None
     n, k, r = matrix.n, matrix.k, float(x.adapter.rank)
+    joined = linears(x.model, matrix)
     wide: tuple[Operator, ...] = ()
     if low and x.adapter.base == "nf4":
         wide = (touch("dequantize", n * k, NF4, x.width, 2),)
@@ -160,9 +161,9 @@ def _adapted(x: Setup, matrix: Matrix, m: float, gemm: Callable[..., Gemm], low:
     if not low:  # the head is not adapted
         return (whole,)
     thin = Piece(
-        (gemm("_a", m, r, k), gemm("_b", m, n, r, accumulate=True)),
-        (gemm("_b_dgrad", m, r, n), gemm("_a_dgrad", m, k, r, accumulate=True)),
-        (gemm("_a_wgrad", k, r, m), gemm("_b_wgrad", r, n, m)),
+        (gemm("_a", m, joined * r, k), gemm("_b", m, n, r, accumulate=True)),
+        (gemm("_b_dgrad", m, r, n), gemm("_a_dgrad", m, k, joined * r, accumulate=True)),
+        (gemm("_a_wgrad", k, joined * r, m), gemm("_b_wgrad", r, n, m)),
     )
     return whole, thin
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..core.errors import ScenarioError
-from .model import Model
+from .model import Matrix, Model
 from .parallel import Parallel
 
 
@@ -75,8 +75,15 @@ class Adapter:
         for layer, count in parallel.stage(model, stage):
             for matrix in model.matrices(layer, parallel.tensor, parallel.expert, parallel.expert_tensor):
                 if matrix.part not in ("router", "experts"):
-                    total += count * matrix.copies * self.rank * (matrix.k + matrix.n)
+                    total += count * matrix.copies * self.rank * (linears(model, matrix) * matrix.k + matrix.n)
         return total
+
+
+def linears(model: Model, matrix: Matrix) -> int:
+    """Return the layers of a checkpoint that a fused matrix joins, each of which has an adapter of its own."""
+    if matrix.name in ("qkv", "down_qkv"):
+        return 3 if matrix.name == "qkv" else 2
+    return model.ffn_matrices - 1 if matrix.name in ("mlp_up", "shared_up") else 1
 
 
 def trained_parameters(

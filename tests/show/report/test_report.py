@@ -62,7 +62,7 @@ def test_tables_tell_the_answer():
         "1,894 in 1,800-1,980",
         "0.1 % above it",
         "energy ± 9 %, time ± 5 %",
-        "Assumed: train.microbatch = 1 (default)",
+        "Assumed: 1 keys at their defaults; --json names each",
     ):
         assert phrase in text
 

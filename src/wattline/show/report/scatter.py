@@ -31,7 +31,7 @@ _NAMES: Final = {
     "energy_per_gen_j": "Energy per generation, J", "throughput_gen_s": "Generations per second",
     "batch_latency_s": "Time of a batch, s", "iteration_s": "Time of an iteration, s",
     "tflops_hardware": "TFLOP/s per GPU, recomputation counted", "tflops_model": "TFLOP/s per GPU of the model",
-    "days": "Days of a whole run", "gpu_hours": "GPU-hours of a whole run",
+    "days": "Days of a whole run", "gpu_hours": "GPU-hours of a whole run", "gpu_mwh": "GPU energy of a whole run, MWh",
     "gpu_hours_per_trillion_tokens": "GPU-hours per trillion tokens",
     "tokens_per_s_per_device": "Tokens per second and GPU",
 }  # fmt: skip

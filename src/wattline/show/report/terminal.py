@@ -25,6 +25,7 @@ def show_plan(answer: Answer, console: Console) -> None:
         ("What would help", _parameters(answer, console)),
         ("Clocks to set", _knobs(answer)),
         ("How sure", _trust(answer)),
+        ("What to type", Group(*map(Text, answer.apply)) if answer.apply else None),
     ]
     for title, body in sections:
         if body is None:
@@ -131,5 +132,8 @@ def _trust(answer: Answer) -> RenderableType:
     lines = [words.trust(answer)]
     lines += [line for line in [words.certificate(answer)] if line]
     lines += [f"Source: {source}" for source in answer.sources]
-    lines += [f"Assumed: {text}" for text in answer.assumptions]
+    plain = [text for text in answer.assumptions if not text.endswith("(default)")]
+    lines += [f"Assumed: {text}" for text in plain]
+    if left := len(answer.assumptions) - len(plain):
+        lines.append(f"Assumed: {left} keys at their defaults; --json names each")
     return Group(*map(Text, lines))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+import numpy as np
+
 from ...core.units import parse, show
 from ...frontier.answer import Answer
 from ...hardware.facts import keys
@@ -264,12 +266,35 @@ def headline(answer: Answer) -> Sentence:
         pace = f" at {show(rate, '', 4)} tokens per second" if rate else ""
         cost = f"Serving {answer.title} takes {show(chosen.energy_j, 'J')} for {answer.work}{pace}."
     if abs(won["energy"]) < 5e-4:
-        return Sentence(cost, "At this goal, maximum clocks are already the least energy.")
+        return Sentence(cost, f"At this goal, maximum clocks are already the least energy.{knee(answer)}")
     pace = "at the same speed" if abs(won["time"]) < 5e-4 else _pace(answer)
     start = f"{pace[:1].upper()}{pace[1:]}"
     if won["energy"] < 0:
         return Sentence(cost, f"{start} costs {percent(-won['energy'])} more than maximum clocks.")
-    return Sentence(cost, f"{start} saves {percent(won['energy'])} against maximum clocks.")
+    return Sentence(cost, f"{start} saves {percent(won['energy'])} against maximum clocks.{knee(answer)}")
+
+
+# Slowdowns at which the knee is told, shares of the time at maximum clocks.
+_KNEES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+
+
+def knee(answer: Answer) -> str:
+    """Say what a little more time would save, where that is worth a sentence."""
+    time, energy, base = answer.time_s, answer.energy_j, answer.baseline
+    if len(time) < 2 or answer.kind != "training":
+        return ""
+    here = max(answer.chosen.time_s, base.time_s)
+    told = []
+    for slow in _KNEES:
+        at = here * (1 + slow)
+        saved = (answer.chosen.energy_j - float(np.interp(at, time, energy))) / base.energy_j
+        if at >= time[0] and saved > 0:
+            told.append((slow, saved))
+    steep = [t for t in told if t[1] >= 0.005 and t[1] >= t[0]]
+    if not steep:
+        return ""
+    slow, saved = steep[0] if steep[0][1] >= 0.5 * steep[-1][1] else max(steep, key=lambda t: t[1] - 2 * t[0])
+    return f" {percent(slow)} slower would save {percent(saved)}."
 
 
 def _pace(answer: Answer) -> str:
