@@ -313,7 +313,11 @@ def _apply(
 ) -> tuple[str, ...]:  # fmt: skip
     """Return what to type: the launcher, and the best single clock and power limit within the goal's time."""
     kinds = np.asarray(work.kinds)[work.graph.kind]
-    over, groups, cache = Overhead.of(cluster), cluster.devices // job.parallel.pipeline, dict[tuple[int, ...], Any]()
+    over, groups, cache = (
+        Overhead.of(cluster),
+        cluster.devices // job.parallel.pipeline,
+        dict[tuple[int, ...], tuple[float, float]](),
+    )
 
     def price(rows: Sequence[int]) -> tuple[float, float]:
         key = tuple(rows)
