@@ -38,12 +38,15 @@ def longest(order: Ints, pointer: Ints, before: Ints, pick: Ints, time: Floats) 
 
 @kernel
 def _longest(order: Ints, pointer: Ints, before: Ints, pick: Ints, time: Floats, reach: Floats) -> None:
-    for v in order:
+    at, ends, taken = pointer.tolist(), before.tolist(), time[pick].tolist()
+    found = [0.0] * len(at)
+    for v in order.tolist():
         latest = 0.0
-        for k in range(pointer[v], pointer[v + 1]):
-            u = before[k]
-            latest = max(latest, reach[u] + time[pick[u]])
-        reach[v] = latest
+        for u in ends[at[v] : at[v + 1]]:
+            if found[u] + taken[u] > latest:
+                latest = found[u] + taken[u]
+        found[v] = latest
+    reach[:] = found[: len(reach)]
 
 
 def diffuse(
@@ -107,20 +110,23 @@ def reclaim(
 
     `after` is the longest path from each node's end, with the picks as they are; `pick` is changed in place.
     """
-    reach = np.zeros(len(order))
-    for v in order:
+    at, ends, kind, start_of = pointer.tolist(), before.tolist(), node.tolist(), first.tolist()
+    taken, spent, rest, least = time.tolist(), energy.tolist(), after.tolist(), rates.tolist()
+    picked, reach = pick.tolist(), [0.0] * len(order)
+    for v in order.tolist():
         latest = 0.0
-        for k in range(pointer[v], pointer[v + 1]):
-            latest = max(latest, reach[before[k]])
-        now = pick[v]
-        best = now
-        for o in range(now + 1, first[node[v] + 1]):
-            if latest + time[o] + after[v] > deadline:
+        for u in ends[at[v] : at[v + 1]]:
+            if reach[u] > latest:
+                latest = reach[u]
+        now = best = picked[v]
+        for o in range(now + 1, start_of[kind[v] + 1]):
+            if latest + taken[o] + rest[v] > deadline:
                 break
-            if energy[now] - energy[o] >= rates[v] * (time[o] - time[now]):
+            if spent[now] - spent[o] >= least[v] * (taken[o] - taken[now]):
                 best = o
-        pick[v] = best
-        reach[v] = latest + time[best]
+        picked[v] = best
+        reach[v] = latest + taken[best]
+    pick[:] = picked
 
 
 @kernel

@@ -12,11 +12,13 @@ kernel = Source("path.c")
 
 @kernel
 def _starts(order: Ints, pointer: Ints, head: Ints, duration: Floats, start: Floats) -> None:
-    for v in order:
-        end = start[v] + duration[v]
-        for k in range(pointer[v], pointer[v + 1]):
-            if end > start[head[k]]:
-                start[head[k]] = end
+    at, ends, taken, found = pointer.tolist(), head.tolist(), duration.tolist(), start.tolist()
+    for v in order.tolist():
+        end = found[v] + taken[v]
+        for w in ends[at[v] : at[v + 1]]:
+            if end > found[w]:
+                found[w] = end
+    start[:] = found
 
 
 def _leaving(dag: Dag) -> tuple[Ints, Ints]:
