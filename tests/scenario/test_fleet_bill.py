@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -100,3 +101,45 @@ def test_rows_that_lack_something_are_refused(more: dict, words: str) -> None:
     """Each with its key."""
     with pytest.raises((ScenarioError, UnitError), match=words):
         fleet.solve(stated(**more))
+
+
+def test_series_are_taken_from_files_as_they_are(tmp_path: Path) -> None:
+    """A solar profile of vessim's and a marginal rate in lb/MWh, by column, unit and zone; and a service by its name."""
+    rows = "".join(f"2026-06-30 22:{5 * k:02d}:00,{400 + k}\n" for k in range(12))
+    rows += "".join(f"2026-06-30 23:{5 * k:02d}:00,{300 + k}\n" for k in range(12))
+    (tmp_path / "moer.csv").write_text("oootime,Caiso_North\n" + rows)
+    grid = {
+        "carbon": {"file": "moer.csv", "column": "Caiso_North", "unit": "lb/MWh", "zone": "UTC"}, "lasts": "2 h",
+        "step": "30 min",
+    }  # fmt: skip
+    job = {"name": "a", "speeds": [1], "powers": ["1 MW"], "idle": "0 W", "pause": True, "due": "30 min"}
+    stated = fleet.parse_fleet({"job": [job], "grid": grid, "goal": {"least_carbon": True}}, folder=tmp_path)
+    answer = fleet.solve(stated)
+    assert answer.horizon is not None
+    assert answer.horizon.power[0] == pytest.approx([0, 0, 1e6, 0], abs=1e-3)
+    with pytest.raises(ScenarioError, match="unknown key 'colum'"):
+        fleet.parse_fleet({"job": [job], "grid": {"carbon": {"file": "a.csv", "colum": "x"}}})
+
+
+def test_a_grid_service_is_asked_through_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """electricity-maps:DE reaches the client with the key of the environment and the plan's span."""
+    from wattline.measure.carbon import clients
+
+    asked: list[str] = []
+
+    def fetch(address: str, headers: object) -> object:
+        asked.append(address)
+        rows = [{"datetime": f"2026-07-01T{h:02d}:00:00Z", "carbonIntensity": 100 + h} for h in range(4)]
+        return {"data": rows}
+
+    monkeypatch.setenv("ELECTRICITYMAPS_TOKEN", "secret")
+    monkeypatch.setattr(clients.ElectricityMaps.__init__, "__kwdefaults__", {"fetch": fetch})
+    grid = {"carbon": "electricity-maps:DE", "start": "2026-07-01T00:00Z", "lasts": "3 h"}
+    job = {"name": "a", "speeds": [1], "powers": ["1 MW"], "idle": "0 W", "pause": True, "due": "1 h"}
+    answer = fleet.solve(fleet.parse_fleet({"job": [job], "grid": grid, "goal": {"least_carbon": True}}))
+    assert answer.horizon is not None
+    assert answer.horizon.power[0] == pytest.approx([1e6, 0, 0], abs=1e-3)
+    assert "zone=DE" in asked[0]
+    monkeypatch.delenv("ELECTRICITYMAPS_TOKEN")
+    with pytest.raises(ScenarioError, match="needs ELECTRICITYMAPS_TOKEN in the environment"):
+        fleet.solve(fleet.parse_fleet({"job": [job], "grid": grid, "goal": {"least_carbon": True}}))

@@ -55,7 +55,7 @@ def test_a_series_that_ends_too_soon_is_said(tmp_path: Path) -> None:
         ("when,g/J\n0,1\n", "first line"),
         ("time,W\n0,1\n60,1\n", "no column is in g/J"),
         ("time,g/J\n0,1\n", "two rows"),
-        ("time,g/J\n60,1\n0,1\n", "must rise"),
+        ("time,g/J\n60,1\n0,1\n120,1\n", "must rise"),
         ("time,g/J\n0,x\n60,1\n", "row 2"),
         ("time,g/J\n2026-01-01T00:00,1\n60,1\n", "row 2.*offset"),
         ("time,g/J\n0,\n60,1\n120,1\n", "gap"),
@@ -79,3 +79,13 @@ def test_temperatures_have_units() -> None:
     for bad in (25, "warm", "x degC"):
         with pytest.raises(UnitError, match="outdoor"):
             temperature(bad, "outdoor")
+
+
+def test_a_file_may_go_from_hours_to_quarters_of_an_hour(tmp_path: Path) -> None:
+    """Markets did in 2025: both kinds of step are steps, and a missing row is still a gap."""
+    rows = [f"{3600 * k},{k}" for k in range(4)] + [f"{14400 + 900 * k},{k}" for k in range(8)] + ["21600,"]
+    mixed = read(write(tmp_path, "time,g/J\n" + "\n".join(rows)), "g/J")
+    assert np.diff(mixed.edges) == pytest.approx([3600] * 4 + [900] * 8)
+    del rows[7]
+    with pytest.raises(InputError, match="1 gap in g/J, the first of 15 min"):
+        read(write(tmp_path, "time,g/J\n" + "\n".join(rows)), "g/J")

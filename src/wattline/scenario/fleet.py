@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -22,9 +21,9 @@ from ..site.layers import Measure, Standing, by_layer, price_curve
 from ..site.moves import Event
 from ..site.program import NODES
 from ..site.receding import Forecast, follow
-from ..site.timeline import Steps, constant, read
+from ..site.timeline import Steps, constant
 from .fleet_bill import equipment_of, priced
-from .fleet_file import FleetScenario, beside, is_fleet, load, parse_fleet, tree_of
+from .fleet_file import FleetScenario, SeriesFile, is_fleet, load, parse_fleet, steps_of, tree_of
 from .fleet_more import more_of
 from .fleet_work import Placed, Work, placed
 
@@ -185,7 +184,7 @@ def _outcome(p: Placed, plan: FleetPlan, j: int) -> JobOutcome:
 
 def _rates(scenario: FleetScenario) -> Rates:
     price, carbon = scenario.grid.get("price"), scenario.grid.get("carbon")
-    return Rates(None if isinstance(price, Path) else price, None if isinstance(carbon, Path) else carbon)
+    return Rates(None if isinstance(price, SeriesFile) else price, None if isinstance(carbon, SeriesFile) else carbon)
 
 
 def _assumptions(scenario: FleetScenario, jobs: Sequence[Placed], lasts: float) -> tuple[str, ...]:
@@ -266,11 +265,16 @@ def _events(scenario: FleetScenario, tree: PowerTree, start: float) -> list[Even
 
 def conditions_of(scenario: FleetScenario, tree: PowerTree) -> Conditions:
     """Return price, carbon, limits and weather of every period."""
-    grid, fill = scenario.grid, scenario.grid.get("fill")
+    grid = scenario.grid
     units = {"price": "USD/J", "carbon": "g/J", "limit": "W", "outdoor": "K"}
-    stated = {name: grid[name] for name in units if isinstance(grid.get(name), Path)}
-    files = {name: read(beside(scenario, path), units[name], fill) for name, path in stated.items()}
-    start = grid.get("start", float(next(iter(files.values())).edges[0]) if files else 0.0)
+    stated = {name: grid[name] for name in units if isinstance(grid.get(name), SeriesFile)}
+    # Services are asked for the span of the plan, so files come first: they may say when it begins.
+    files: dict[str, Steps] = {}
+    begin = grid.get("start", 0.0)
+    for name, where in sorted(stated.items(), key=lambda item: item[1].service is not None):
+        files[name] = steps_of(scenario, where, units[name], begin, begin + grid["lasts"])
+        begin = grid.get("start", float(next(iter(files.values())).edges[0]))
+    start = begin
     count = max(1, round(grid["lasts"] / grid.get("step", 3600.0)))
     if count > _PERIODS:
         raise ScenarioError(

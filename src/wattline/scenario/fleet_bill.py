@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,8 +15,7 @@ from numpy.typing import NDArray
 from ..core.errors import ScenarioError
 from ..site.equipment import Equipment, Service, Source, Storage, Tariff
 from ..site.tasks import Array, Conditions
-from ..site.timeline import read
-from .fleet_file import FleetScenario, beside
+from .fleet_file import FleetScenario, SeriesFile, steps_of
 
 # A month that is counted in part has so many seconds.
 _MONTH = 30 * 86400.0
@@ -61,8 +59,8 @@ def equipment_of(scenario: FleetScenario, conditions: Conditions) -> Equipment:
     zone, edges, grid = zone_of(scenario), conditions.edges, scenario.grid
     rows = {kind: _named(kind, rows) for kind, rows in scenario.bill.items()}
     sell_price = grid.get("sell_price")
-    if isinstance(sell_price, Path):
-        sell_price = read(beside(scenario, sell_price), "USD/J", grid.get("fill")).on(edges)
+    if isinstance(sell_price, SeriesFile):
+        sell_price = steps_of(scenario, sell_price, "USD/J", float(edges[0]), float(edges[-1])).on(edges)
     elif sell_price is not None:
         sell_price = np.full(len(conditions.dt), sell_price)
     return Equipment(
@@ -111,10 +109,10 @@ def _storage(row: Mapping[str, Any]) -> Storage:
 
 def _source(scenario: FleetScenario, row: Mapping[str, Any], edges: Array) -> Source:
     _needs("source", row, "power")
-    power, fill = row["power"], scenario.grid.get("fill")
-    if isinstance(power, Path):
+    power = row["power"]
+    if isinstance(power, SeriesFile):
         shared = "peak" in row
-        series = read(beside(scenario, power), "fraction" if shared else "W", fill).on(edges)
+        series = steps_of(scenario, power, "fraction" if shared else "W", float(edges[0]), float(edges[-1])).on(edges)
         most = series * row["peak"] if shared else series
     else:
         most = np.full(len(edges) - 1, power)

@@ -13,6 +13,7 @@ import contextlib
 import copy
 import fnmatch
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -20,13 +21,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from ..core.errors import ScenarioError, UnitError, nearest
 from ..core.toml_text import read_toml
 from ..core.units import parse
 from ..hardware.power_tree import Overhead, PowerTree
 from ..hardware.redundancy import Group
+from ..measure.carbon import clients
 from ..measure.carbon.series import instant
-from ..site.timeline import read, temperature
+from ..site.timeline import Steps, read, temperature
 from . import schema_fleet as schema
 
 
@@ -228,9 +232,9 @@ def _value(section: str, name: str, value: Any) -> Any:
         except ValueError:
             raise ScenarioError(f"{rule.path} must be an ISO 8601 time or seconds, got {value!r}") from None
     if rule.kind.startswith("series "):
-        if isinstance(value, str) and value.endswith(".csv"):
-            return Path(value)
         unit = rule.kind.partition(" ")[2]
+        if (found := _series(rule.path, value)) is not None:
+            return found
         if unit == "USD/J":
             return money(value, unit, rule.path)[0]
         return temperature(value, rule.path) if unit == "K" else parse(value, unit, key=rule.path)
@@ -238,6 +242,37 @@ def _value(section: str, name: str, value: Any) -> Any:
 
 
 # A currency's code in a price, after its number.
+@dataclass(frozen=True)
+class SeriesFile:
+    """A series over time that stands elsewhere: a file with what it leaves open, or a grid service and its zone."""
+
+    path: Path | None = None
+    column: str | None = None
+    unit: str | None = None
+    zone: str | None = None
+    service: str | None = None
+
+
+def _series(key: str, value: Any) -> SeriesFile | None:
+    """Return where a series stands; None where `value` is a quantity."""
+    if isinstance(value, Mapping):
+        if unknown := set(value) - {"file", "column", "unit", "zone"}:
+            raise ScenarioError(f"{key}: unknown key {min(unknown)!r}; {nearest(min(unknown), _SERIES)}")
+        if "file" not in value or not all(isinstance(one, str) for one in value.values()):
+            raise ScenarioError(
+                f'{key} must be {{ file = "...", column = "...", unit = "...", zone = "..." }}, got {value}'
+            )
+        return SeriesFile(Path(value["file"]), value.get("column"), value.get("unit"), value.get("zone"))
+    if isinstance(value, str) and value.endswith(".csv"):
+        return SeriesFile(Path(value))
+    if isinstance(value, str) and value.partition(":")[0] in _SERVICES:
+        return SeriesFile(service=value)
+    return None
+
+
+_SERIES: Final = ("file", "column", "unit", "zone")
+_SERVICES: Final = ("electricity-maps", "watttime", "uk")
+
 _CODE: Final = re.compile(r"^[\s0-9.,eE+_-]+([A-Z]{3})(?=/)")
 
 
@@ -344,9 +379,33 @@ def _overhead(feed: Mapping[str, Any]) -> Overhead:
 
 def _first_outdoor(scenario: FleetScenario) -> float | None:
     stated = scenario.feed.get("outdoor", scenario.grid.get("outdoor"))
-    if isinstance(stated, Path):
-        return float(read(beside(scenario, stated), "K", scenario.grid.get("fill")).values[0])
+    if isinstance(stated, SeriesFile):
+        return float(steps_of(scenario, stated, "K", 0.0, 0.0).values[0])
     return None if stated is None else float(stated)
+
+
+def steps_of(scenario: FleetScenario, where: SeriesFile, unit: str, start: float, stop: float) -> Steps:
+    """Return a series from its file, or from a grid service for a span of time (s since 1970).
+
+    Keys of services come from the environment: ELECTRICITYMAPS_TOKEN, WATTTIME_USER and WATTTIME_PASSWORD.
+    """
+    if where.path is not None:
+        told = {"column": where.column, "given": where.unit, "zone": where.zone or scenario.grid.get("zone")}
+        return read(beside(scenario, where.path), unit, scenario.grid.get("fill"), **told)
+    assert where.service is not None
+    name, _, area = where.service.partition(":")
+    if unit != "g/J":
+        raise ScenarioError(f"{name} gives carbon, and {unit} is asked for; give a file instead")
+    if abs(start) < 1e8:
+        raise ScenarioError(f"grid.carbon = {where.service!r} needs grid.start, a date and time with an offset")
+    keys = {"electricity-maps": ("ELECTRICITYMAPS_TOKEN",), "watttime": ("WATTTIME_USER", "WATTTIME_PASSWORD")}
+    missing = [key for key in keys.get(name, ()) if not os.environ.get(key)]
+    if missing:
+        raise ScenarioError(f"{name} needs {' and '.join(missing)} in the environment, or give a file of grid.carbon")
+    place = [area] if name != "uk" else []
+    series = clients.plugin(name)(*place, *(os.environ[key] for key in keys.get(name, ()))).series(start, stop)
+    marked = np.array(series.estimated or [False] * len(series.values), bool)
+    return Steps(np.array(series.edges), np.array(series.values), unit, series.source, marked)
 
 
 def matching(tree: PowerTree, patterns: Sequence[str]) -> list[str]:

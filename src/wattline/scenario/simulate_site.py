@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
@@ -19,10 +18,9 @@ from ..site.simulate.controllers import controller
 from ..site.simulate.model import Crew, Limit, Physics, Site
 from ..site.simulate.play import play
 from ..site.simulate.site_outcome import SiteRun
-from ..site.timeline import read
 from . import scenario as scenarios
 from . import schema_fleet
-from .fleet_file import FleetScenario, beside, tree_of
+from .fleet_file import FleetScenario, SeriesFile, beside, steps_of, tree_of
 from .fleet_work import Placed, placed
 from .sweep import sweep
 
@@ -198,8 +196,8 @@ def limits_of(scenario: FleetScenario, tree: PowerTree) -> tuple[Limit, ...]:
     grid, lasts = scenario.grid, float(_get(scenario, "lasts"))
     out: list[Limit] = []
     stated = grid.get("limit")
-    if isinstance(stated, Path):
-        series = read(beside(scenario, stated), "W", grid.get("fill"))
+    if isinstance(stated, SeriesFile):
+        series = steps_of(scenario, stated, "W", 0.0, 0.0)
         start, step = grid.get("start", float(series.edges[0])), grid.get("step", 3600.0)
         edges = start + np.arange(math.ceil(lasts / step - 1e-9) + 1) * step
         for at, watts in zip(edges - start, series.on(edges).tolist(), strict=False):

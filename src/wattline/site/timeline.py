@@ -8,7 +8,6 @@ asked, and what was filled is marked.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +18,13 @@ from numpy.typing import NDArray
 
 from ..core.errors import InputError, UnitError
 from ..core.units import parse, show
-from ..measure.carbon.series import instant
+from ..measure.carbon import files
+from ..measure.carbon.files import ZERO_CELSIUS
 
 Array = NDArray[np.float64]
 Fill = Literal["hold", "line"]
 
 UNITS: Final = ("g/J", "USD/J", "W", "K", "fraction")
-ZERO_CELSIUS: Final = 273.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,40 +64,45 @@ def constant(value: float, unit: str, edges: Array, source: str) -> Steps:
     return Steps(np.array([edges[0], edges[-1]]), np.array([value]), unit, source, np.zeros(1, bool))
 
 
-def read(path: Path, unit: str, fill: Fill | None = None) -> Steps:
-    """Return the column of `path` whose unit is of the kind of `unit`.
+def read(
+    path: Path, unit: str, fill: Fill | None = None, *, column: str | None = None, given: str | None = None,
+    zone: str | None = None,
+) -> Steps:  # fmt: skip
+    """Return the column of `path` whose unit is of the kind of `unit`; the forms of `measure.carbon.files` are known.
 
-    `fill`: "hold" keeps the last value through a gap, "line" draws a straight line; None refuses gaps.
+    `fill`: "hold" keeps the last value through a gap, "line" draws a straight line; None refuses gaps. `column`,
+    `given` (its unit) and `zone` say what a file leaves open.
     """
-    head, rows = _table(path)
-    column, factor, offset = _column(path, head, unit)
-    times, values = [], []
-    for number, row in enumerate(rows, 2):
-        text = row[column].strip() if len(row) > column else ""
-        try:
-            times.append(instant(row[0]))
-            values.append(float(text) * factor + offset if text else np.nan)
-        except (ValueError, InputError):
-            raise InputError(
-                f"{path}, row {number}: expected a time with an offset and a number, got {','.join(row)!r}"
-            ) from None
-    if len(times) < 2:
-        raise InputError(f"{path}: a series needs two rows or more, so that the length of a step is known")
-    at, known = np.array(times), np.array(values)
-    step = np.diff(at)
-    if (step <= 0).any():
-        raise InputError(f"{path}: times must rise, but row {int(np.argmin(step)) + 3} does not")
-    return _whole(at, known, float(np.median(step)), unit, str(path), fill)
+    found = files.read(path, unit, column=column, unit=given, zone=zone)
+    return _whole(found.time, found.value, unit, str(path), fill)
 
 
-def _whole(at: Array, values: Array, step: float, unit: str, source: str, fill: Fill | None) -> Steps:
-    """Return the steps on an even grid where rows are missing, gaps refused or filled."""
-    count = np.maximum(1, np.round(np.append(np.diff(at), step) / step)).astype(int)
+def _steps_of(at: Array) -> tuple[Array, NDArray[np.int64]]:
+    """Return (n,) the length of a step at each row, and how many steps lie between it and the next row.
+
+    A file may go from hours to quarters of an hour: a step is as long as the shorter of its neighbours, unless one of
+    them is as long as itself; a longer one holds a gap.
+    """
+    step = np.append(np.diff(at), 0.0)
+    step[-1] = step[-2]
+    before, after = np.append(step[1], step[:-1]), np.append(step[1:], step[-1])
+    if len(step) == 2:
+        before = after = step
+    near = np.maximum(before, after)
+    usual = np.where(step <= 1.5 * near, step, near)
+    count = np.maximum(1, np.round(step / usual)).astype(np.int64)
+    count[-1] = 1
+    return step / count, count
+
+
+def _whole(at: Array, values: Array, unit: str, source: str, fill: Fill | None) -> Steps:
+    """Return the steps with rows put in where some are missing, gaps refused or filled."""
+    length, count = _steps_of(at)
     first = np.concatenate([[0], np.cumsum(count)])[:-1]
     whole = np.full(int(count.sum()), np.nan)
     whole[first] = values
     inner = np.concatenate([np.arange(c) for c in count])
-    edges = np.append(np.repeat(at, count) + inner * step, at[-1] + step)
+    edges = np.append(np.repeat(at, count) + inner * np.repeat(length, count), at[-1] + length[-1])
     gap = np.isnan(whole)
     # The last row may only end the series.
     if gap[-1] and np.isnan(values[-1]):
@@ -121,29 +125,6 @@ def _whole(at: Array, values: Array, step: float, unit: str, source: str, fill: 
         else:
             whole = whole[np.maximum.accumulate(np.where(gap, 0, place))]
     return Steps(edges, whole, unit, source, gap)
-
-
-def _table(path: Path) -> tuple[list[str], list[list[str]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = [row for row in csv.reader(file) if row and not row[0].startswith("#")]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} could not be read: {error}") from None
-    if not table or len(table[0]) < 2 or table[0][0].strip() != "time":
-        raise InputError(f"{path}: the first line must be 'time,UNIT,...', such as 'time,g/kWh,USD/MWh'")
-    return [name.strip() for name in table[0]], table[1:]
-
-
-def _column(path: Path, head: list[str], unit: str) -> tuple[int, float, float]:
-    """Return the column of a unit, its factor and offset to SI."""
-    for place, name in enumerate(head[1:], 1):
-        if unit == "K" and name in ("degC", "°C"):
-            return place, 1.0, ZERO_CELSIUS
-        try:
-            return place, parse(f"1 {name}", unit), 0.0
-        except UnitError:
-            continue
-    raise InputError(f"{path}: no column is in {unit} or a multiple of it; its columns are {', '.join(head)}")
 
 
 def temperature(text: object, key: str) -> float:
