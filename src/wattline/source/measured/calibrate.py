@@ -243,13 +243,13 @@ def calibrate(
         power = predict_rows(rows, moved).power if meter else guess.power
         return np.concatenate([np.log(guess.time) / _NOISE_TIME, np.log(power) / _NOISE_POWER])
 
-    x = _gauss_newton(model, target, width, balance, len(names))
+    x = gauss_newton(model, target, width, balance, len(names))
     fitted = _moved(chip, start, names, x, source)
     changes = {n: (start[n], fitted[n]) for n in names}
     return fitted, Report(changes, compare(rows, chip), compare(rows, fitted))
 
 
-def _gauss_newton(model: Callable[[Array], Array], target: Array, width: Array, balance: float, n: int) -> Array:
+def gauss_newton(model: Callable[[Array], Array], target: Array, width: Array, balance: float, n: int) -> Array:
     """Return the log factors that fit `target` robustly; steps are damped until they improve."""
     x, damping = np.zeros(n), 1.0
 
