@@ -66,9 +66,8 @@ def fit(parts: list[dict[str, np.ndarray]], sheet: Sheet) -> np.ndarray:
     """Return logarithms of how far the facts move."""
     width = np.array([{**PRIORS, "fit.decode": 0.5, "fit.prefill": 0.5}[n] for n in MOVED])
     count = sum(len(p["latency"]) for p in parts)
-    return gauss_newton(
-        lambda x: logs(parts, moved(sheet, x)) / 0.08, np.zeros(count), width, np.sqrt(min(1.0, 400.0 / count)), width.size
-    )  # fmt: skip
+    balance = np.sqrt(min(1.0, 400.0 / count))
+    return gauss_newton(lambda x: logs(parts, moved(sheet, x)) / 0.08, np.zeros(count), width, balance, width.size)
 
 
 def main() -> None:
