@@ -313,6 +313,10 @@ def solve(scenario: Scenario, *, source: Source | None = None, detail: bool = Tr
         return _solve_measured(scenario)
     if scenario.has("serve"):
         return _doubted(_solve_serving(scenario, source or source_of(scenario), detail), model_of(scenario))
+    if scenario.has("train") and scenario["train.method"] == "grpo":
+        from .post_training import solve_grpo
+
+        return _doubted(solve_grpo(scenario, source, detail), model_of(scenario))
     if scenario.has("train"):
         return _doubted(_solve_training(scenario, source or source_of(scenario), detail), model_of(scenario))
     raise ScenarioError("the scenario says no work; add a [train] or a [serve] section")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..core.errors import ScenarioError
@@ -21,6 +22,8 @@ def training_job(scenario: Scenario, model: Model, cluster: Cluster) -> tuple[Tr
     from .scenario import parallel_of
 
     _check_precision(scenario["train.precision"], cluster)
+    if scenario["train.method"] == "grpo":
+        scenario = _grpo(scenario)
     job = TrainingJob(
         model=model,
         parallel=parallel_of(scenario, cluster).check(model, cluster.devices),
@@ -51,6 +54,21 @@ def training_job(scenario: Scenario, model: Model, cluster: Cluster) -> tuple[Tr
         memory=scenario["train.memory"],
     )
     return job, cluster
+
+
+def _grpo(scenario: Scenario) -> Scenario:
+    """Return the training half of grpo: a batch is every answer of a step, each with its prompt before it."""
+    for key, usual in (("train.steps", "1000"), ("train.prompts", "128"), ("train.answer", "1024")):
+        if scenario.get(key) is None:
+            raise ScenarioError(f"{key} must be given where train.method is grpo; e.g. {key} = {usual}")
+    for key in ("train.tokens", "train.samples"):
+        if scenario.get(key) is not None:
+            raise ScenarioError(f"{key} does not go with train.method = grpo, which trains on what it generates")
+    sequence = scenario["train.prompt"] + scenario["train.answer"]
+    batch = scenario["train.prompts"] * scenario["train.group"]
+    tokens = float(scenario["train.steps"] * batch * sequence)
+    values = {"train.sequence": sequence, "train.global_batch": batch, "train.tokens": tokens}
+    return replace(scenario, values={**scenario.values, **values})
 
 
 def _tokens(scenario: Scenario) -> float:

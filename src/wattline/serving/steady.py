@@ -89,6 +89,14 @@ def candidates(job: ServingJob, device: Device, source: Source, sizes: list[int]
     return _candidates(job, device, steps(job.replica, job.load, sizes, device, source, clocks))
 
 
+def ways(job: ServingJob, cluster: Cluster, source: Source) -> tuple[Candidates, Array]:
+    """Return every way to run the replica, and each one's facility joules per output token."""
+    device = Device(cluster.chip, cluster.node)
+    found = steps(job.replica, job.load, batches(_capacity(job, device)), device, source)
+    every = _candidates(job, device, found)
+    return every, Overhead.of(cluster).total(every.chip_energy, 1.0 / every.throughput)
+
+
 def _candidates(job: ServingJob, device: Device, found: list[Step]) -> Candidates:
     table = _Table.of(found, job.load)
     if job.rate is None:

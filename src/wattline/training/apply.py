@@ -98,8 +98,8 @@ def _launch(job: TrainingJob, cluster: Cluster) -> list[str]:
     start = f"torchrun --nproc-per-node {each}" + (
         f" --nnodes {nodes} --rdzv-backend c10d --rdzv-endpoint $HOST:29500" if nodes > 1 else ""
     )
-    if job.adapter is not None or job.method == "dpo":
-        return [f"{start} {_trl(job)}"]
+    if job.adapter is not None or job.method != "sft":
+        return [f"trl {job.method} --num_processes {cluster.devices} --num_machines {nodes} {_trl(job)}"]
     p = job.parallel
     if p.zero == 3 and p.pipeline == 1:
         return [f"{start} -m torchtitan.train {_titan(job)}"]
@@ -157,7 +157,7 @@ def _titan(job: TrainingJob) -> str:
 
 def _trl(job: TrainingJob) -> str:
     flags = [
-        "trl " + job.method, f"--model_name_or_path {job.model.name}",
+        f"--model_name_or_path {job.model.name}",
         f"--per_device_train_batch_size {job.microbatch}", f"--gradient_accumulation_steps {job.microbatches}",
         f"--max_length {job.sequence}", f"--{'fp16' if job.precision == 'fp16' else 'bf16'}",
     ]  # fmt: skip

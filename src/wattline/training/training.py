@@ -87,8 +87,8 @@ def _operators(job: TrainingJob, stage: int, instruction: str) -> tuple[Operator
         paired=job.schedule == "dualpipe", attention=job.attention, eager=job.eager,
         optimizer=job.updates, adapter=job.adapter, frozen=job.frozen,
     )  # fmt: skip
-    if job.method == "dpo" and instruction == FORWARD:
-        return tuple(replace(op, repeat=2.0 * op.repeat) for op in found)
+    if job.forwards > 1 and instruction == FORWARD:
+        return tuple(replace(op, repeat=job.forwards * op.repeat) for op in found)
     return found
 
 

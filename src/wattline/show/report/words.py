@@ -271,7 +271,8 @@ def headline(answer: Answer) -> Sentence:
     start = f"{pace[:1].upper()}{pace[1:]}"
     if won["energy"] < 0:
         return Sentence(cost, f"{start} costs {percent(-won['energy'])} more than maximum clocks.")
-    return Sentence(cost, f"{start} saves {percent(won['energy'])} against maximum clocks.{knee(answer)}")
+    more = knee(answer) if abs(won["time"]) < 5e-4 else ""
+    return Sentence(cost, f"{start} saves {percent(won['energy'])} against maximum clocks.{more}")
 
 
 # Slowdowns at which the knee is told, shares of the time at maximum clocks.
