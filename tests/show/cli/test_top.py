@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
 from wattline.measure.devices.replay import ReplayMeter, VirtualClock
 from wattline.measure.meter import State
 from wattline.measure.monitor import Monitor
 from wattline.measure.store.database import Store
 from wattline.show.cli import store as cli_store
-from wattline.show.cli import top
+from wattline.show.cli import top, top_app
+from wattline.show.cli.top_columns import EVERY, GAP, cells, fitting, ordered, remarks
 
 STATE = State(clock=1.98e9, temperature=61.0, power_limit=700.0, utilization=0.97, throttle=("power cap",))
 
@@ -43,8 +48,9 @@ def test_rows_hold_what_the_devices_say() -> None:
     assert gpu["power_w"] == pytest.approx(300.0, rel=0.02)
     assert gpu["energy_j"] == pytest.approx(3000.0, rel=0.01)
     assert node["energy_j"] == pytest.approx(5000.0, rel=0.01)
-    assert top.cells(gpu)[4:] == ("1.98 GHz", "700 W", "61 °C", "97%", "throttled: power cap")
-    assert top.cells(node)[4:8] == ("-", "-", "-", "-")
+    names = ("clock", "limit", "heat", "load", "remarks")
+    assert cells(gpu, names) == ("1.98 GHz", "700 W", "61 °C", "97%", "throttled: powe…")
+    assert cells(node, names[:4]) == ("-", "-", "-", "-")
 
 
 def test_the_total_counts_nothing_twice() -> None:
@@ -73,7 +79,7 @@ def test_a_device_that_is_lost_says_so() -> None:
     view = top.View(watched(gone, clock=clock))
     row = run(view, clock, 4.0)[2]
     assert row["power_w"] is None
-    assert "lost" in top.cells(row)[-1]
+    assert "lost" in remarks(row)
 
 
 def test_no_sensor_says_what_to_do() -> None:
@@ -103,33 +109,98 @@ def test_rates_come_from_the_runs_being_recorded(tmp_path: Path) -> None:
     assert top.stored_rates(Store(tmp_path / "none.db"))() == []
 
 
+@pytest.mark.parametrize(("width", "expected"), [
+    (60, ["index", "device", "power", "load", "memory", "heat"]),
+    (80, ["index", "device", "power", "history", "energy", "load", "memory", "heat"]),
+    (160, list(EVERY)),
+])  # fmt: skip
+def test_columns_fit_their_terminal(width: int, expected: list[str]) -> None:
+    """What matters most is there at 60 columns, more at 80, everything at 160; nothing is wider than the terminal."""
+    assert fitting(width) == expected
+    clock = VirtualClock()
+    view = top.View(watched(clock=clock))
+    run(view, clock, 3.0)
+    console = Console(width=width, file=io.StringIO())
+    console.print(top.once(view, width))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert max(len(line) for line in lines) <= width
+    assert "…" not in lines[1]
+
+
+@given(st.integers(10, 300))
+def test_columns_never_exceed_any_width(width: int) -> None:
+    """A column is there whole or not at all."""
+    names = fitting(width)
+    assert sum(EVERY[name].width for name in names) + GAP * max(0, len(names) - 1) <= width
+    assert set(fitting(width)) <= set(fitting(width + 40))
+
+
+def test_devices_are_sorted_by_what_they_draw() -> None:
+    """The most first, those without a figure last; without a choice as they were found."""
+    rows = [{"power_w": 1.0}, {"power_w": None}, {"power_w": 3.0}]
+    assert [row["power_w"] for row in ordered(rows, "power_w")] == [3.0, 1.0, None]
+    assert ordered(rows, None) == rows
+
+
+def test_a_cap_s_holder_and_history_are_shown() -> None:
+    """Who holds a device is told by the daemon, and the last looks are kept."""
+    clock = VirtualClock()
+    view = top.View(watched(clock=clock), holders=lambda: {"g": "alice, pid 7"})
+    gpu, node = run(view, clock, 10.0)
+    assert (gpu["held_by"], node["held_by"]) == ("alice, pid 7", "")
+    assert len(gpu["history_w"]) > 5
+    assert cells(gpu, ["held"]) == ("alice, pi…",)
+    assert "cap held by alice" in top_app.details(gpu)
+
+
 def test_the_application_shows_updates_and_obeys_its_keys() -> None:
-    """The table follows the devices; r counts anew, space holds the picture, q ends."""
+    """The table follows the devices and the width; s sorts, r counts anew, space holds the picture, q ends."""
     pytest.importorskip("textual", reason="no Textual here; pip install 'wattline[top]'")
     from textual.widgets import DataTable, Static
 
     clock = VirtualClock()
-    view = top.View(watched(clock=clock), lambda: [top.Rate(run="r", window="step", what="steps", joules=12.0)])
+    view = top.View(watched(clock=clock), lambda: [top.Rate(run="r", window="step", what="requests", joules=12.0)])
 
     async def drive() -> None:
-        app = top.app(view, interval=3600.0)
-        async with app.run_test(size=(140, 20)) as pilot:
+        app = top_app.app(view, interval=3600.0)
+        async with app.run_test(size=(170, 24)) as pilot:
             table = app.query_one(DataTable)
-            assert [str(column.label) for column in table.ordered_columns] == list(top.COLUMNS)
+
+            def cell(row: int, name: str) -> str:
+                return str(table.get_row_at(row)[[c.key.value for c in table.ordered_columns].index(name)])
+
+            assert [c.key.value for c in table.ordered_columns] == list(EVERY)
             run(view, clock, 4.0)
             app.refresh_rows()  # type: ignore[attr-defined]
-            assert table.get_row_at(0)[0] == "gpu"
-            assert table.get_row_at(0)[3].endswith("kJ")
+            assert cell(0, "scope") == "gpu"
+            assert cell(0, "energy").endswith("kJ")
             assert "kJ in 4 s" in str(app.query_one("#total", Static).render())
-            assert "12 J per step" in str(app.query_one("#rates", Static).render())
+            assert "12 J per request" in str(app.query_one("#rates", Static).render())
+            assert "h/g/gpu" in str(app.query_one("#details", Static).render())
+            await pilot.press("down")
+            assert "h/n/node" in str(app.query_one("#details", Static).render())
+            await pilot.press("s")
+            assert cell(0, "scope") == "node"  # 500 W before 300 W
+            assert "h/n/node" in str(app.query_one("#details", Static).render())  # the selection stays
+            await pilot.press(*"sssss")
             await pilot.press("r")
-            assert table.get_row_at(0)[3] == "0 J"
+            assert cell(0, "energy") == "0 J"
             await pilot.press("space")
             run(view, clock, 4.0)
             app.refresh_rows()  # type: ignore[attr-defined]
-            assert table.get_row_at(0)[3] == "0 J"
+            assert cell(0, "energy") == "0 J"
             await pilot.press("space")
-            assert table.get_row_at(0)[3] == "1.2 kJ"
+            assert cell(0, "energy") == "1.2 kJ"
+            await pilot.resize_terminal(62, 20)
+            await pilot.pause()
+            assert [c.key.value for c in table.ordered_columns] == [
+                "index",
+                "device",
+                "power",
+                "load",
+                "memory",
+                "heat",
+            ]
             await pilot.press("q")
         assert app.return_code == 0
 
@@ -141,7 +212,7 @@ def test_once_and_json_need_no_terminal(capsys: pytest.CaptureFixture[str], tmp_
     monitor = Monitor([ReplayMeter(300.0, "g", period=0.02)])
     none = str(tmp_path / "none.db")
     assert cli_store.top_command(0.3, once=True, store=none, monitor=monitor) == 0
-    assert "Replayed device" in capsys.readouterr().out
+    assert "Replayed de" in capsys.readouterr().out
     assert cli_store.top_command(0.3, json=True, store=none, monitor=monitor) == 0
     answer = json.loads(capsys.readouterr().out)
     monitor.stop()

@@ -287,7 +287,8 @@ class Service:
                 # 119 clocks of every device would not fit in a short answer; the lease gives them.
                 for r in row["ranges"].values():
                     r.pop("choices")
-                row["held"] = actuator.uuid in self.keeper.leases
+                lease = self.keeper.leases.get(actuator.uuid)
+                row["held"], row["owner"] = lease is not None, lease.owner if lease is not None else ""
                 rows.append(row)
         return rows
 

@@ -116,23 +116,25 @@ def top_command(
     monitor: Monitor | None = None,
 ) -> int:
     """Show every device live; `once` prints one table, and `json` one answer, after an interval of watching."""
-    from . import top
+    from . import top, top_app
 
     watched = monitor if monitor is not None else default()
-    view = top.View(watched, top.stored_rates(Store(store)))
+    view = top.View(watched, top.stored_rates(Store(store)), top.daemon_holders())
     with watched.watch():
         view.restart()
         if not (once or json) and sys.stdout.isatty():
-            top.app(view, interval).run()
+            top_app.app(view, interval).run()
             return 0
         view.rows()
+        # Power is a mean over a second, so a shorter look would show less than there is to know.
         time.sleep(interval)
         if json:
             _json(view.to_dict())
         else:
             from rich.console import Console
 
-            Console().print(top.once(view))
+            console = Console()
+            console.print(top.once(view, console.width))
     return 0 if watched.tracks else 1
 
 

@@ -1,29 +1,29 @@
-"""`wattline top`: every device now, in a terminal: power, energy since the start, clock, limit, heat and load.
+"""`wattline top`: every device now, as rows of data: power with its bounds, history, memory, load, who holds a cap.
 
-Where a run is being recorded, what it gets out of a joule stands below: J per step, tokens per joule. The view
-only looks: it sets nothing, and reads a replayed device as it reads a real one.
+Where a run is being recorded, what it gets out of a joule stands below: J per step, J per request, tokens per joule.
+The view only looks: it sets nothing, and reads a replayed device as it reads a real one. How rows are shown is in
+`top_columns` and `top_app`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
-from ...core.errors import MissingExtraError
 from ...core.units import show
 from ...measure.monitor import Live, Monitor
 from ...measure.store.database import Store
 from ...measure.store.runs import grouped
 from ...measure.store.sql import Row
 
-if TYPE_CHECKING:
-    from textual.app import App
-
-COLUMNS: Final = ("scope", "device", "power", "energy", "clock", "limit", "heat", "load", "remarks")
 # Windows of a run that its rates are taken from: the latest ones.
 LATEST: Final = 20
+# Looks that are kept of each device's power.
+HISTORY: Final = 120
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,9 +44,17 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
 class View:
     """What the display shows, apart from how: joules since `restart`, rows and totals as text and as data."""
 
-    def __init__(self, monitor: Monitor, rates: Callable[[], Iterable[Rate]] = tuple) -> None:
+    def __init__(
+        self,
+        monitor: Monitor,
+        rates: Callable[[], Iterable[Rate]] = tuple,
+        holders: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self.monitor = monitor
         self.rates = rates
+        self.holders = holders
+        self.seen: list[Row] = []
+        self._history: dict[str, deque[float]] = {}
         self.began: float | None = None
         self._zero: dict[str, float] = {}
 
@@ -60,11 +68,15 @@ class View:
         if self.began is None:
             self.restart()
         rows = []
+        held = self.holders()
         for live in self.monitor.live():
             key = _key(live)
             # A counter that began anew, after a pause, counts from there.
             zero = min(self._zero.get(key, 0.0), live.joules or 0.0)
             self._zero[key] = zero
+            history = self._history.setdefault(key, deque(maxlen=HISTORY))
+            if live.watts is not None:
+                history.append(live.watts)
             rows.append(
                 {
                     "device": key,
@@ -84,9 +96,23 @@ class View:
                     "utilization": live.utilization,
                     "throttle": list(live.throttle),
                     "error": live.error,
+                    "index": live.labels.get("index", ""),
+                    "uuid": live.uuid,
+                    "memory_used_b": live.memory_used,
+                    "memory_total_b": live.memory_total,
+                    "processes": list(live.processes),
+                    "held_by": held.get(live.uuid, ""),
+                    "history_w": list(history),
+                    "unknown": list(live.unknown),
+                    "labels": dict(live.labels),
                 }
             )
         return rows
+
+    def look(self) -> list[Row]:
+        """Look at every device and keep what it said."""
+        self.seen = self.rows()
+        return self.seen
 
     def total(self, rows: Sequence[Row]) -> Row:
         """Power and energy of the outermost devices that have a figure, and which those are."""
@@ -109,29 +135,6 @@ class View:
             "rates": [msgspec.to_builtins(rate) for rate in self.rates()],
             "missing": [msgspec.to_builtins(missing) for missing in self.monitor.missing],
         }
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    """A device as the texts of `COLUMNS`; what it does not say is a dash."""
-
-    def text(value: float | None, unit: str) -> str:
-        return "-" if value is None else show(value, unit)
-
-    heat, load = row["temperature_c"], row["utilization"]
-    remarks = [row["error"], *(f"throttled: {why}" for why in row["throttle"])]
-    if row["method"] in ("estimated", "none"):
-        remarks.append(row["method"])
-    return (
-        row["scope"],
-        row["name"],
-        text(row["power_w"], "W"),
-        text(row["energy_j"], "J"),
-        text(row["clock_hz"], "Hz"),
-        text(row["power_limit_w"], "W"),
-        "-" if heat is None else f"{heat:.0f} °C",
-        "-" if load is None else f"{load:.0%}",
-        "; ".join(remark for remark in remarks if remark),
-    )
 
 
 def heading(view: View, rows: Sequence[Row]) -> str:
@@ -164,93 +167,48 @@ def stored_rates(store: Store) -> Callable[[], list[Rate]]:
     return rates
 
 
-def app(view: View, interval: float = 1.0) -> App[None]:
-    """The terminal application; `run()` it, or drive it with Textual's pilot."""
-    try:
-        from textual.app import App, ComposeResult
-        from textual.binding import Binding
-        from textual.widgets import DataTable, Footer, Static
-    except ImportError:
-        raise MissingExtraError("the live view needs Textual; pip install 'wattline[top]', or use --once") from None
+def daemon_holders() -> Callable[[], Mapping[str, str]]:
+    """Who holds which device, as the daemon of this machine tells us; nothing where there is none or it does not."""
+    from ...control.daemon.client import SOCKET, Client
+    from ...control.leases.actuator import ControlError
 
-    class Top(App[None]):
-        """One table of devices, a line of totals above it and one of rates below."""
+    given = os.environ.get("WATTLINE_DAEMON", "")
+    client = Client(timeout=0.5)
 
-        TITLE = "wattline top"
-        CSS = "DataTable { height: 1fr; } #total { text-style: bold; height: 1; } #rates { height: auto; }"
-        BINDINGS = [  # noqa: RUF012 - Textual reads it from the class
-            Binding("q", "quit", "Quit"),
-            Binding("r", "restart", "Count from now"),
-            Binding("space", "pause", "Pause"),
-        ]
+    def holders() -> Mapping[str, str]:
+        if not given and not SOCKET.exists():
+            return {}
+        try:
+            return {row["device"]: row.get("owner") or "held" for row in client.devices() if row["held"]}
+        except ControlError:
+            return {}
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.paused = False
-            self._shown: tuple[str, ...] = ()
-
-        def compose(self) -> ComposeResult:
-            yield Static(id="total", markup=False)
-            yield DataTable(cursor_type="row", zebra_stripes=True)
-            yield Static(id="rates", markup=False)
-            yield Footer()
-
-        def on_mount(self) -> None:
-            table = self.query_one(DataTable)
-            for name in COLUMNS:
-                table.add_column(name, key=name)
-            self.refresh_rows()
-            self.set_interval(interval, self.refresh_rows)
-
-        def refresh_rows(self) -> None:
-            """Show what the devices say now."""
-            if self.paused:
-                return
-            rows = view.rows()
-            table = self.query_one(DataTable)
-            keys = tuple(row["device"] for row in rows)
-            if keys != self._shown:
-                table.clear()
-                for row in rows:
-                    table.add_row(*cells(row), key=row["device"])
-                self._shown = keys
-            else:
-                for row in rows:
-                    for name, text in zip(COLUMNS, cells(row), strict=True):
-                        table.update_cell(row["device"], name, text, update_width=True)
-            self.query_one("#total", Static).update(heading(view, rows))
-            self.query_one("#rates", Static).update("\n".join(_rates(view)))
-
-        def action_restart(self) -> None:
-            view.restart()
-            self.refresh_rows()
-
-        def action_pause(self) -> None:
-            self.paused = not self.paused
-            self.query_one("#total", Static).update("paused") if self.paused else self.refresh_rows()
-
-    return Top()
+    return holders
 
 
-def _rates(view: View) -> list[str]:
+def told_rates(view: View) -> list[str]:
+    """What the runs being recorded get out of a joule, a line each."""
     try:
         return [str(rate) for rate in view.rates()]
     except Exception as error:  # a store that cannot be read must not end the view
         return [f"runs could not be read: {error}"]
 
 
-def once(view: View) -> Any:
-    """The same as a table to print once."""
+def once(view: View, width: int = 160) -> Any:
+    """The same as a table to print once, in the columns that fit."""
     from rich.console import Group
     from rich.table import Table
 
-    rows = view.rows()
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in ("scope", "device", "remarks") else "right")
+    from .top_columns import EVERY, cells, fitting
+
+    rows = view.look()
+    names = fitting(width)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in names:
+        table.add_column(EVERY[name].title, justify="right" if EVERY[name].right else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*cells(row))
-    return Group(heading(view, rows), table, *_rates(view))
+        table.add_row(*cells(row, names))
+    return Group(heading(view, rows), table, *told_rates(view))
 
 
 def _key(row: Live) -> str:
