@@ -84,3 +84,24 @@ def test_sets_are_stored_as_they_are_read() -> None:
     assert str(stored["a b c/labels"]) == ",".join(sets()["b200-sxm vllm gemm"].labels)
     assert frequencies()[0, :3] == pytest.approx([0.00123014553, 0.29874553753, -0.27413785489], abs=1e-8)
     assert all(one.spread[1, 0] > 0 and one.rows >= 100 for one in sets().values())
+
+
+def test_a_stated_version_of_the_campaign_is_the_campaign() -> None:
+    """Rows of vLLM 0.22 on its two chips are the campaign's whether they say so or not; other versions are not."""
+    silent = product()
+    del silent["version"]
+    for name in ("h200-sxm", "b200-sxm"):
+        said, unsaid = predict_rows(product(version="0.22.0"), chip(name)), predict_rows(silent, chip(name))
+        assert said.time == pytest.approx(unsaid.time)
+        assert predict_rows(product(version="0.19.0"), chip(name)).time != pytest.approx(unsaid.time)
+
+
+def test_attention_of_a_blackwell_without_tables_is_its_kins() -> None:
+    """A GB200's prefill under vLLM, which no table has, is corrected as the B200's was."""
+    row = {"op_name": "context_attention", "framework": "VLLM", "version": "0.24.0", "batch_size": 8, "isl": 2048,
+           "num_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "kv_cache_dtype": "bfloat16", "window_size": 0}  # fmt: skip
+    rows = {k: np.array([v]) for k, v in row.items()}
+    sheet = chip("gb200")
+    assert predict_rows(rows, sheet).time != pytest.approx(predict_rows(rows, sheet, meter=False).time)
+    b200 = {k: v for k, v in rows.items() if k != "version"}
+    assert predict_rows(rows, sheet).time == pytest.approx(predict_rows(b200, chip("b200-sxm")).time, rel=0.15)

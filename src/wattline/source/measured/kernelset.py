@@ -160,15 +160,19 @@ def arrays_of(found: Mapping[str, KernelSet]) -> dict[str, NDArray[np.generic]]:
 
 
 def chosen(chip: Silicon, engine: str, op: str) -> tuple[KernelSet, bool] | None:
-    """Return the set of a chip, else that of one of its architecture, and whether it is its own."""
+    """Return the set of a chip, else that of one of its architecture, and whether it is its own.
+
+    vLLM's kernels that no table of a version has are those of the reference campaign, of that architecture.
+    """
     own = sets().get(f"{chip.name} {engine} {op}")
     if own is not None:
         return own, True
     alike: Sequence[str] = calibration()["architecture"].get(chip.architecture, ())
-    for name, other in sets().items():
-        there, theirs, what = name.split(" ")
-        if (theirs, what) == (engine, op) and there.startswith(tuple(alike)):
-            return other, False
+    for maker in (engine, CAMPAIGN) if engine == BELOW else (engine,):
+        for name, other in sets().items():
+            there, theirs, what = name.split(" ")
+            if (theirs, what) == (maker, op) and there.startswith(tuple(alike)):
+                return other, False
     return None
 
 

@@ -86,6 +86,9 @@ WORDS: Final = ("distribution", "architecture", "kernel_source")
 # loops, so a row is what its kernel does, and no benchmark's clock or meter lies between.
 BARE: Final = "wattline"
 
+# Version of the kernels of the reference campaign, which its files do not state.
+CAMPAIGN_VERSION: Final = "0.22."
+
 Table = Mapping[str, Sequence[Any] | NDArray[Any]]
 
 
@@ -183,8 +186,9 @@ def _split(
 
 
 def _engine(maker: str, version: str, chip: Silicon) -> str:
-    """Return whose kernels a row is of, "" for the reference campaign: vLLM's on its two chips, no version stated."""
-    if maker == BARE or (maker in ("", "vllm") and not version and chip.name in calibration()["spread"]["measured"]):
+    """Return whose kernels a row is of, "" for the reference campaign: vLLM 0.22's on its two chips, stated or not."""
+    own = not version or version.startswith(CAMPAIGN_VERSION)
+    if maker == BARE or (maker in ("", "vllm") and own and chip.name in calibration()["spread"]["measured"]):
         return ""
     return maker
 
