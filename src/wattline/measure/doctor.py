@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from ..core.units import show
+from .devices.estimated import hypervisor
+from .devices.files import word
 from .live import power
 from .monitor import PROBE_SECONDS, Monitor, default
 from .result import FEWEST_PERIODS
@@ -50,6 +53,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     checks: tuple[Check, ...]
+    hints: tuple[str, ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -58,7 +62,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data with stable keys."""
-        return {"host": self.host, "usable": self.usable, "sensors": [check.to_dict() for check in self.checks]}
+        rows = [check.to_dict() for check in self.checks]
+        return {"host": self.host, "usable": self.usable, "sensors": rows, "hints": list(self.hints)}
 
     def __rich__(self) -> Any:
         from rich.text import Text
@@ -79,7 +84,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             if check.fix:
                 text.append(f"        fix: {check.fix}\n")
         if not self.usable:
-            text.append("nothing can be measured here; a replayed device works everywhere\n", "yellow")
+            text.append("nothing can be measured here\n", "yellow")
+        for hint in self.hints:
+            text.append(f"        {hint}\n")
         text.rstrip()
         return text
 
@@ -95,7 +102,26 @@ def examine(monitor: Monitor | None = None, seconds: float = PROBE_SECONDS + 0.3
             time.sleep(0.05)
     checks = [_check(track) for track in monitor.tracks]
     checks += [Check(sensor=m.sensor, verdict="missing", reason=m.reason, fix=m.fix) for m in monitor.missing]
-    return Report(host=this_host(), checks=tuple(checks))
+    usable = any(check.verdict != "missing" for check in checks)
+    return Report(host=this_host(), checks=tuple(checks), hints=() if usable else hints())
+
+
+def hints(proc: Path = Path("/proc"), root: Path = Path("/")) -> tuple[str, ...]:
+    """What would work where nothing can be measured, the best first."""
+    found = []
+    if hypervisor(proc):
+        found.append(
+            "this is a virtual machine: its host keeps the processor's counters; a bare-metal instance has them"
+        )
+    if (root / ".dockerenv").exists() or word(proc / "1/cgroup").count("/") > 1:
+        found.append("in a container, mount the node's counters: -v /sys/class/powercap:/sys/class/powercap:ro")
+    found += [
+        "a management controller: WATTLINE_NODE=https://user:password@bmc/redfish/v1/Chassis/1/Power",
+        "a power strip or wall meter: a function in a package with an entry point of the group wattline.meters",
+        "a rough estimate from load, flagged and in no total: wattline run --estimate parts -- CMD",
+        "to try everything without a sensor: wattline.measure.devices.replay plays a device",
+    ]
+    return tuple(found)
 
 
 def _check(track: Track) -> Check:

@@ -11,7 +11,7 @@ from typing import Final
 from ..core.errors import InputError
 from . import sensor as sensors
 from .contain import link
-from .devices import amd, apple, cpu, hwmon, jetson, node, nvidia
+from .devices import amd, apple, cpu, estimated, hwmon, jetson, node, nvidia
 from .devices.files import number
 from .meter import Meter, Missing
 
@@ -34,6 +34,7 @@ def find(system: Path = Path("/sys"), host: str | None = None) -> Found:
         ("apple", apple.find),
         ("node", lambda: node.find(os.environ.get("WATTLINE_NODE", ""), host)),
         ("plug-ins", plugins),
+        ("estimate", lambda: estimated.find(os.environ.get("WATTLINE_ESTIMATE", ""), host=host)),
     ]
     for name, source in sources:
         try:
@@ -43,6 +44,8 @@ def find(system: Path = Path("/sys"), host: str | None = None) -> Found:
             continue
         meters.extend(found)
         missing.extend(lacking)
+    measured = {meter.scope for meter in meters if meter.kind != "estimate"}
+    meters = [meter for meter in meters if meter.kind != "estimate" or meter.scope not in measured]
     graft(meters, system)
     link(meters)
     missing.extend(behave(meters))

@@ -34,7 +34,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         "estimated" (a model), "none".
     period : seconds between updates of the sensor as probed; None if not known yet.
     flags : "insufficient_resolution", "gap", "reset", "extrapolated", "implausible", "stuck", "lost", "shared",
-        "late" (sensors were found after the window began).
+        "late" (sensors were found after the window began), "mirror", "model" (an estimate that is in no total).
     within : keys of the parts that contain this one, so that nothing is added twice.
     clock, memory_clock : Hz; temperature : degrees Celsius; power_limit : W; utilization : 0 to 1,
         as last seen in the window.
@@ -175,7 +175,7 @@ def add(parts: Iterable[Part]) -> Total:
     those have figures. Doubts of different devices add in line: devices of one job rise and fall together, so their
     errors are not independent.
     """
-    every = list(parts)
+    every = [part for part in parts if "model" not in part.flags]
     by_key = {part.key: part for part in every}
     children: dict[str, list[str]] = {}
     for part in every:

@@ -6,12 +6,25 @@ imported when a command runs.
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print JSON on stdout and nothing else.")]
 Place = Annotated[str | None, Parameter(name="--store", help="Store: a SQLite file or a database URL.")]
+
+Estimate = Annotated[
+    Literal["parts", "total"] | None,
+    Parameter(help="Estimate processors and memory from their load: beside what is measured, or in the total too."),
+]
+
+
+def _estimate(mode: str | None) -> None:
+    """Have the search for sensors offer estimates."""
+    if mode is not None:
+        os.environ["WATTLINE_ESTIMATE"] = mode
+
 
 runs = App(name="runs", help="Runs kept in the store: list, show, compare, export.")
 
@@ -29,12 +42,14 @@ def run(
         str | None, Parameter(help="Write the answer to this file; - is stdout, after the command's.")
     ] = None,
     keep: Annotated[bool, Parameter(show_default=False, help="Keep the run in the store.")] = False,
+    estimate: Estimate = None,
     store: Place = None,
 ) -> int:
     """Run a command, measure its energy with all children, pass its exit code through.
 
     Example: wattline run -- python train.py --epochs 3
     """
+    _estimate(estimate)
     if (keep or store) and command:
         from .store import run_kept
 
@@ -68,6 +83,7 @@ def top(
     *,
     interval: Annotated[float, Parameter(help="Seconds between updates.")] = 1.0,
     once: Annotated[bool, Parameter(show_default=False, help="Print one table and end.")] = False,
+    estimate: Estimate = None,
     json: Json = False,
     store: Place = None,
 ) -> int:
@@ -75,6 +91,7 @@ def top(
 
     Example: wattline top --once
     """
+    _estimate(estimate)
     from .store import top_command
 
     return top_command(interval, once, json, store)
