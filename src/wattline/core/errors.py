@@ -40,9 +40,13 @@ class CapacityError(InputError):
 
 
 class GoalError(WattlineError):
-    """A well-formed goal that no choice can meet."""
+    """A well-formed goal that no choice can meet; `beyond`: because the load itself is more than can be carried."""
 
     exit_code = 1
+
+    def __init__(self, message: str, *, beyond: bool = False) -> None:
+        super().__init__(message)
+        self.beyond = beyond
 
 
 class MissingExtraError(WattlineError):

@@ -177,7 +177,7 @@ def _served(name: str, stated: scenarios.Scenario, unit: str) -> tuple[Array, Ar
     """Return the rates, watts and settings of a replica that keep its latency limits."""
     if stated.get("serve.requests") is not None:
         raise ScenarioError(f"job {name}: with [[pool]] give serve.prompt and serve.output instead of serve.requests")
-    answer = scenarios.solve(stated)
+    answer = scenarios.solve(stated, simulated=False)
     # Faster tokens than the chosen ones keep the limits that it keeps.
     ok = np.flatnonzero(answer.time_s <= answer.chosen.figures["tpot_s"] * (1 + 1e-9))
     rate = answer.power_w / answer.energy_j

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core import plugins
-from ..core.errors import ScenarioError, nearest
+from ..core.errors import GoalError, ScenarioError, nearest
 from ..core.toml_text import read_toml
 from ..core.units import show
 from ..frontier.answer import Answer, Goal, Rates
@@ -27,13 +27,12 @@ from ..hardware.stated import rule as entry_rule
 from ..source.base import Source
 from ..workload import catalog as models
 from ..workload.config import read as read_config
-from ..workload.infer import Precision
 from ..workload.model import Model
 from ..workload.parallel import Parallel
-from ..workload.traffic import read_requests
 from . import schema
 
 if TYPE_CHECKING:
+    from ..serving.steady import ServingJob
     from ..training.job import TrainingJob
 
 
@@ -307,12 +306,20 @@ def training_source() -> Source:
     return Roofline(sustained=True)
 
 
-def solve(scenario: Scenario, *, source: Source | None = None, detail: bool = True) -> Answer:
-    """Return the answer to a scenario. `detail=False` leaves out elasticities and the timeline (sweeps)."""
+def solve(
+    scenario: Scenario, *, source: Source | None = None, detail: bool = True, simulated: bool | None = None
+) -> Answer:
+    """Return the answer to a scenario. `detail=False` leaves out elasticities and the timeline (sweeps).
+
+    `simulated`: whether settings of [serve] are chosen by simulation, or by the mean step (a hundred times as fast,
+    and blind to bursts and queues); as `detail` where None.
+    """
     if scenario.has("measured"):
         return _solve_measured(scenario)
     if scenario.has("serve"):
-        return _doubted(_solve_serving(scenario, source or source_of(scenario), detail), model_of(scenario))
+        played = detail if simulated is None else simulated
+        answer = _solve_serving(scenario, source or source_of(scenario), detail, played)
+        return _doubted(answer, model_of(scenario))
     if scenario.has("train") and scenario["train.method"] == "grpo":
         from .post_training import solve_grpo
 
@@ -380,8 +387,8 @@ def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:
         rates_of(scenario),
         power_limit=scenario.get("site.power_limit"),
         detail=detail,
-        title=_title(job.model, cluster),
-        assumptions=_assumptions(scenario, cluster),
+        title=title_of(job.model, cluster),
+        assumptions=assumptions_of(scenario, cluster),
     )
 
 
@@ -397,53 +404,74 @@ def searches(scenario: Scenario) -> bool:
     return bool(scenario.values.get("serve.search", scenario.has("serve.search")))
 
 
-def _solve_serving(scenario: Scenario, source: Source, detail: bool) -> Answer:
-    from ..serving.steady import ServingJob, plan_serving
-    from ..serving.step import Load, Replica
+def _solve_serving(scenario: Scenario, source: Source, detail: bool, simulated: bool) -> Answer:
+    from ..serving.steady import plan_serving
 
     if searches(scenario):
         raise ScenarioError("[serve.search] is answered by `wattline plan` alone; take it out to plan one replica")
 
-    model, cluster = model_of(scenario), cluster_of(scenario)
+    cluster, job = cluster_of(scenario), serving_job(scenario)
+
+    def mean(more: bool) -> Answer:
+        return plan_serving(
+            job,
+            cluster,
+            source,
+            goal_of(scenario),
+            rates_of(scenario),
+            power_limit=scenario.get("site.power_limit"),
+            detail=more,
+            title=title_of(job.replica.model, cluster),
+            assumptions=assumptions_of(scenario, cluster),
+        )
+
+    if not simulated:
+        return mean(detail)
+    from . import serving_plan
+
+    try:
+        start = mean(False)
+    except GoalError as error:
+        if error.beyond:  # no setting carries the load
+            raise
+        start = None
+    return serving_plan.plan(scenario, job, cluster, source, start)
+
+
+def serving_job(scenario: Scenario) -> ServingJob:
+    """Return what one replica is asked to serve."""
+    from ..serving.steady import ServingJob
+    from ..serving.step import Load
+    from . import simulate_serving as simulation
+
+    cluster = cluster_of(scenario)
     load, rate = Load(prompt=scenario["serve.prompt"], output=scenario["serve.output"]), scenario.get("serve.rate")
-    trace = scenario.get("serve.requests")
-    if trace is not None:
-        requests = read_requests(_path(scenario, trace))
+    if scenario.get("serve.requests") is not None:
+        requests = simulation.requests_of(scenario)
         load = Load(prompt=float(requests.prompt.mean()), output=float(requests.output.mean()))
-        rate = rate or requests.rate
-    job = ServingJob(
-        replica=Replica(
-            model=model,
-            parallel=parallel_of(scenario, cluster).check(model, cluster.devices),
-            precision=Precision(weights=scenario.get("serve.precision"), kv=scenario.get("serve.kv_precision")),
-            chunk=scenario["serve.chunk"],
-            memory=scenario["serve.memory"],
-        ),
+        rate = requests.rate
+    clients = scenario.get("serve.concurrency")
+    if clients is not None and rate is not None:
+        raise ScenarioError(
+            f"serve.concurrency = {clients} states a closed loop and serve.rate or serve.requests an open one; keep one"
+        )
+    return ServingJob(
+        replica=simulation.replica_of(scenario, cluster),
         load=load,
-        rate=rate,
+        rate=None if rate is None else rate / simulation.value_of(scenario, "replicas"),
         ttft=scenario.get("serve.ttft"),
         tpot=scenario.get("serve.tpot"),
         percentile=scenario["serve.percentile"],
-        max_batch=scenario["serve.max_batch"],
-    )
-    return plan_serving(
-        job,
-        cluster,
-        source,
-        goal_of(scenario),
-        rates_of(scenario),
-        power_limit=scenario.get("site.power_limit"),
-        detail=detail,
-        title=_title(model, cluster),
-        assumptions=_assumptions(scenario, cluster),
+        max_batch=scenario["serve.max_batch"] if clients is None else min(clients, scenario["serve.max_batch"]),
     )
 
 
-def _title(model: Model, cluster: Cluster) -> str:
-    return f"{model.name} on {cluster.devices} x {cluster.chip.title}"
+def title_of(model: Model, cluster: Cluster, replicas: int = 1) -> str:
+    """Return what is planned, in a line."""
+    return f"{model.name} on {replicas * cluster.devices} x {cluster.chip.title}"
 
 
-def _assumptions(scenario: Scenario, cluster: Cluster) -> tuple[str, ...]:
+def assumptions_of(scenario: Scenario, cluster: Cluster) -> tuple[str, ...]:
     """Say every default that the answer rests on."""
     section = "serve" if scenario.has("serve") else "train"
     out = []

@@ -13,6 +13,7 @@ from typing import Any, Final
 from ..core import plugins
 from ..core.errors import ScenarioError, nearest
 from ..core.units import parse
+from ..workload.arrivals import SPREADS
 
 PRECISIONS: Final = ("fp32", "tf32", "bf16", "fp16", "fp8", "fp4")
 
@@ -147,9 +148,11 @@ def _table() -> tuple[Key, ...]:
         key("train.mfu", "", None, "Model FLOP utilisation to assume at maximum clocks, where it is known; stretches the step", low=0.01, high=1),
         key("train.goodput", "", 1.0, "Share of the wall time that makes progress (failures, restarts, checkpoints)", low=0.01, high=1),
         key("serve.requests", "text", None, "Trace of requests: CSV of arrival_s, prompt_tokens, output_tokens, or Azure, BurstGPT, Mooncake (plain or .gz)"),
-        key("serve.rate", "request/s", None, "Requests per second that the replica must carry; as many as it can where left out", low=tiny),
+        key("serve.rate", "request/s", None, "Requests per second to carry, over all replicas; as many as they can where left out", low=tiny),
         key("serve.prompt", "whole", 1024, "Mean prompt tokens of a request", low=1),
         key("serve.output", "whole", 256, "Mean output tokens of a request", low=1),
+        key("serve.task", "choice", None, "What the requests are, for the spread of made-up lengths; chat where left out", choices=tuple(SPREADS)),
+        key("serve.concurrency", "whole", None, "Clients that each send the next request when the last is answered (closed loop), instead of serve.rate", low=1),
         key("serve.ttft", "s", None, "Longest time to the first token", low=tiny),
         key("serve.tpot", "s", None, "Longest time per output token", low=tiny),
         key("serve.percentile", "whole", 99, "Percentile at which the latency limits hold", low=1, high=100),
@@ -163,7 +166,7 @@ def _table() -> tuple[Key, ...]:
         key("serve.arrivals", "choice", None, "Simulated arrivals where no trace is given; poisson where left out", choices=("poisson", "gamma", "diurnal", "uniform")),
         key("serve.variation", "", None, "Coefficient of variation of the gaps of gamma arrivals; 2 where left out", low=0.01),
         key("serve.swing", "", None, "How far diurnal arrivals swing about their mean rate; 60 % where left out", high=1),
-        key("serve.prompt_variation", "", None, "Coefficient of variation of made-up prompt lengths; all alike where left out"),
+        key("serve.prompt_variation", "", None, "Coefficient of variation of made-up prompt lengths; that of serve.task where left out, all alike at 0"),
         key("serve.output_variation", "", None, "The same of output lengths"),
         key("serve.prefix", "whole", None, "Tokens at the start of every made-up prompt that many share (system prompt)", low=0),
         key("serve.prefixes", "whole", None, "How many such texts there are; 1 where left out", low=1),

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
+import numpy as np
+
 from ..core import plugins
 from ..core.errors import ScenarioError
 from ..core.units import show
+from ..hardware import chip as chips
 from ..hardware.cluster import Cluster
+from ..serving.simulate.choose import closed
 from ..serving.simulate.outcome import Limits, Run
 from ..serving.simulate.play import simulate
 from ..serving.simulate.policies import BatchSteering, FixedClock, Governor, Parking, Policy
@@ -20,7 +24,7 @@ from ..serving.step import Replica
 from ..source.base import Device, Source
 from ..source.overhead import Overhead
 from ..workload import catalog as models
-from ..workload.arrivals import Lengths, synthetic
+from ..workload.arrivals import LONGEST, SPREADS, Lengths, synthetic
 from ..workload.fits import check_serving
 from ..workload.infer import Precision
 from ..workload.traffic import Requests, read_requests
@@ -29,7 +33,7 @@ from .scenario import Scenario
 
 # What keys of [serve] are where a scenario leaves them out.
 DEFAULTS: Final[Mapping[str, Any]] = {
-    "arrivals": "poisson", "variation": 2.0, "swing": 0.6, "prompt_variation": 0.0, "output_variation": 0.0,
+    "arrivals": "poisson", "variation": 2.0, "swing": 0.6, "task": "chat",
     "prefix": 0, "prefixes": 1, "count": 10_000, "replicas": 1, "route": "least_loaded", "policy": "fixed",
     "start_time": 60.0, "parked_power": 0.0, "draft_acceptance": 0.7, "seed": 0,
 }  # fmt: skip
@@ -67,10 +71,17 @@ def run(scenario: Scenario, *, source: Source | None = None, policies: bool = Fa
     if not scenario.has("serve"):
         raise ScenarioError("a simulation needs a [serve] section; `wattline plan` answers [train]")
     source = source or scenarios.source_of(scenario)
-    requests, cluster = requests_of(scenario), scenarios.cluster_of(scenario)
-    fleet, limits, policy = fleet_of(scenario, cluster, source), limits_of(scenario), policy_of(scenario)
-    seed = _get(scenario, "seed")
-    found = simulate(requests, fleet, policy, limits=limits, seed=seed)
+    cluster, limits, policy = scenarios.cluster_of(scenario), limits_of(scenario), policy_of(scenario)
+    fleet, seed = fleet_of(scenario, cluster, source), value_of(scenario, "seed")
+    check_clocks(scenario, cluster)
+    clients = clients_of(scenario, fleet)
+    if clients is None:
+        requests = fitting(scenario, requests_of(scenario), fleet)
+        found = simulate(requests, fleet, policy, limits=limits, seed=seed)
+    else:
+        count = scenario.get("serve.count") or DEFAULTS["count"]
+        requests = fitting(scenario, made_up(scenario, 1.0, count, seed), fleet)
+        found = play_closed(requests, capped(fleet, clients), policy, limits, clients)
     over = Overhead.of(cluster)
     facility = over.total(found.energy_j, found.awake_s)
     model = scenarios.model_of(scenario)
@@ -85,7 +96,8 @@ def run(scenario: Scenario, *, source: Source | None = None, policies: bool = Fa
     )
 
 
-def _get(scenario: Scenario, name: str) -> Any:
+def value_of(scenario: Scenario, name: str) -> Any:
+    """Return a key of [serve], or its default."""
     value = scenario.get(f"serve.{name}")
     return DEFAULTS.get(name) if value is None else value
 
@@ -108,12 +120,100 @@ def requests_of(scenario: Scenario) -> Requests:
         raise ScenarioError('a simulation needs requests; state serve.requests = "trace.csv" or serve.rate = "8 req/s"')
     duration = scenario.get("serve.duration")
     count = scenario.get("serve.count") or (max(1, round(rate * duration)) if duration else DEFAULTS["count"])
+    return made_up(scenario, rate, count, value_of(scenario, "seed"))
+
+
+def made_up(scenario: Scenario, rate: float, count: int, seed: int) -> Requests:
+    """Return requests of the scenario's lengths and arrivals."""
+    prompt, output = (
+        Lengths(scenario[f"serve.{name}"], variation, LONGEST * scenario[f"serve.{name}"])
+        for name, variation in zip(("prompt", "output"), spread_of(scenario), strict=True)
+    )
     return synthetic(
-        rate, count, prompt=Lengths(scenario["serve.prompt"], _get(scenario, "prompt_variation")),
-        output=Lengths(scenario["serve.output"], _get(scenario, "output_variation")),
-        arrivals=_get(scenario, "arrivals"), variation=_get(scenario, "variation"), swing=_get(scenario, "swing"),
-        prefix=_get(scenario, "prefix"), prefixes=_get(scenario, "prefixes"), seed=_get(scenario, "seed"),
+        rate, count, prompt=prompt, output=output, arrivals=value_of(scenario, "arrivals"),
+        variation=value_of(scenario, "variation"), swing=value_of(scenario, "swing"),
+        prefix=value_of(scenario, "prefix"), prefixes=value_of(scenario, "prefixes"), seed=seed,
     )  # fmt: skip
+
+
+def spread_of(scenario: Scenario) -> tuple[float, float]:
+    """Return the variation of prompt and output lengths: as stated, else that of the task."""
+    usual = SPREADS[value_of(scenario, "task")]
+    stated = (scenario.get("serve.prompt_variation"), scenario.get("serve.output_variation"))
+    prompt, output = (b if a is None else a for a, b in zip(stated, usual, strict=True))
+    return prompt, output
+
+
+def fitting(scenario: Scenario, requests: Requests, fleet: Fleet) -> Requests:
+    """Return made-up requests whose longest are cut to what a replica takes, where nobody stated their spread."""
+    stated = ("serve.requests", "serve.prompt_variation", "serve.output_variation")
+    if any(scenario.get(key) is not None for key in stated) or requests.page:
+        return requests
+    context = float(requests.prompt.mean() + requests.output.mean() / 2.0)
+    rooms = [(pool.cache(context), pool.longest or 1 << 40, pool.table.verified) for pool in fleet.pools]
+    most = min(min((blocks - held) * size - more, longest) for (blocks, held, size), longest, more in rooms)
+    output = np.minimum(requests.output, max(most // 2, 1))
+    return replace(requests, prompt=np.clip(requests.prompt, 1, np.maximum(most - output, 1)), output=output)
+
+
+def clients_of(scenario: Scenario, fleet: Fleet) -> int | None:
+    """Return the requests that a replica always has in a closed loop; None where requests come by themselves."""
+    stated, replicas = scenario.get("serve.concurrency"), sum(pool.replicas for pool in fleet.pools)
+    if stated is None:
+        return None
+    for key in ("serve.rate", "serve.requests", "serve.prefill_replicas"):
+        if scenario.get(key) is not None:
+            raise ScenarioError(f"serve.concurrency = {stated} states a closed loop of whole replicas; leave out {key}")
+    if stated % replicas:
+        near = max(stated // replicas, 1) * replicas
+        raise ScenarioError(f"serve.concurrency = {stated} is not shared evenly by {replicas} replicas; try {near}")
+    return int(stated) // replicas
+
+
+def capped(fleet: Fleet, cap: int, chunk: int | None = None) -> Fleet:
+    """Return the fleet with the most running requests of a replica, and tokens of a step, set."""
+
+    def one(pool: Pool) -> Pool:
+        replica = pool.table.replica
+        size = replica.chunk if chunk is None else float(chunk)
+        return replace(pool, max_batch=cap, table=replace(pool.table, replica=replace(replica, chunk=size)))
+
+    return replace(fleet, pools=tuple(one(pool) for pool in fleet.pools))
+
+
+def play_closed(requests: Requests, fleet: Fleet, policy: Policy, limits: Limits, clients: int) -> Run:
+    """Serve requests of clients that each send the next one when the last is answered, `clients` of them a replica.
+
+    All requests lie in the queues from the start and a replica lets `clients` of them in. The first ones are under
+    way already: each has a part of its tokens left, so that they do not end together.
+    """
+    first = min(clients * sum(pool.replicas for pool in fleet.pools), len(requests))
+    left = (np.arange(first) * 0.6180339887498949) % 1.0  # evenly spread, in no order: the golden ratio's multiples
+    output = requests.output.copy()
+    output[:first] = np.maximum(np.ceil(output[:first] * left), 1).astype(np.int64)
+    waiting = replace(requests, arrival=np.zeros(len(requests)), output=output)
+    return closed(simulate(waiting, fleet, policy, limits=limits, seed=0), clients)
+
+
+def check_clocks(scenario: Scenario, cluster: Cluster) -> None:
+    """Refuse clocks that the chip cannot be locked to.
+
+    Raises
+    ------
+    ScenarioError : outside the chip's range, or between two of its steps.
+    """
+    steps = chips.clocks(cluster.chip)
+    for key in ("serve.clock", "serve.prefill_clock"):
+        asked = scenario.get(key)
+        if asked is None or float(np.abs(steps - asked).min()) < 1e5:
+            continue
+        low, high = show(float(steps[0]), "Hz", 4), show(float(steps[-1]), "Hz", 4)
+        near = show(float(steps[np.abs(steps - asked).argmin()]), "Hz", 4)
+        raise ScenarioError(
+            f"{key} must be a clock that {cluster.chip.name} can be locked to, {low} to {high} in steps of "
+            f"{show(float(np.diff(steps).min(initial=np.inf)) if len(steps) > 1 else 0.0, 'Hz')}, "
+            f"got {show(asked, 'Hz', 4)}; try {near}"
+        )
 
 
 def replica_of(scenario: Scenario, cluster: Cluster) -> Replica:
@@ -143,16 +243,16 @@ def fleet_of(scenario: Scenario, cluster: Cluster, source: Source) -> Fleet:
     )  # fmt: skip
     start_power = scenario.get("serve.start_power")
     pool = Pool(
-        table=table, replicas=_get(scenario, "replicas"), max_batch=scenario["serve.max_batch"],
-        longest=scenario.get("serve.context"), accepted=_get(scenario, "draft_acceptance") if tokens else 0.0,
-        start_time=_get(scenario, "start_time"), start_power=table.waiting if start_power is None else start_power,
-        off_power=_get(scenario, "parked_power"), draft=draft,
+        table=table, replicas=value_of(scenario, "replicas"), max_batch=scenario["serve.max_batch"],
+        longest=scenario.get("serve.context"), accepted=value_of(scenario, "draft_acceptance") if tokens else 0.0,
+        start_time=value_of(scenario, "start_time"), start_power=table.waiting if start_power is None else start_power,
+        off_power=value_of(scenario, "parked_power"), draft=draft,
     )  # fmt: skip
     prompts = scenario.get("serve.prefill_replicas")
     if prompts is None:
-        return Fleet((pool,), _get(scenario, "route"))
+        return Fleet((pool,), value_of(scenario, "route"))
     first = replace(pool, role="prefill", replicas=prompts, table=_plain(table, replica, device, source), draft=None)
-    return Fleet((first, replace(pool, role="decode")), _get(scenario, "route"), link_of(cluster, replica))
+    return Fleet((first, replace(pool, role="decode")), value_of(scenario, "route"), link_of(cluster, replica))
 
 
 def _plain(table: StepTable, replica: Replica, device: Device, source: Source) -> StepTable:
@@ -181,7 +281,7 @@ def limits_of(scenario: Scenario) -> Limits:
 
 def policy_of(scenario: Scenario) -> Policy:
     """Return the policy that is named."""
-    name, clock = _get(scenario, "policy"), scenario.get("serve.clock")
+    name, clock = value_of(scenario, "policy"), scenario.get("serve.clock")
     prefill = scenario.get("serve.prefill_clock")
     if name in ("governor", "parking-governor") and (clock or prefill):
         raise ScenarioError(
@@ -220,8 +320,7 @@ def _assumptions(scenario: Scenario) -> tuple[str, ...]:
             "arrivals",
             "variation",
             "swing",
-            "prompt_variation",
-            "output_variation",
+            "task",
             "prefix",
             "prefixes",
             "count",
@@ -229,8 +328,18 @@ def _assumptions(scenario: Scenario) -> tuple[str, ...]:
         keys = {k: v for k, v in keys.items() if k not in made_up}
     if scenario.get("serve.draft_tokens") is None:
         keys.pop("draft_acceptance", None)
+    lengths = () if scenario.get("serve.requests") else lengths_told(scenario)
     return (
         "joules of a step go to its requests: attention by the keys each reads, all else evenly over its tokens",
         "hosts, network and fans draw their standing power while a replica is awake",
+        *lengths,
         *(f"serve.{k} = {v} (default)" for k, v in keys.items()),
     )
+
+
+def lengths_told(scenario: Scenario) -> tuple[str, ...]:
+    """Say the spread of made-up lengths where it was not stated."""
+    names = [n for n in ("prompt", "output") if scenario.get(f"serve.{n}_variation") is None]
+    task = value_of(scenario, "task")
+    usual = dict(zip(("prompt", "output"), spread_of(scenario), strict=True))
+    return tuple(f"serve.{n}_variation = {usual[n]:g} (as of {task}, serve.task)" for n in names)

@@ -32,6 +32,8 @@ Work = Callable[[Sequence[Changes], Progress], list[Row]]
 
 # Most points that are each solved exactly; training sweeps beyond it are sketched, and their rows say so.
 EXACT: Final = 64
+# The same for serving, whose plans are simulated (seconds each); by the mean step from there on.
+PLAYED: Final = 8
 
 ENGINES: Final = ("local", "ray")
 
@@ -80,9 +82,9 @@ def sweep(
     jobs : workers; all cores this process may use where None. An existing Ray cluster decides itself.
     progress : called with the number of points done since the last call.
     evaluate : answers one point; a function of a module, found by workers by its name. Where None,
-        `whatif.summaries` for up to `EXACT` points and `whatif.sketches` for more.
+        `whatif.summaries` for up to `EXACT` points (`PLAYED` of serving) and `whatif.sketches` for more.
     """
-    answer: Chunk = summaries if len(points) <= EXACT else sketches
+    answer: Chunk = summaries if len(points) <= (PLAYED if scenario.has("serve") else EXACT) else sketches
     if evaluate is not None:
         answer = functools.partial(_each, evaluate)
     order = sorted(range(len(points)), key=lambda i: _heavy(points[i]))

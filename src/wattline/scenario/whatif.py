@@ -119,13 +119,13 @@ def _row(base: Scenario, point: _Point, source: Source, exact: bool) -> Row:
             sketched = _sketch(base, point, source)
             if sketched is not None:
                 return row | sketched
-        answer = solve(changed, source=source, detail=False)
+        answer = solve(changed, source=source, detail=False, simulated=exact)
     except WattlineError as error:
         return {**row, "error": str(error)}
-    return row | _figures(answer)
+    return row | _figures(answer, exact)
 
 
-def _figures(answer: Answer) -> Row:
+def _figures(answer: Answer, exact: bool = True) -> Row:
     chosen, base = answer.chosen, answer.baseline
     return {
         "time_s": chosen.time_s,
@@ -136,7 +136,7 @@ def _figures(answer: Answer) -> Row:
         "saving_time": answer.savings["time"],
         "baseline_time_s": base.time_s,
         "baseline_energy_j": base.energy_j,
-        "method": {"training": "exact", "profiled": "measured"}.get(answer.kind, "analytic"),
+        "method": {"training": "exact", "profiled": "measured"}.get(answer.kind, "simulated" if exact else "analytic"),
     }
 
 

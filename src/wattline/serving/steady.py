@@ -155,7 +155,8 @@ class _Table:
             raise GoalError(
                 f"serve.rate = {job.rate or 0:,.4g} requests/s needs {tokens:,.0f} output tokens/s and one replica "
                 f"carries at most {most:,.0f}: lower the rate to {most / job.load.output:.3g} requests/s, add chips, "
-                f"or split it over {math.ceil(tokens / most)} replicas"
+                f"or split it over {math.ceil(tokens / most)} replicas",
+                beyond=True,
             )
         table = self._columns(able)
         size, carried = self.batch[:, 0], carried[:, able]
@@ -390,6 +391,20 @@ def _facts(job: ServingJob, cluster: Cluster, limit: int) -> dict[str, str]:
         + (f", {show(job.rate, 'request/s')}" if job.rate else ", as many as the replica carries"),
         "most requests at once": f"{limit}",
     }
+
+
+def elasticities(
+    job: ServingJob, cluster: Cluster, source: Source, clock: float, batch: float, price: float
+) -> dict[str, float]:
+    """Return d ln E / d ln parameter of the mean step at a clock, and at a batch where no rate decides it."""
+    device = Device(cluster.chip, cluster.node)
+    limit = _capacity(job, device)
+    sizes = batches(limit) if job.rate is not None else [min(max(round(batch), 1), limit)]
+    try:
+        chosen = candidates(job, device, source, sizes, np.array([clock]))
+    except GoalError:  # queues carry by luck what the mean step does not
+        return {}
+    return _elasticity(job, cluster, source, chosen, sizes, price)
 
 
 def _elasticity(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -19,6 +20,16 @@ PROCESSES: Final = ("poisson", "gamma", "diurnal", "uniform")
 DAY: Final = 86400.0
 # Tokens of a prefix page of made-up requests: a block of vLLM's cache.
 PAGE: Final = 16
+
+# Coefficients of variation of prompt and output lengths by task. Sources: chat, the Azure LLM inference trace of 2023
+# (conversation, 19,366 requests: 0.96 and 0.77); code and reasoning, outputs of the ML.ENERGY leaderboard v3 (fill in
+# the middle and GPQA, medians over models: 1.5 and 0.7), prompts as of chat; summarise, the 50th and 90th percentiles
+# of arXiv summarisation in Sarathi-Serve (OSDI 2024, table 2) as log-normals (0.5 and 0.5).
+SPREADS: Final[Mapping[str, tuple[float, float]]] = {
+    "chat": (1.0, 0.8), "code": (1.0, 1.5), "reasoning": (1.0, 0.7), "summarise": (0.5, 0.5),
+}  # fmt: skip
+# A made-up length is at most this many times its mean: what no trace above goes beyond.
+LONGEST: Final = 12
 
 
 @dataclass(frozen=True)

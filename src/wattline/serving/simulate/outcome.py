@@ -45,6 +45,7 @@ class Run:
     bin, power : seconds of a bin and (bins, 5) watts by `PHASES`. duration : s from 0 to the last token.
     steps, busy_s, awake_s : engine steps, replica-seconds in them, replica-seconds not switched off.
     clock_s : (L,) seconds at each of `clocks`.
+    filling : requests that were let in first, which fill a closed loop at once and whose latencies are not counted.
     """
 
     arrival: Array
@@ -81,6 +82,7 @@ class Run:
     source: str
     uncertainty: float
     time_uncertainty: float
+    filling: int = 0
 
     # ---- latency
     @property
@@ -107,20 +109,32 @@ class Run:
         return float(10.0 ** ((k + 0.5) / PER_DECADE + SMALLEST))
 
     @property
+    def counted(self) -> NDArray[np.bool_]:
+        """(n,) whether a request's latencies count."""
+        out = np.ones(len(self.arrival), bool)
+        out[np.argsort(self.begun, kind="stable")[: self.filling]] = False
+        return out
+
+    @property
+    def promised(self) -> bool:
+        """Whether there is a promise."""
+        return self.limits.ttft is not None or self.limits.tpot is not None
+
+    @property
     def violations(self) -> dict[str, int]:
         """Requests that missed each promise, and any of them."""
         late = np.zeros(len(self.arrival), bool)
         slow = np.zeros(len(self.arrival), bool)
         if self.limits.ttft is not None:
-            late = self.ttft > self.limits.ttft
+            late = (self.ttft > self.limits.ttft) & self.counted
         if self.limits.tpot is not None:
-            slow = self.tpot > self.limits.tpot
+            slow = (self.tpot > self.limits.tpot) & self.counted
         return {"ttft": int(late.sum()), "tpot": int(slow.sum()), "any": int((late | slow).sum())}
 
     @property
     def kept(self) -> bool:
         """Whether the promise held at its percentile."""
-        allowed = (1.0 - self.limits.percentile / 100.0) * len(self.arrival)
+        allowed = (1.0 - self.limits.percentile / 100.0) * (len(self.arrival) - self.filling)
         return self.violations["ttft"] <= allowed + 1e-9 and self.violations["tpot"] <= allowed + 1e-9
 
     # ---- energy
@@ -165,7 +179,7 @@ class Run:
     # ---- telling
     def to_dict(self) -> dict[str, Any]:
         """Return plain values under stable JSON keys, SI units in their names."""
-        tokens, n = self.tokens, len(self.arrival)
+        tokens, n, counted = self.tokens, len(self.arrival), self.counted
         phases = self.phases_j
         return {
             "policy": self.policy,
@@ -182,12 +196,12 @@ class Run:
             "decode_j_per_output_token": phases["decode"] / tokens,
             "breakdown_j": self.breakdown_j,
             "throughput_tokens_per_s": tokens / self.duration if self.duration > 0 else 0.0,
-            "ttft_s": _percentiles(self.ttft),
-            "tpot_s": _percentiles(self.tpot[self.output > 1]),
-            "latency_s": _percentiles(self.latency),
+            "ttft_s": _percentiles(self.ttft[counted]),
+            "tpot_s": _percentiles(self.tpot[counted & (self.output > 1)]),
+            "latency_s": _percentiles(self.latency[counted]),
             "itl_s": {f"p{p}": self.itl(p) for p in PERCENTILES},
             "violations": self.violations,
-            "promise_kept": self.kept,
+            "promise_kept": self.kept if self.promised else None,
             "cached_prompt_tokens": int(self.cached.sum()),
             "preemptions": int(self.preempted.sum()),
             "recomputed_j": self.recomputed_j,

@@ -117,8 +117,9 @@ def summary(found: Simulation) -> list[tuple[str, str]]:
         ("time to first token", four("ttft_s")),
         ("time per output token", four("tpot_s")),
         ("end to end", four("latency_s")),
-        ("promise", ("kept" if run.kept else "not kept") + f": {missed['ttft']:,} requests late at the first token, "
-         f"{missed['tpot']:,} too slow after it, of {len(run.arrival):,}"),
+        ("promise", "" if not run.promised else
+         ("kept" if run.kept else "not kept") + f": {missed['ttft']:,} requests late at the first token, "
+         f"{missed['tpot']:,} too slow after it, of {len(run.arrival) - run.filling:,}"),
         ("replicas awake", f"{told['mean_replicas_awake']:.2f} of {run.replicas} on average, "
          f"{100 * told['busy']:.0f} % of that in steps"),
         ("engine steps", f"{run.steps:,}; {told['preemptions']:,} preemptions; "
