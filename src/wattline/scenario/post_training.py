@@ -144,7 +144,7 @@ def solve_grpo(scenario: Scenario, source: Source | None, detail: bool) -> Answe
         goal=choice.text,
         elasticity={},
         certificate={},
-        assumptions=(*sc._assumptions(scenario, cluster), *chosen.assumptions, *_said(scenario, made, apart)),
+        assumptions=(*sc.assumptions_of(scenario, cluster), *chosen.assumptions, *_said(scenario, made, apart)),
         facts={**chosen.facts, **_facts(scenario, made, apart)},
         apply=(*_serve(scenario, job.model, made, way), *chosen.apply),
     )
