@@ -144,6 +144,16 @@ def test_a_chart_can_be_saved(draw):
         assert Path(saved.value.path()).read_bytes().startswith(start)
 
 
+def test_a_notebook_shows_a_chart(draw):
+    """Its frame holds the drawn chart and is as high as it."""
+    chart = vega.Chart([{"x": 1, "y": 2}]).mark("circle").encode(x="x:Q", y="y:Q").properties(height=700)
+    found = draw(f"<html data-drawn><body>{chart._repr_html_()}</body></html>")
+    inside = found.frame_locator("iframe")
+    inside.locator("#chart-chart svg path").first.wait_for()
+    assert inside.locator("footer").count() == 0
+    assert boxes(found, "iframe")[0]["height"] > 700
+
+
 def test_what_charts_use_is_what_is_drawn():
     """Every mark that a chart of this package asks for has a function that draws it."""
     folder = Path(page.__file__).parent

@@ -249,6 +249,8 @@
   function drawAll(night) {
     for (const [name, spec] of Object.entries(charts)) chart(name, spec, themes[night ? "dark" : "light"]);
     document.documentElement.dataset.drawn = night ? "dark" : "light";
+    // In a notebook the page stands in a frame, which is made as high as it.
+    if (window.frameElement) window.frameElement.style.height = `${document.body.scrollHeight + 16}px`;
   }
   let later = 0;
   window.addEventListener("resize", () => {

@@ -23,6 +23,7 @@ from .terminal import compare
 # Scripts and styles stand in the page itself; pictures are those that the reader saves.
 _POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 _KNOBS = 200
+_FOOT: Final = "<footer>Written by Wattline. This page holds everything it needs and loads nothing.</footer>\n"
 _ABOUT: Final[Mapping[str, str]] = {
     "frontier": (
         "Each point is a plan that no other beats in both time and energy. The dashed lines mark the chosen one."
@@ -55,7 +56,7 @@ def page(answer: Answer, *, scenario: str = "", command: str = "") -> str:
     return document(f"{answer.title}: energy plan", body, drawn)
 
 
-def document(title: str, body: str, drawn: Mapping[str, Any]) -> str:
+def document(title: str, body: str, drawn: Mapping[str, Any], foot: str = _FOOT) -> str:
     """Return a whole page around `body`; `drawn`: name -> specification of the charts that stand in it."""
     parts = resources.files(__package__)
     style = (parts / "style.css").read_text("utf-8")
@@ -75,8 +76,7 @@ def document(title: str, body: str, drawn: Mapping[str, Any]) -> str:
 <body>
 <main>
 {body}
-<footer>Written by Wattline. This page holds everything it needs and loads nothing.</footer>
-</main>
+{foot}</main>
 <script type="application/json" id="charts">{_json(drawn)}</script>
 <script type="application/json" id="themes">{_json(themes)}</script>
 <script>{draw}</script>

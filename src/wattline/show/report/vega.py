@@ -9,6 +9,7 @@ and any tool that knows Vega-Lite takes the JSON. A chart does not change; every
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any, Final
 
 from ...core.errors import InputError
@@ -53,6 +54,14 @@ class Chart:
     def to_dict(self) -> dict[str, Any]:
         """Return the whole specification."""
         return {"$schema": SCHEMA, **self.spec}
+
+    def _repr_html_(self) -> str:
+        """Draw it in a notebook, as a page of its own that loads nothing."""
+        from . import page
+
+        spec = page.fluid(self.to_dict())
+        text = page.document("chart", page.chart_place("chart", {"chart": spec}), {"chart": spec}, foot="")
+        return f'<iframe srcdoc="{escape(text)}" style="width: 100%; height: 420px; border: 0"></iframe>'
 
 
 def _read(channel: Any) -> Any:
