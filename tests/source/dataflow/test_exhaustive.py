@@ -60,7 +60,7 @@ def every(einsum, architecture, capacity):
 
 @pytest.mark.parametrize(("capacity", "dram", "latched"), [(30.0, 1e-11, ()), (60.0, 2e-13, ("a", "b"))])
 def test_the_search_finds_what_trying_everything_finds(capacity, dram, latched):
-    """The frontier of energy and time over all tiles that divide and all loop orders."""
+    """Nothing on the frontier over all tiles that divide and all loop orders, both lanes at work, beats the search."""
     einsum, architecture = Einsum(4, 4, 4, partial=2.0), chip(capacity, dram, latched)
     maps = every(einsum, architecture, capacity)
     costs = cost(maps, count(maps))
@@ -68,6 +68,6 @@ def test_the_search_finds_what_trying_everything_finds(capacity, dram, latched):
     best = everything[undominated(everything)]
     found = footprint(einsum, architecture, Space(imperfect=False)).costs()
     ours = np.column_stack([found.energy.sum(axis=1), found.busy.max(axis=1)])
-    ours = ours[undominated(ours)]
     assert len(maps) > 500
-    assert ours[np.argsort(ours[:, 0])] == pytest.approx(best[np.argsort(best[:, 0])])
+    for point in best:
+        assert (ours <= point * (1 + 1e-9)).all(axis=1).any(), point

@@ -7,6 +7,7 @@ number of units; imperfect ones are the ceilings of units / j, the smallest that
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ class Space:
     step : sizes closer than this factor to the next larger one kept are left out; 1 keeps all.
     splits : fan-outs up to this size are also shared among several loops in every way their factors allow; larger
         ones among two, by powers of two.
+    idle : also leave most copies of a fan-out larger than `splits` idle, by quarters, where its copies read each for
+        themselves: several times the search for joules that seldom change.
     wide : keep mappings that are best for some energies of the single parts, not only of whole domains.
     """
 
@@ -34,6 +37,7 @@ class Space:
     turns: int = 16
     step: float = 1.0
     splits: int = 16
+    idle: bool = False
     wide: bool = False
 
 
@@ -79,20 +83,42 @@ def _thinned(values: list[int], step: float) -> list[int]:
 def shares(part: Fanout, remaining: tuple[int, int, int], batch: int, space: Space) -> list[tuple[int, int, int, int]]:
     """Return ways to use the copies of a fan-out: (m, n, k, batch) pieces side by side.
 
-    `remaining`: turns left of each loop at this place, which bound the pieces. Ways that use fewer copies than
-    another in every loop are left out, but one way at least is returned.
+    `remaining`: turns left of each loop at this place, which bound the pieces. Small fan-outs are shared in every way
+    there is, idle copies included: a word that goes to each copy by itself costs less with fewer of them.
     """
     bounds = [*(r if d in part.dims else 1 for d, r in zip(DIMS, remaining, strict=True)), 1]
     bounds[3] = batch if "batch" in part.dims else 1
     if part.dealt:
         return [(1, 1, 1, 1)]
-    found: set[tuple[int, int, int, int]] = set()
-    for combination in _factorings(part.size, [i for i, b in enumerate(bounds) if b > 1], space):
+    found: set[tuple[int, int, int, int]] = {(1, 1, 1, 1)}
+    if part.size <= space.splits:
+        return sorted(found | set(_products_within(part.size, bounds)))
+    loops = [i for i, b in enumerate(bounds) if b > 1]
+    shifts = range(0, int(np.log2(part.size)) + 1, 2) if space.idle and not _shared(part) else (0,)
+    for combination in (way for i in shifts for way in _factorings(part.size >> i, loops, space)):
         found.add((*(min(c, b) for c, b in zip(combination, bounds, strict=True)),))  # type: ignore[arg-type]
-    found.add((1, 1, 1, 1))
+    return sorted(found) if len(shifts) > 1 else _busy(found)
+
+
+def _busy(found: set[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
+    """Return the ways that use more than half of what the fullest one uses."""
     most = max(int(np.prod(f)) for f in found)
-    # Idle copies cost time and save nothing that another way does not: keep those within a factor of two.
     return sorted(f for f in found if 2 * int(np.prod(f)) > most)
+
+
+def _shared(part: Fanout) -> bool:
+    """Whether every operand that several copies use is read, or summed, once for all of them."""
+    again = {"n": "a" in part.multicast, "m": "b" in part.multicast, "k": part.reduce}
+    return all(again.get(d, True) for d in part.dims)
+
+
+def _products_within(size: int, bounds: list[int]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield every (m, n, k, batch) of at most `size` copies, each number within its bound."""
+    for m in range(1, min(size, bounds[0]) + 1):
+        for n in range(1, min(size // m, bounds[1]) + 1):
+            for k in range(1, min(size // (m * n), bounds[2]) + 1):
+                for b in range(1, min(size // (m * n * k), bounds[3]) + 1):
+                    yield m, n, k, b
 
 
 def _factorings(size: int, loops: list[int], space: Space) -> list[tuple[int, int, int, int]]:
