@@ -22,10 +22,28 @@ from wattline.measure.window import Window, begin, current, end, measure
 from .drive import Driver
 
 
+class Replayed(Monitor):
+    """A replayed device of 200 W on an invented clock, as the monitor of the process; `wait` lets time pass."""
+
+    def __init__(self) -> None:
+        clock = VirtualClock()
+        super().__init__([ReplayMeter(200.0, clock=clock, update=0.002, limit=400.0)], clock=clock, thread=False)
+        self.driver = Driver(self, clock)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, the monitor's turns included."""
+        self.driver.run(seconds)
+
+    def settle(self, edges, timeout=1.0) -> bool:
+        """The sensors' next update comes as time passes."""
+        self.wait(0.1)
+        return super().settle(edges, 0.0)
+
+
 @pytest.fixture
 def monitor():
-    """A monitor over a replayed device of 200 W, as the monitor of the process."""
-    made = Monitor([ReplayMeter(200.0, update=0.002, limit=400.0)])
+    """The monitor of the process."""
+    made = Replayed()
     monitors.use(made)
     return made
 
@@ -33,7 +51,7 @@ def monitor():
 def test_the_package_is_the_function(monitor):
     """``wattline.measure("step")`` opens a window although `wattline.measure` is a package."""
     with wattline.measure("step") as m:
-        time.sleep(0.1)
+        monitor.wait(0.1)
     assert m.settle().joules == pytest.approx(200.0 * m.seconds, rel=0.05)
     from wattline.measure.result import Measurement
 
@@ -44,7 +62,7 @@ def test_counts_give_joules_per_token(monitor):
     """What the caller counts divides the total."""
     with measure("step") as m:
         m.count(tokens=50).count(tokens=50, steps=1)
-        time.sleep(0.05)
+        monitor.wait(0.05)
     m.settle()
     assert m.each("tokens") == pytest.approx(m.joules / 100)
     assert m.to_dict()["energy_per_count_j"]["steps"] == pytest.approx(m.joules)
@@ -65,21 +83,21 @@ def test_a_decorator_measures_each_call(monitor):
 
     @measure("async")
     async def later() -> str:
-        await asyncio.sleep(0.01)
+        monitor.wait(0.01)
         return current().name
 
     assert bare(1) == 2
     assert named() == "named"
     assert asyncio.run(later()) == "async"
-    assert later.last.seconds >= 0.01
+    assert later.last.seconds == pytest.approx(0.01)
 
 
 def test_nested_windows_know_their_parent(monitor):
     """An inner window is named after, and uses no more than, the outer."""
     with measure("outer") as outer:
-        time.sleep(0.05)
+        monitor.wait(0.05)
         with measure("inner") as inner:
-            time.sleep(0.05)
+            monitor.wait(0.05)
     assert inner.result.parent == "outer"
     assert inner.settle().joules < outer.settle().joules
 
@@ -101,14 +119,16 @@ def test_async_tasks_do_not_mix(monitor):
         assert (window.name, window.counts, window.result.parent, window.notes) == (name, {"steps": 1.0}, "", [])
 
 
-def test_threads_measure_at_once(monitor):
+def test_threads_measure_at_once():
     """Windows of many threads on one device are each right and never negative."""
+    monitors.use(Monitor([ReplayMeter(200.0, update=0.002, limit=400.0)]))
     answers = []
+    together = threading.Barrier(4)
 
     def work() -> None:
         for _ in range(20):
             with measure("thread") as m:
-                time.sleep(0.002)
+                together.wait()
             answers.append(m)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -128,8 +148,8 @@ def test_begin_and_end_in_a_loop(monitor):
     """`begin` and `end` measure the turns of a loop."""
     for _ in range(3):
         begin("turn")
-        time.sleep(0.01)
-        assert end("turn").seconds >= 0.01
+        monitor.wait(0.01)
+        assert end("turn").seconds == pytest.approx(0.01)
     assert current() is None
 
 
@@ -172,10 +192,10 @@ def test_the_user_s_exception_passes_through(monitor):
 def test_an_open_window_answers_so_far(monitor):
     """Asked while open, a window answers up to now and says that it is open."""
     with measure("long") as m:
-        time.sleep(0.1)
+        monitor.wait(0.1)
         early = m.result
-        time.sleep(0.05)
-    assert early.seconds >= 0.1
+        monitor.wait(0.05)
+    assert early.seconds == pytest.approx(0.1)
     assert any("still open" in note for note in early.notes)
     assert m.settle().joules > (early.joules or 0.0)
 
