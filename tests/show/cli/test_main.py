@@ -529,3 +529,11 @@ def test_serving_answers_print_too(file, monkeypatch, capsys):
     monkeypatch.setattr(scenario, "solve", lambda stated: serving())
     assert run("plan", file) == 0
     assert "for one output" in capsys.readouterr().out
+
+
+def test_pictures_without_what_draws_them_are_refused_at_once(planned, file, tmp_path, capsys, monkeypatch):
+    """Nothing is planned where a picture is wanted that cannot be drawn; the message names the extra."""
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    assert run("plan", file, "--charts", tmp_path / "charts") == 2
+    assert "pip install 'wattline[charts]'" in " ".join(capsys.readouterr().err.split())
+    assert planned == []

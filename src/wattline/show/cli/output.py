@@ -30,9 +30,13 @@ Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print 
 
 
 def writable(path: Path | None, *, folder: bool = False) -> None:
-    """Refuse a path that cannot be written, before any long work."""
+    """Refuse a path that cannot be written, or a picture that nothing here draws, before any long work."""
     if path is None:
         return
+    if folder or path.suffix in (".svg", ".png"):
+        from ..report import vega
+
+        vega.check()
     if folder:
         existing = next(p for p in (path, *path.absolute().parents) if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):

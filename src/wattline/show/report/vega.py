@@ -98,6 +98,11 @@ def png(drawn: str) -> bytes:
     return bytes(_converter().svg_to_png(drawn, scale=2))
 
 
+def check() -> None:
+    """Refuse files that cannot be drawn here."""
+    _converter()
+
+
 def _converter() -> Any:
     try:
         import vl_convert
