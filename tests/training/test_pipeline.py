@@ -204,6 +204,18 @@ def test_a_deadline_later_than_useful_is_not_used_up(plan) -> None:
     assert plan.realize(10 * plan.time[-1]).time <= plan.time[-1] * (1 + 1e-9)
 
 
+def test_plans_grow_no_dearer_with_time(plan) -> None:
+    """A looser deadline is never answered with more energy, at the slowdowns that are always planned for and between."""
+    ladder = plan.ladder()
+    assert [slow for slow, _ in ladder] == [0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
+    energies = [found.energy for _, found in ladder]
+    assert all(b <= a * (1 + 1e-12) for a, b in itertools.pairwise(energies))
+    between = plan.realize(max_slowdown=0.012)
+    assert between.energy <= energies[4] * (1 + 1e-12)
+    energies = [found.energy for found in plan.realized(12)]
+    assert all(b <= a * (1 + 1e-12) for a, b in itertools.pairwise(energies))
+
+
 # ---- energy terms --------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from ..core.errors import InputError
 from ..core.units import parse, show
 from ..frontier.answer import Answer, Outcome
 from ..hardware import catalog
-from ..training.pipeline import PipelineJob, PipelinePlan, Realized, gaps, plan_pipeline
+from ..training.pipeline import LADDER_NODES, PipelineJob, PipelinePlan, Realized, gaps, plan_pipeline
 from ..training.profile import Profile, read
 
 POINTS = 25  # deadlines at which a plan is realised
@@ -125,6 +125,9 @@ def run(request: Request, tell: Tell = lambda _: None) -> Found:
     tell(1)
     realized = raw.realized(request.points, tell)
     values = _values(raw, request, realized, compile_s)
+    # Of large graphs, where each takes a while, only those asked for.
+    small = len(raw.dag.nodes) <= LADDER_NODES and raw.job.granularity == "microbatch"
+    values["slowdowns"] = [{"slowdown": slow, **_told(p)} for slow, p in (raw.ladder() if small else ())]
     values["chosen"] = _told(chosen)
     values["savings"] = _savings(chosen, plan.baseline)
     values["goal"] = goal

@@ -26,6 +26,9 @@ from .profile import Floats, Ints, Options, Profile, options, parts_of, stage_ma
 from .schedule import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, TRANSFER, Graph, graph, schedule
 
 REPEATING = ("1f1b", "zb-h1")
+# Slowdowns that are always planned for, and the most computations for which each looser deadline knows their plans.
+LADDER = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+LADDER_NODES = 300
 NEAR = 1e-9  # relative: times that differ by less are the same
 
 
@@ -276,7 +279,36 @@ class PipelinePlan:
         limit = self.deadline(deadline, max_slowdown)
         frontier = self.whole if waits and limit > self.time[-1] else self.frontier
         limit = min(max(limit, float(self.time[0])), max(float(frontier.time[-1]), self._useful()))
-        return self._told(self._pick(frontier, limit, granularity or self.job.granularity), limit, granularity, waits)
+        pick = self._pick(frontier, limit, granularity or self.job.granularity)
+        if (granularity or self.job.granularity) == "microbatch" and not waits:
+            # A plan for less time is one for more: where it costs less, it is taken.
+            tighter = [self._rung(k) for k in self._rungs if self._rung_limit(k) < limit * (1 - NEAR)]
+            pick = min([pick, *tighter], key=self._cost)
+        return self._told(pick, limit, granularity, waits)
+
+    @property
+    def _rungs(self) -> range:
+        """Slowdowns of `LADDER` whose plans are known to every looser one; none on graphs too large for it."""
+        return range(len(LADDER) if len(self.dag.nodes) <= LADDER_NODES else 0)
+
+    def _rung_limit(self, k: int) -> float:
+        return max((1.0 + LADDER[k]) * self.baseline.time, float(self.time[0]))
+
+    def _rung(self, k: int) -> Ints:
+        """Return the plan at slowdown `LADDER[k]`, no dearer than those before it."""
+        if k not in self._known:
+            limit = min(self._rung_limit(k), max(float(self.time[-1]), self._useful()))
+            here = self._pick(self.frontier, limit, "microbatch")
+            self._known[k] = min([here, *([self._rung(k - 1)] if k else [])], key=self._cost)
+        return self._known[k]
+
+    @functools.cached_property
+    def _known(self) -> dict[int, Ints]:
+        return {}
+
+    def _cost(self, pick: Ints) -> float:
+        """Return joules above waiting plus waiting power until the plan ends."""
+        return self.network.spent(pick) + self.job.power * self.network.starts(pick)[1]
 
     def _useful(self) -> float:
         """Maximum clocks, where even they are slower than the exact frontier's end."""
@@ -324,14 +356,21 @@ class PipelinePlan:
         )  # fmt: skip
 
     def realized(self, points: int = 25, progress: Callable[[int], None] = lambda _: None) -> list[Realized]:
-        """Return plans at deadlines spread evenly from no slowdown to least energy."""
+        """Return plans at deadlines spread evenly from no slowdown to least energy, none dearer than the one before."""
         begin = self.baseline.time
         end = max(begin, float(self.time[-1]))
-        out = []
+        out: list[Realized] = []
         for limit in np.linspace(begin, end, points) if end > begin * (1 + NEAR) else [begin]:
-            out.append(self.realize(float(limit)))
+            found = self.realize(float(limit))
+            if out and out[-1].energy < found.energy:
+                found = replace(out[-1], deadline=found.deadline)
+            out.append(found)
             progress(1)
         return out
+
+    def ladder(self) -> list[tuple[float, Realized]]:
+        """Return (slowdown against maximum clocks, plan) for the slowdowns of `LADDER`."""
+        return [(slow, self.realize(max_slowdown=slow)) for slow in LADDER]
 
     def granularities(self, deadline: float) -> dict[str, Realized]:
         """Return a plan per granularity, the freest first; a freer one never takes more energy. None met: left out."""
