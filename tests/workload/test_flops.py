@@ -30,7 +30,7 @@ def plain(name):
     return (not m.experts or m.parameters > 2e11) and m.parameters > 5e8 and not m.ends and not again
 
 
-@pytest.mark.parametrize("name", filter(plain, models()))
+@pytest.mark.parametrize("name", list(filter(plain, models())))
 def test_six_nd_is_near(name):
     """At a context far below 6 hidden sizes, 6 N D is within a few percent; small models pay for embeddings."""
     m = model(name)
