@@ -3,8 +3,9 @@
     WattlineError
     ├── InputError          what was given cannot be used            (exit code 2)
     │   ├── UnitError       a quantity with a wrong or missing unit
-    │   ├── ScenarioError   a key or value of a scenario file
-    │   └── CapacityError   the work does not fit on the device
+    │   └── ScenarioError   a key or value of a scenario file
+    │       └── LayoutError     a layout that the model or the devices do not take
+    │           └── CapacityError   the work does not fit on the device
     ├── GoalError           a well-formed goal that nothing can meet (exit code 1)
     └── MissingExtraError   an optional dependency is not installed  (exit code 2)
 
@@ -35,7 +36,11 @@ class ScenarioError(InputError):
     """A key or value of a scenario that breaks a rule."""
 
 
-class CapacityError(InputError):
+class LayoutError(ScenarioError):
+    """Parallel degrees, or a number of chips, that the model or the hardware does not take."""
+
+
+class CapacityError(LayoutError):
     """The work does not fit on the device it was given."""
 
 

@@ -56,9 +56,31 @@ _ATOM: Final[dict[str, tuple[str, float, bool]]] = {
     "request": ("request", 1.0, True),
     "requests": ("request", 1.0, True),
     "req": ("request", 1.0, True),
+    "reqs": ("request", 1.0, True),
+    "sec": ("s", 1.0, False),
+    "secs": ("s", 1.0, False),
+    "second": ("s", 1.0, False),
+    "seconds": ("s", 1.0, False),
+    "minute": ("s", 60.0, False),
+    "minutes": ("s", 60.0, False),
+    "hr": ("s", 3600.0, False),
+    "hour": ("s", 3600.0, False),
+    "hours": ("s", 3600.0, False),
+    "gCO2": ("g", 1.0, True),
+    "gCO2e": ("g", 1.0, True),
+    "gCO2eq": ("g", 1.0, True),
+    "g_CO2e": ("g", 1.0, True),
+    "tCO2e": ("g", 1e6, True),
+    "tCO2": ("g", 1e6, True),
     "%": ("", 0.01, False),
     "": ("", 1.0, True),
 }
+
+# Rates as the field writes them, in any case.
+_RATES: Final = {
+    "rps": "request/s", "qps": "request/s", "rpm": "request/min", "qpm": "request/min", "tps": "token/s",
+    "reqs/sec": "request/s", "req/sec": "request/s",
+}  # fmt: skip
 
 # What a compound dimension is called inside, so that J/s and W meet.
 _SAME: Final = {"J/s": "W", "/s": "Hz"}
@@ -88,6 +110,7 @@ def _atom(text: str) -> tuple[str, float]:
 
 def _unit(text: str) -> tuple[str, float]:
     """Return (dimension, factor to SI) of a unit with at most one division, like ``pJ/bit``."""
+    text = _RATES.get(text.lower(), text)
     text = text.replace("FLOPS", "FLOP/s").replace("Flop", "FLOP").replace("bps", "bit/s")
     if text.count("/") > 1:
         raise UnitError(f"unit {text!r} has more than one '/'; write it as A/B")

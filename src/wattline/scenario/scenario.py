@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core import plugins
-from ..core.errors import GoalError, ScenarioError, nearest
+from ..core.errors import GoalError, LayoutError, ScenarioError, nearest
 from ..core.toml_text import read_toml
 from ..core.units import show
 from ..frontier.answer import Answer, Goal, Rates
@@ -194,7 +194,7 @@ def cluster_of(scenario: Scenario) -> Cluster:
     rented = hardware.instance(scenario["hardware.chip"])
     used = scenario.get("hardware.chips_per_node") or min(fits, rented.chips if rented else fits)
     if used > fits:
-        raise ScenarioError(
+        raise LayoutError(
             f"hardware.chips_per_node = {used} but node {node.name} has {fits}; try {fits}, or another hardware.node"
         )
     return Cluster(chip, node, scenario["hardware.nodes"], used=used, site=_site(scenario))
@@ -316,17 +316,25 @@ def solve(
     """
     if scenario.has("measured"):
         return _solve_measured(scenario)
+    if not (scenario.has("serve") or scenario.has("train")):
+        raise ScenarioError("the scenario says no work; add a [train] or a [serve] section")
+    model = model_of(scenario)
+    try:
+        return _doubted(_solve_work(scenario, source, detail, detail if simulated is None else simulated), model)
+    except LayoutError as error:
+        from .advice import advised
+
+        raise advised(scenario, error) from None
+
+
+def _solve_work(scenario: Scenario, source: Source | None, detail: bool, simulated: bool) -> Answer:
     if scenario.has("serve"):
-        played = detail if simulated is None else simulated
-        answer = _solve_serving(scenario, source or source_of(scenario), detail, played)
-        return _doubted(answer, model_of(scenario))
-    if scenario.has("train") and scenario["train.method"] == "grpo":
+        return _solve_serving(scenario, source or source_of(scenario), detail, simulated)
+    if scenario["train.method"] == "grpo":
         from .post_training import solve_grpo
 
-        return _doubted(solve_grpo(scenario, source, detail), model_of(scenario))
-    if scenario.has("train"):
-        return _doubted(_solve_training(scenario, source or source_of(scenario), detail), model_of(scenario))
-    raise ScenarioError("the scenario says no work; add a [train] or a [serve] section")
+        return solve_grpo(scenario, source, detail)
+    return _solve_training(scenario, source or source_of(scenario), detail)
 
 
 # Of 158 families read by their usual names alone, as one of unknown type is, nine in ten have the parameters of their

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import GoalError, ScenarioError
+from ..core.errors import GoalError, ScenarioError, WattlineError
 from ..core.units import show
 from ..frontier.answer import NO_RATES, Answer, Goal, Outcome, Rates
 from ..frontier.pruning import hull_index, prune
@@ -318,15 +319,27 @@ def _choose(
 
 
 def _missed(job: ServingJob, every: Candidates) -> str:
-    bound = []
-    for name, limit, values in (("ttft", job.ttft, every.ttft), ("tpot", job.tpot, every.tpot)):
+    bound, ask = [], []
+    limits = (("ttft", job.ttft, every.ttft), ("tpot", job.tpot, every.tpot))
+    for name, limit, values in limits:
         if limit is not None and not (values <= limit).any():
             best = float(values.min())
             bound.append(f"serve.{name} = {show(limit, 's')} cannot be met: the best is {show(best, 's')}")
-    return (
-        "; ".join(bound or ["serve.ttft and serve.tpot cannot be met together"])
-        + "; allow more, or add chips (serve.tensor)"
-    )
+            ask.append((name, 1.05 * best))
+    if not bound:
+        bound = ["serve.ttft and serve.tpot cannot be met together"]
+    # With the limits that are out of reach at their best, the other may still bind: say what it becomes then.
+    allowed = dict(ask)
+    ok = np.ones(every.tpot.shape, bool)
+    for name, limit, values in limits:
+        if limit is not None and name == "tpot":
+            ok &= values <= allowed.get(name, limit)
+    first = every.ttft[ok]
+    if job.ttft is not None and first.size:
+        allowed["ttft"] = max(allowed.get("ttft", job.ttft), 1.05 * float(first.min()))
+    asked = {"ttft": job.ttft or 0.0, "tpot": job.tpot or 0.0}
+    told = " and ".join(f'serve.{n} = "{show(v, "s")}"' for n, v in allowed.items() if v > asked[n])
+    return f"{'; '.join(bound)}; add chips (serve.tensor), or try {told}"
 
 
 def _price(every: Candidates, energy: Array, chosen: int, longest: float) -> float:
@@ -419,21 +432,27 @@ def _elasticity(
         near = sizes[max(0, k - 2) : k + 2]
 
     def lagrangian(changed: Cluster, answers: Source) -> float:
-        over = Overhead.of(changed)
-        now = candidates(job, Device(changed.chip, changed.node), answers, near, chosen.clock)
-        return float(over.total(now.chip_energy, 1.0 / now.throughput)[0] + price * now.tpot[0])
+        return _lagrangian(job, changed, answers, near, chosen.clock, price)
 
     base = lagrangian(cluster, source)
     energy = float(Overhead.of(cluster).total(chosen.chip_energy, 1.0 / chosen.throughput)[0])
     out = elasticity.hardware(cluster, source, lambda changed, answers: (lagrangian(changed, answers) - base) / energy)
     out["site.pue"] = 1.0
-    for name, load in (
-        ("serve.prompt", replace(job.load, prompt=job.load.prompt * (1 + elasticity.STEP))),
-        ("serve.output", replace(job.load, output=job.load.output * (1 + elasticity.STEP))),
-    ):
-        longer = replace(job, load=load)
-        now = candidates(longer, Device(cluster.chip, cluster.node), source, near, chosen.clock)
-        over = Overhead.of(cluster)
-        moved = float(over.total(now.chip_energy, 1.0 / now.throughput)[0] + price * now.tpot[0])
-        out[name] = (moved - base) / energy / elasticity.STEP
+    for name in ("prompt", "output"):
+        # One percent longer may no longer fit or keep up, one percent shorter then tells the same.
+        for step in (elasticity.STEP, -elasticity.STEP):
+            load = replace(job.load, **{name: getattr(job.load, name) * (1 + step)})
+            with suppress(WattlineError):
+                moved = _lagrangian(replace(job, load=load), cluster, source, near, chosen.clock, price)
+                out[f"serve.{name}"] = (moved - base) / energy / step
+                break
     return out
+
+
+def _lagrangian(
+    job: ServingJob, cluster: Cluster, source: Source, near: list[int], clock: Array, price: float
+) -> float:  # fmt: skip
+    """Return joules per token at one clock, and what the seconds it takes are worth."""
+    over = Overhead.of(cluster)
+    now = candidates(job, Device(cluster.chip, cluster.node), source, near, clock)
+    return float(over.total(now.chip_energy, 1.0 / now.throughput)[0] + price * now.tpot[0])

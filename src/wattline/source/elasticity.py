@@ -7,9 +7,11 @@ can move the energy, one at a time, by one percent. The source answers for all c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from ..core.errors import WattlineError
 from ..hardware.cluster import Cluster
 from ..hardware.facts import Sheet
 from .base import Device, Source
@@ -58,18 +60,27 @@ def _names(cluster: Cluster) -> list[str]:
 def _changes(
     cluster: Cluster, source: Source, change: Callable[[Cluster, Source], float], names: Sequence[str], factor: float
 ) -> dict[str, float]:
-    """Return name -> relative change of energy when that constant is `factor` times as large."""
+    """Return name -> relative change of energy when that constant is `factor` times as large.
+
+    A change that cannot be answered (a fact out of its bounds, work that no longer fits) is left out: what one percent
+    would do is no reason to withhold the answer it stands beside.
+    """
     changed = {}
     for name in names:
         kind, _, key = name.partition(".")
-        if kind == cluster.chip.kind:
-            changed[name] = replace(cluster, chip=cluster.chip.scaled(key, factor))
-        else:
-            changed[name] = replace(cluster, node=cluster.node.scaled(key, factor))
+        with suppress(WattlineError):
+            if kind == cluster.chip.kind:
+                changed[name] = replace(cluster, chip=cluster.chip.scaled(key, factor))
+            else:
+                changed[name] = replace(cluster, node=cluster.node.scaled(key, factor))
     listener = Listener(source, Device(cluster.chip, cluster.node))
     change(cluster, listener)
     sources = foresee(source, listener.questions, [Device(c.chip, c.node) for c in changed.values()])
-    return {key: change(c, mine) for (key, c), mine in zip(changed.items(), sources, strict=True)}
+    out = {}
+    for (key, c), mine in zip(changed.items(), sources, strict=True):
+        with suppress(WattlineError):
+            out[key] = change(c, mine)
+    return out
 
 
 def _sorted(values: dict[str, float]) -> dict[str, float]:

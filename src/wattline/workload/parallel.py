@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..core.errors import ScenarioError
+from ..core.errors import LayoutError
 from .model import Layer, Model, count_layers
 
 
@@ -50,9 +50,9 @@ class Parallel:
         for key in ("tensor", "pipeline", "data", "context", "expert", "virtual", "node"):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ScenarioError(f"{self.section}.{key} = {value!r} must be a whole number of at least 1; try 1")
+                raise LayoutError(f"{self.section}.{key} = {value!r} must be a whole number of at least 1; try 1")
         if self.zero not in (0, 1, 2, 3):
-            raise ScenarioError(f"{self.section}.zero = {self.zero!r} is not a ZeRO stage; try 0, 1, 2 or 3")
+            raise LayoutError(f"{self.section}.zero = {self.zero!r} is not a ZeRO stage; try 0, 1, 2 or 3")
         if self.expert_tensor == 0:
             object.__setattr__(self, "expert_tensor", self._slices())
 
@@ -125,7 +125,7 @@ class Parallel:
         self._check_layers(model)
         self._check_experts(model)
         if devices is not None and self.devices != devices:
-            raise ScenarioError(self._device_message(devices))
+            raise LayoutError(self._device_message(devices))
         return self
 
     def _check_heads(self, model: Model) -> None:
@@ -138,7 +138,7 @@ class Parallel:
                 d for d in range(1, model.heads + 1)
                 if model.heads % d == 0 and (model.kv_heads % d == 0 or d % model.kv_heads == 0)
             ]  # fmt: skip
-            raise ScenarioError(
+            raise LayoutError(
                 f"{self.section}.tensor = {self.tensor} neither divides nor is a multiple of "
                 f"{model.kv_heads} key-value heads; try {_either_side(good, self.tensor)}"
             )
@@ -149,7 +149,7 @@ class Parallel:
         if self.layers_per_stage:
             n, total = len(self.layers_per_stage), sum(self.layers_per_stage)
             if n != chunks or total != model.layers or min(self.layers_per_stage) < 0:
-                raise ScenarioError(
+                raise LayoutError(
                     f"{s}.layers_per_stage = {list(self.layers_per_stage)} has {n} entries that sum to {total}; "
                     f"give {chunks} entries that sum to {model.layers}"
                 )
@@ -158,7 +158,7 @@ class Parallel:
             most = model.layers if key == "pipeline" else model.layers // self.pipeline
             if most < 1:
                 key, most = "pipeline", model.layers
-            raise ScenarioError(
+            raise LayoutError(
                 f"{s}.{key} = {getattr(self, key)} needs {chunks} layers or more and {model.name} has "
                 f"{model.layers}; try {most} or fewer"
             )
@@ -167,14 +167,14 @@ class Parallel:
         s = self.section
         if not model.moe:
             if self.expert > 1:
-                raise ScenarioError(f"{s}.expert = {self.expert} but {model.name} has no experts; try 1")
+                raise LayoutError(f"{s}.expert = {self.expert} but {model.name} has no experts; try 1")
             return
         if model.experts % self.expert:
             self._refuse("expert", f"does not divide {model.experts} experts", model.experts, _divides)
         room = self.tensor * self.data * self.context
         if room % (self.expert * self.expert_tensor):
             good = [d for d in range(1, room + 1) if room % d == 0 and model.experts % d == 0]
-            raise ScenarioError(
+            raise LayoutError(
                 f"{s}.expert = {self.expert} (each expert in {self.expert_tensor} slices) does not divide the "
                 f"{room} devices of tensor x context x data; try {_either_side(good, self.expert)}"
             )
@@ -182,7 +182,7 @@ class Parallel:
     def _refuse(self, key: str, rule: str, whole: int, works: Callable[[int, int], bool]) -> None:
         value = getattr(self, key)
         good = [d for d in range(1, whole + 1) if works(whole, d)]
-        raise ScenarioError(f"{self.section}.{key} = {value} {rule}; try {_either_side(good, value)}")
+        raise LayoutError(f"{self.section}.{key} = {value} {rule}; try {_either_side(good, value)}")
 
     def _device_message(self, devices: int) -> str:
         rest = self.tensor * self.pipeline * self.context
@@ -201,7 +201,7 @@ class Parallel:
 @lru_cache(maxsize=4096)
 def _stage(parallel: Parallel, model: Model, stage: int) -> tuple[tuple[Layer, int], ...]:
     if not 0 <= stage < parallel.pipeline:
-        raise ScenarioError(
+        raise LayoutError(
             f"stage {stage} does not exist: {parallel.section}.pipeline = {parallel.pipeline}; "
             f"try 0 to {parallel.pipeline - 1}"
         )
