@@ -83,7 +83,9 @@ def advice(message: str) -> dict[str, str] | None:
     return changes or None
 
 
-def follow(sections: dict[str, Any], times: int = 6) -> tuple[str, str]:
+def follow(
+    sections: dict[str, Any], times: int = 6, *, detail: bool = True, simulated: bool = False
+) -> tuple[str, str]:
     """Return how a question ends: "answered", "advised", "goal" (nothing can meet it), "no advice" or "bad advice"."""
     said = ""
     changes: dict[str, str] = {}
@@ -93,7 +95,7 @@ def follow(sections: dict[str, Any], times: int = 6) -> tuple[str, str]:
         return "refused", str(error)
     for turn in range(times):
         try:
-            scenarios.solve(stated)
+            scenarios.solve(stated, detail=detail, simulated=simulated)
         except WattlineError as error:
             said = str(error)
         except Exception:
@@ -123,11 +125,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--simulated", action="store_true", help="Choose settings by simulation, as `wattline plan` does."
+    )
     given = parser.parse_args()
     draw, ends = random.Random(given.seed), Counter[str]()
     for number in range(given.count):
         asked = question(draw)
-        end, said = follow(asked)
+        end, said = follow(asked, simulated=given.simulated)
         ends[end] += 1
         if end not in ENDS:
             print(f"{number}: {end}: {asked}\n    {said}", flush=True)

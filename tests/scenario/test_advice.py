@@ -18,12 +18,10 @@ from questions import ENDS, follow, question
 
 
 @pytest.mark.parametrize("seed", [0, 1, 3])
-def test_plain_questions_end_in_an_answer_or_a_reason(seed, monkeypatch):
+def test_plain_questions_end_in_an_answer_or_a_reason(seed):
     """Each is answered, at once or after the advice of its errors is followed, or told that nothing so small can."""
-    solve = scenarios.solve
-    monkeypatch.setattr(scenarios, "solve", lambda asked: solve(asked, detail=False))
     draw = random.Random(seed)
-    ends = [follow(question(draw)) for _ in range(12)]
+    ends = [follow(question(draw), detail=False) for _ in range(12)]
     assert [end for end in ends if end[0] not in ENDS] == []
 
 
@@ -36,7 +34,7 @@ def asked(**serve):
 def test_advice_names_the_hardware_that_it_needs():
     """A model that one chip does not hold is told the layout and the chips for it, which then give an answer."""
     with pytest.raises(LayoutError, match=r"try serve\.tensor = \d and hardware\.chips_per_node = \d") as caught:
-        scenarios.solve(asked(prompt=1000, output=100))
+        scenarios.solve(asked(prompt=1000, output=100), detail=False)
     changes = stated_hint(str(caught.value))
     assert scenarios.solve(asked(prompt=1000, output=100).with_(changes), detail=False).chosen.energy_j > 0
 
@@ -57,5 +55,5 @@ def test_a_side_figure_does_not_withhold_the_answer():
             "serve": {"prompt": 20_000, "output": 300, "rate": "0.02 rps"},
         }
     )
-    answer = scenarios.solve(scenario)
+    answer = scenarios.solve(scenario, simulated=False)
     assert "serve.prompt" in answer.elasticity
