@@ -11,7 +11,7 @@ import pytest
 from wattline.core.errors import InputError, ScenarioError
 from wattline.scenario import fleet
 from wattline.scenario import simulate_site as site_simulation
-from wattline.scenario.fleet_file import parse_fleet
+from wattline.scenario.fleet_file import SeriesFile, parse_fleet
 from wattline.show.cli import main as cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -141,7 +141,7 @@ def test_events_and_series_become_limits(tmp_path: Path) -> None:
     ]  # fmt: skip
     path = tmp_path / "limit.csv"
     path.write_text("time,MW\n2024-01-01T00:00Z,0.01\n2024-01-01T01:00Z,0.008\n2024-01-01T02:00Z,0.01\n")
-    grid = {"event": [], "limit": path}
+    grid = {"event": [], "limit": SeriesFile(path)}
     limits = site_simulation.limits_of(
         fleet.FleetScenario(**{**base.__dict__, "grid": grid}), site_simulation.tree_of(base)
     )

@@ -30,6 +30,9 @@ from . import (
     simulate as cli_simulate,
 )
 from . import (
+    trace as cli_trace,
+)
+from . import (
     validate as cli_validate,
 )
 from . import (
@@ -72,6 +75,7 @@ cli_web.register(app)
 cli_simulate.register(app)
 cli_pipeline.register(app)
 cli_validate.register(app)
+cli_trace.register(app)
 
 
 # Columns of chips as parts that need a wide page: they stand in docs/catalog.md, in JSON and in the sheet of one.
