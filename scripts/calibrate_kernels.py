@@ -222,14 +222,15 @@ def left_out(data: Lesson, groups: np.ndarray, length: float, ridge: float) -> n
 
 
 def settled(data: Lesson) -> tuple[float, float]:
-    """Return length and ridge that leave the least error on shapes left out, of at most TRIED rows."""
+    """Return length and ridge that leave the least error on shapes left out, median and mean, of at most TRIED rows."""
     few = np.random.default_rng(SEED).permutation(data.time.size)[:TRIED]
     arrays = {k: v[few] for k, v in vars(data).items() if isinstance(v, np.ndarray)}
     small, scores = replace(data, **arrays), {}
     for length, ridge in TRIALS_MANY if data.time.size > TRIED else TRIALS_FEW:
         time, energy = np.abs(left_out(small, small.shape, length, ridge))
         known = energy[np.isfinite(energy)]
-        scores[length, ridge] = float(time.mean() + 0.5 * (known.mean() if known.size else 0.0))
+        both = (time, known) if known.size else (time,)
+        scores[length, ridge] = float(sum(np.median(e) + e.mean() for e in both))
     return min(scores, key=lambda k: scores[k])
 
 
