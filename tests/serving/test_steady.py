@@ -106,10 +106,15 @@ def test_elasticities_name_hardware_and_requests() -> None:
     assert "serve.prompt" in a.elasticity
 
 
-def test_cost_is_told_per_million_tokens() -> None:
-    """With a price, cost is the energy of a million tokens at that price."""
-    a = plan(rates=Rates(price=2e-8))
-    assert a.chosen.figures["cost_usd_per_million_tokens"] == pytest.approx(1e6 * a.chosen.energy_j * 2e-8)
+def test_cost_is_told_in_its_parts() -> None:
+    """Electricity alone goes under its own name; with a price of chips there is a cost, the sum of both."""
+    a = plan(rates=Rates(price=2e-8)).chosen
+    assert a.figures["electricity_usd_per_million_tokens"] == pytest.approx(1e6 * a.energy_j * 2e-8)
+    assert "cost_usd_per_million_tokens" not in a.figures
+    b = plan(rates=Rates(price=2e-8, chip=2.5 / 3600)).chosen.figures
+    assert b["chips_usd_per_million_tokens"] == pytest.approx(1e6 / b["tokens_per_s"] * 2.5 / 3600)
+    whole = b["chips_usd_per_million_tokens"] + b["electricity_usd_per_million_tokens"]
+    assert b["cost_usd_per_million_tokens"] == pytest.approx(whole)
 
 
 def test_what_cannot_be_met_is_told_with_the_best_there_is() -> None:

@@ -155,10 +155,14 @@ class Goal:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a joule costs: price (USD/J) and carbon (g/J), each None where the scenario gives none."""
+    """What a joule costs: price (USD/J) and carbon (g/J), each None where the scenario gives none.
+
+    `chip`: USD per second of a chip, rented or written off, electricity apart.
+    """
 
     price: float | None = None
     carbon: float | None = None
+    chip: float | None = None
 
     def figures(self, energy_j: float) -> dict[str, float]:
         """Return cost and carbon of `energy_j`, only those that were given."""
@@ -167,6 +171,22 @@ class Rates:
             out["cost_usd"] = self.price * energy_j
         if self.carbon is not None:
             out["carbon_g"] = self.carbon * energy_j
+        return out
+
+    def per_million(self, energy_j: float, chip_seconds: float) -> dict[str, float]:
+        """Return what a million tokens cost, from the joules and chip-seconds of one: in parts, and whole.
+
+        Cost is told only where both parts of it are known; electricity alone goes under its own name.
+        """
+        out: dict[str, float] = {}
+        if self.price is not None:
+            out["electricity_usd_per_million_tokens"] = 1e6 * self.price * energy_j
+        if self.chip is not None:
+            out["chips_usd_per_million_tokens"] = 1e6 * self.chip * chip_seconds
+        if len(out) == 2:
+            out["cost_usd_per_million_tokens"] = sum(out.values())
+        if self.carbon is not None:
+            out["carbon_g_per_million_tokens"] = 1e6 * self.carbon * energy_j
         return out
 
 

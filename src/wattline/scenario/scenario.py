@@ -170,7 +170,7 @@ def model_of(scenario: Scenario) -> Model:
     """Return the scenario's model, from the catalog or a config.json."""
     config = scenario.get("model.config")
     if config is not None:
-        return read_config(_path(scenario, config))
+        return read_config(path_of(scenario, config))
     name = scenario.get("model.name")
     if name is None:
         raise ScenarioError(
@@ -179,7 +179,8 @@ def model_of(scenario: Scenario) -> Model:
     return models.model(name)
 
 
-def _path(scenario: Scenario, text: str) -> Path:
+def path_of(scenario: Scenario, text: str) -> Path:
+    """Return a path stated in a scenario; relative ones start at its file."""
     path = Path(text).expanduser()
     return path if path.is_absolute() else scenario.folder / path
 
@@ -220,7 +221,7 @@ def _plain_chip(name: str) -> Sheet:
 
 def _sheet(scenario: Scenario, kind: str, name: str) -> Sheet:
     find = {"chip": hardware.chip, "node": hardware.node}[kind]
-    return find(str(_path(scenario, name)) if name.endswith(".toml") else name)
+    return find(str(path_of(scenario, name)) if name.endswith(".toml") else name)
 
 
 def _changed(sheet: Sheet, changes: Mapping[str, Any]) -> Sheet:
@@ -246,7 +247,7 @@ def goal_of(scenario: Scenario) -> Goal:
 
 def rates_of(scenario: Scenario) -> Rates:
     """Return price and carbon intensity, each only where the scenario gives it."""
-    return Rates(scenario.get("site.price"), scenario.get("site.carbon"))
+    return Rates(scenario.get("site.price"), scenario.get("site.carbon"), scenario.get("site.chip_price"))
 
 
 def parallel_of(scenario: Scenario, cluster: Cluster) -> Parallel:
@@ -365,7 +366,7 @@ def _solve_measured(scenario: Scenario) -> Answer:
 
     place = scenario.get("measured.store")
     plain = place is not None and "://" not in place
-    profile = measured.read(Store(_path(scenario, place) if plain else place), scenario["measured.profile"])
+    profile = measured.read(Store(path_of(scenario, place) if plain else place), scenario["measured.profile"])
     top = max(t.value for t in profile.trials)
     return plan_profiled(
         profile.frontier,

@@ -15,6 +15,8 @@ from ..core.errors import ScenarioError, nearest
 from ..core.units import parse
 from ..workload.arrivals import SPREADS
 
+# Engines that a plan can be typed for (serving/deploy.py has their flags).
+ENGINES: Final = ("vllm", "sglang", "trtllm")
 PRECISIONS: Final = ("fp32", "tf32", "bf16", "fp16", "fp8", "fp4")
 
 
@@ -153,6 +155,7 @@ def _table() -> tuple[Key, ...]:
         key("serve.output", "whole", 256, "Mean output tokens of a request", low=1),
         key("serve.task", "choice", None, "What the requests are, for the spread of made-up lengths; chat where left out", choices=tuple(SPREADS)),
         key("serve.concurrency", "whole", None, "Clients that each send the next request when the last is answered (closed loop), instead of serve.rate", low=1),
+        key("serve.engine", "choice", None, "Engine whose launch line the plan ends with; vllm where left out", choices=ENGINES),
         key("serve.ttft", "s", None, "Longest time to the first token", low=tiny),
         key("serve.tpot", "s", None, "Longest time per output token", low=tiny),
         key("serve.percentile", "whole", 99, "Percentile at which the latency limits hold", low=1, high=100),
@@ -206,6 +209,7 @@ def _table() -> tuple[Key, ...]:
         key("serve.search.confirm", "whole", None, "Best configurations that are simulated; 10 where left out", low=1, high=1000),
         key("site.pue", "", 1.0, "Facility power over IT power", low=1, high=5),
         key("site.price", "USD/J", None, "Price of electricity"),
+        key("site.chip_price", "USD/s", None, "Price of a chip's time, rented or written off, e.g. 2.5 USD/h; electricity comes besides", low=0),
         key("site.carbon", "g/J", None, "Carbon intensity of electricity"),
         key("site.power_limit", "W", None, "Most average power the job may draw, facility included", low=tiny),
         key("goal.max_slowdown", "", None, "Least energy at no more than this slowdown against maximum clocks"),

@@ -45,6 +45,7 @@ from ..serving.steady import ServingJob, elasticities
 from ..source.base import Source
 from ..source.overhead import Overhead
 from ..workload.traffic import Requests
+from . import launch
 from . import scenario as scenarios
 from . import simulate_serving as simulation
 from .scenario import Scenario
@@ -310,7 +311,7 @@ class _Plan:
                 if limit is not None:
                     figures[f"{name}_margin"] = 1.0 - float(np.mean(getattr(trial, name))) / limit
         rates = scenarios.rates_of(self.scenario)
-        figures |= {f"{n}_per_million_tokens": 1e6 * v for n, v in rates.figures(energy).items()}
+        figures |= rates.per_million(energy, trial.seconds * self.cluster.devices)
         knobs = ({
             "scope": "replica", "clock_hz": setting.clock, "max_batch": setting.cap, "max_step_tokens": setting.chunk,
         },)  # fmt: skip
@@ -347,6 +348,7 @@ class _Plan:
             time_uncertainty=table.time_uncertainty,
             assumptions=self._assumptions(),
             facts=self._facts(final, limit),
+            apply=launch.typed(self.scenario, launch.pools(self.scenario, chosen)),
             timeline=tuple(
                 {"tpot_s": float(np.mean(t.tpot)), "clock_hz": t.setting.clock, "batch": t.running} for t in trials
             ),

@@ -109,7 +109,7 @@ def requests_of(scenario: Scenario) -> Requests:
     """Return the trace that is named, cut and scaled as asked, or requests made up."""
     trace, rate = scenario.get("serve.requests"), scenario.get("serve.rate")
     if trace is not None:
-        requests = read_requests(scenarios._path(scenario, trace))
+        requests = read_requests(scenarios.path_of(scenario, trace))
         start, duration = scenario.get("serve.start") or 0.0, scenario.get("serve.duration")
         if start or duration is not None:
             requests = requests.between(start, float("inf") if duration is None else start + duration)

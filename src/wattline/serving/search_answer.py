@@ -61,7 +61,7 @@ class Configuration:
 
     def to_dict(self, rates: Rates, tokens: int) -> dict[str, Any]:
         """Return plain values."""
-        per_million = {f"{n}_per_million_tokens": 1e6 * v for n, v in rates.figures(self.best.energy).items()}
+        per_million = rates.per_million(self.best.energy, self.chips * self.best.energy / self.best.power)
         whole = rates.figures(self.best.energy * tokens)
         out: dict[str, Any] = {
             "configuration": self.label, "chips": self.chips, **self.best.to_dict(), **per_million, **whole,
@@ -98,7 +98,7 @@ class SearchAnswer:
     ----------
     frontier : latency -> configurations, fastest first, each the least energy at its latency or faster (analytic).
     confirmed : the simulated ones, by simulated energy. baseline : maximum clocks, the fewest chips that keep it.
-    settings, variants : how many were looked at. refused : variant -> why it was not.
+    apply : what to type, in order. settings, variants : how many were looked at. refused : variant -> why it was not.
     """
 
     title: str
@@ -121,6 +121,7 @@ class SearchAnswer:
     source: str
     uncertainty: float
     time_uncertainty: float
+    apply: tuple[str, ...] = ()
 
     @property
     def savings(self) -> dict[str, float]:
@@ -168,6 +169,7 @@ class SearchAnswer:
             "uncertainty": {"energy": self.uncertainty, "time": self.time_uncertainty},
             "assumptions": list(self.assumptions),
             "facts": dict(self.facts),
+            "apply": list(self.apply),
         }  # fmt: skip
 
 

@@ -372,7 +372,7 @@ def _outcome(c: Candidates, job: ServingJob, cluster: Cluster, over: Overhead, r
         "energy_per_request_j": energy * job.load.output,
         "chip_energy_per_token_j": chips,
         "chip_power_w": chips * throughput / cluster.devices,
-        **{f"{n}_per_million_tokens": 1e6 * v for n, v in rates.figures(energy).items()},
+        **rates.per_million(energy, cluster.devices / throughput),
     }
     knobs = ({"scope": "replica", "clock_hz": float(c.clock[0]), "max_batch": math.ceil(float(c.batch[0]))},)
     return Outcome(float(c.tpot[0]), energy, energy * throughput, parts, knobs, figures)

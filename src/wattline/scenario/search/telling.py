@@ -13,6 +13,8 @@ from ...serving.candidates import Candidate
 from ...serving.fluid import Traffic
 from ...serving.search_answer import LATENCIES, Configuration, Figures, SearchAnswer
 from .. import scenario as scenarios
+from ..launch import searched as launched
+from ..launch import typed
 from ..scenario import Scenario
 from ..whatif import Row
 from .confirm import table_for
@@ -91,6 +93,7 @@ def answer(
         source=table.source,
         uncertainty=table.uncertainty,
         time_uncertainty=table.time_uncertainty,
+        apply=typed(scenario, launched(scenario, told(chosen.candidate, chosen.row).pools)),
     )  # fmt: skip
 
 

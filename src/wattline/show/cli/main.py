@@ -131,6 +131,10 @@ def plan(
         Literal["local", "ray"] | None, Parameter(help="Where a study or search runs: this machine, or a Ray cluster.")
     ] = None,
     jobs: Annotated[int | None, Parameter(help="Workers of a study or search; all cores where left out.")] = None,
+    emit: Annotated[
+        Literal["vllm", "sglang", "trtllm", "k8s", "dynamo"] | None,
+        Parameter(help="Print only what to run or apply for a serving plan: a launch line, or manifests."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Plan the work of a scenario: its frontier, the chosen point, its knobs, and where the joules go.
@@ -154,6 +158,11 @@ def plan(
     if cli_design.asked(scenario):
         wanted = cli_design.Wanted(html, charts, csv, print_json if json else None)
         cli_design.plan(scenario, pairs(sets), wanted, engine or "local", jobs, progress)
+        return
+    if emit is not None:
+        from ...scenario import launch
+
+        print(launch.text(scenarios.load(scenario).with_(pairs(sets)), emit), end="")
         return
     spread = engine is not None or jobs is not None
     if not spread and cli_fleet.plan(scenario, pairs(sets), html, charts, csv, print_json if json else None):

@@ -122,7 +122,16 @@ def works(answer: DesignAnswer) -> Tabled:
 
 
 def _figures(w: WorkAnswer) -> list[tuple[str, str]]:
-    wanted = ("tokens_per_s", "tpot_s", "ttft_s", "mfu", "cost_usd", "cost_usd_per_million_tokens", "carbon_g")
+    wanted = (
+        "tokens_per_s",
+        "tpot_s",
+        "ttft_s",
+        "mfu",
+        "cost_usd",
+        "electricity_usd_per_million_tokens",
+        "cost_usd_per_million_tokens",
+        "carbon_g",
+    )
     figures = w.chosen.chosen.figures
     named = [("time_s", f"Time for {w.chosen.work}"), ("energy_j", "Energy"), ("average_power_w", "Average power")]
     if w.chosen.kind == "serving":

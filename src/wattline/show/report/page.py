@@ -138,7 +138,14 @@ def _sections(answer: Answer, drawn: Mapping[str, Any]) -> Iterable[str]:
     if "elasticities" in drawn:
         yield section("What would help", _chart("elasticities", drawn), _parameters(answer))
     yield section("The plan", _chart("plan", drawn), _knobs(answer))
+    if answer.apply:
+        yield section("What to type", typed(answer.apply))
     yield section("How sure, and on what assumptions", _trust(answer))
+
+
+def typed(lines: Sequence[str]) -> str:
+    """Return commands as they are typed."""
+    return f"<pre>{escape(chr(10).join(lines))}</pre>"
 
 
 def section(title: str, *parts: str) -> str:

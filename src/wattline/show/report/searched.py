@@ -55,14 +55,24 @@ def compare(answer: SearchAnswer) -> Cells:
         x, y = getattr(a.best, key), getattr(b.best, key)
         rows.append([name, show(x, unit), show(y, unit), words.change(x, y)])
     for key, (x, y) in _costs(answer).items():
-        rows.append([f"{key} per million tokens", x, y, words.change(a.best.energy, b.best.energy)])
+        rows.append([f"{key} per million tokens", x, y, ""])
     return [f"At the {answer.percentile:g}th percentile", "baseline", "chosen", "change"], rows
 
 
 def _costs(answer: SearchAnswer) -> dict[str, tuple[str, str]]:
-    found = [answer.rates.figures(1e6 * c.best.energy) for c in (answer.baseline, answer.chosen)]
-    names = {"cost_usd": ("Electricity", "USD"), "carbon_g": ("Carbon", "g")}
-    return {names[k][0]: (show(found[0][k], names[k][1]), show(found[1][k], names[k][1])) for k in found[0]}
+    found = [
+        answer.rates.per_million(c.best.energy, c.chips * c.best.energy / c.best.power)
+        for c in (answer.baseline, answer.chosen)
+    ]
+    names = {
+        "electricity_usd": ("Electricity", "USD"), "chips_usd": ("Chips", "USD"), "cost_usd": ("Cost", "USD"),
+        "carbon_g": ("Carbon", "g"),
+    }  # fmt: skip
+    out = {}
+    for key, before in found[0].items():
+        name, unit = names[key.removesuffix("_per_million_tokens")]
+        out[name] = (show(before, unit), show(found[1][key], unit))
+    return out
 
 
 def confirmed(answer: SearchAnswer) -> Cells:
@@ -142,6 +152,7 @@ def show_search(answer: SearchAnswer, console: Console) -> None:
         )
     _print(console, "Confirmed by simulation", confirmed(answer))
     console.print(agreement(answer))
+    _print(console, "What to type", ([], [[line] for line in answer.apply]))
     console.print(trust(answer))
     for label, why in answer.refused.items():
         console.print(f"Left out: {label}: {why}", style="dim")
@@ -196,6 +207,7 @@ def page(answer: SearchAnswer, *, scenario: str = "", command: str = "") -> str:
             "Confirmed by simulation", pages.chart_place("confirmation", drawn, _ABOUT["confirmation"]),
             pages.table(*confirmed(answer)), f'<p class="note">{escape(agreement(answer))}</p>',
         ),
+        pages.section("What to type", pages.typed(answer.apply)),
         pages.section("How sure, and on what assumptions", _said(answer)),
         pages.reproduce(scenario, command),
     ]  # fmt: skip

@@ -1,0 +1,93 @@
+"""A serving answer as what an engine is told: pools of replicas with every flag that the plan rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import InputError
+from ..serving.deploy import Launch, commands, emit
+from ..workload import catalog as models
+from . import scenario as scenarios
+from .scenario import Scenario
+
+if TYPE_CHECKING:
+    from ..frontier.answer import Outcome
+
+FORMS = ("vllm", "sglang", "trtllm", "k8s", "dynamo")
+
+
+def model_id(scenario: Scenario) -> str:
+    """Return what an engine loads: the Hugging Face id, of instructed weights where there are such, or a path."""
+    config = scenario.get("model.config")
+    if config is not None:
+        path = scenarios.path_of(scenario, config)
+        return str(path.parent if path.name == "config.json" else path)
+    name = scenario["model.name"]
+    if "/" in name:
+        return str(name)
+    known = [i for i, key in models.ids().items() if key == models.model(name).name]
+    talking = [i for i in known if i.lower().endswith(("instruct", "chat", "-it"))]
+    return (talking or known or [name])[0]
+
+
+def pools(scenario: Scenario, chosen: Outcome) -> tuple[Launch, ...]:
+    """Return the pools of a plan: one, or prefill and decode where the scenario parts them."""
+    (knob,) = chosen.knobs
+    cluster = scenarios.cluster_of(scenario)
+    common = _common(scenario) | {
+        "chip": cluster.chip, "tensor": scenario["serve.tensor"], "data": scenario["serve.data"],
+        "expert": scenario["serve.expert"], "weights": scenario.get("serve.precision"),
+        "cache": scenario.get("serve.kv_precision"), "batch": knob["max_batch"], "chunk": knob["max_step_tokens"],
+        "clock": knob["clock_hz"], "replicas": scenario.get("serve.replicas") or 1,
+        "power": cluster.chip["power.limit"] if "power.limit" in scenario.chip else None,
+    }  # fmt: skip
+    first = scenario.get("serve.prefill_replicas")
+    if first is None:
+        return (Launch(**common),)
+    return Launch(**{**common, "role": "prefill", "replicas": first}), Launch(**{**common, "role": "decode"})
+
+
+def searched(scenario: Scenario, found: Sequence[Mapping[str, Any]]) -> tuple[Launch, ...]:
+    """Return the pools of a configuration that a search found."""
+    out = []
+    for pool in found:
+        cluster = scenarios.cluster_of(scenario.with_({"hardware.chip": pool["chip"]}))
+        out.append(Launch(**_common(scenario) | {
+            "chip": cluster.chip, "replicas": pool["replicas"], "role": pool["role"], "tensor": pool["tensor"],
+            "data": pool["data"], "expert": pool["expert"], "weights": pool["precision"], "cache": pool["kv_precision"],
+            "batch": pool["max_batch"], "chunk": scenario["serve.chunk"], "clock": pool["clock_hz"],
+        }))  # fmt: skip
+    return tuple(out)
+
+
+def _common(scenario: Scenario) -> dict[str, Any]:
+    return {
+        "model": model_id(scenario), "memory": scenario["serve.memory"], "context": scenario.get("serve.context"),
+        "drafts": scenario.get("serve.draft_tokens"), "draft": scenario.get("serve.draft_model"),
+        "ttft": scenario.get("serve.ttft"), "tpot": scenario.get("serve.tpot"),
+        "percentile": scenario["serve.percentile"],
+    }  # fmt: skip
+
+
+def typed(scenario: Scenario, some: tuple[Launch, ...]) -> tuple[str, ...]:
+    """Return what to type for the scenario's engine."""
+    return commands(some, scenario.get("serve.engine") or "vllm")
+
+
+def text(scenario: Scenario, form: str) -> str:
+    """Plan a scenario and return what to run or apply in one of `FORMS`.
+
+    Raises
+    ------
+    InputError : the scenario serves nothing.
+    """
+    if not scenario.has("serve"):
+        raise InputError("--emit writes out what serves; the scenario has no [serve]")
+    if scenarios.searches(scenario):
+        from . import search
+
+        some = searched(scenario, search.search(scenario).chosen.pools)
+    else:
+        some = pools(scenario, scenarios.solve(scenario).chosen)
+    return emit(some, form, scenario.name)
