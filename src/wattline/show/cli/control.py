@@ -14,6 +14,7 @@ def register(app: App) -> None:
     app.command(daemon)
     app.command(profile)
     app.command(govern)
+    app.command(apply)
 
 
 Flag = Parameter(show_default=False)
@@ -97,6 +98,31 @@ def profile(
             simulate=simulate, store=store, json=json,
         )
     )  # fmt: skip
+
+
+def apply(
+    answer: Path,
+    *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    device: Annotated[tuple[str, ...], Parameter(help="Device by UUID or place; several are set alike.")] = ("0",),
+    dry_run: Annotated[
+        bool, Flag, Parameter(help="Say what would be set and how to undo it, and set nothing.")
+    ] = False,
+    simulate: Annotated[bool, Flag, Parameter(help="Use a simulated device.")] = False,
+) -> int:
+    """Hold an answer's clock or power limit by leases while a command runs; devices are then as they were found.
+
+    Example: wattline apply answer.json --device 0 --device 1 -- torchrun --nproc-per-node 2 train.py
+
+    Parameters
+    ----------
+    answer
+        What `wattline plan SCENARIO.toml --json` printed.
+    command
+        Command to run meanwhile, behind --; without one the setting is held until Ctrl-C.
+    """
+    from ...control.loops.applying import Asked, run
+
+    return run(Asked(answer=answer, command=command, devices=device, dry_run=dry_run, simulate=simulate))
 
 
 def govern(

@@ -27,6 +27,9 @@ from . import (
     pipeline as cli_pipeline,
 )
 from . import (
+    quick as cli_quick,
+)
+from . import (
     simulate as cli_simulate,
 )
 from . import (
@@ -69,6 +72,8 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
+app.register_install_completion_command(help="Complete commands and options in this shell from now on.")
+cli_quick.register(app)
 cli_live.register(app)
 cli_control.register(app)
 cli_web.register(app)
