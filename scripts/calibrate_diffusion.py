@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from calibrate_serving import ORIGIN, Array, as_toml, widened, wider
+from calibrate_serving import ORIGIN, Array, as_toml
+from few_models import widened, wider
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 

@@ -32,6 +32,7 @@ from ..workload.parallel import Parallel
 from . import schema
 
 if TYPE_CHECKING:
+    from ..serving.profile import Engine
     from ..serving.steady import ServingJob
     from ..training.job import TrainingJob
 
@@ -473,6 +474,14 @@ def serving_job(scenario: Scenario) -> ServingJob:
         percentile=scenario["serve.percentile"],
         max_batch=scenario["serve.max_batch"] if clients is None else min(clients, scenario["serve.max_batch"]),
     )
+
+
+def engine_of(scenario: Scenario) -> Engine:
+    """Return the engine that serves: `serve.engine`, with the switches it is launched with."""
+    from ..serving.profile import Engine
+
+    switches = scenario.get("serve.engine_switches") or ()
+    return Engine.parse(scenario["serve.engine"], switches)
 
 
 def title_of(model: Model, cluster: Cluster, replicas: int = 1) -> str:

@@ -225,6 +225,8 @@ def replica_of(scenario: Scenario, cluster: Cluster) -> Replica:
         precision=Precision(weights=scenario.get("serve.precision"), kv=scenario.get("serve.kv_precision")),
         chunk=scenario["serve.chunk"],
         memory=scenario["serve.memory"],
+        engine=scenarios.engine_of(scenario),
+        overhead=scenario.get("serve.request_overhead"),
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import InputError
 from ..source.base import Array
+from .conformal import factors
 from .engine import settings
 
 Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
@@ -92,10 +93,10 @@ def compare(
 def bounds(rows: Sequence[Labelled], name: str, guess: Array, constants: str = "serving") -> tuple[Array, Array]:
     """Return what nine in ten measurements of models never seen lie between."""
     table = settings(constants)["interval"]
-    factors = np.array([table.get(row.architecture, table["other"])[name] for row in rows], dtype=np.float64)
+    ends = np.array([factors(table, row.traits, row.architecture, name) for row in rows], dtype=np.float64)
     wide = np.array([WIDER if extrapolated(row, constants) else 1.0 for row in rows])[:, None]
-    factors = factors.reshape(len(rows), 2) ** wide
-    return guess * factors[:, 0], guess * factors[:, 1]
+    ends = ends.reshape(len(rows), 2) ** wide
+    return guess * ends[:, 0], guess * ends[:, 1]
 
 
 # Power of the factors of an interval for a row unlike any fitted one: half as wide again, a judgement.

@@ -22,7 +22,7 @@ from ..core.errors import CapacityError
 from ..hardware.cluster import Cluster
 from ..source.base import Array, Device, Source
 from ..source.overhead import Overhead
-from .engine import assemble, constants
+from .engine import assemble
 from .fluid import Curves, Settings, Traffic, flow, latency
 from .step import Job, Load, Replica, clock_grid, work_of
 
@@ -67,12 +67,12 @@ def curves_of(replica: Replica, traffic: Traffic, device: Device, source: Source
     load, chip, grid = load_of(traffic), device.chip, clock_grid(device)
     nodes = np.unique(np.round(np.geomspace(1, most, _NODES)))
     work = work_of([Job(replica, load, float(b)) for b in nodes], device, source, grid)
-    c, waiting = constants(chip.tags.get("architecture", "")), chip["power.waiting"]
+    c, waiting = replica.constants(device), chip["power.waiting"]
     sizes = np.concatenate([[1.0], np.arange(1.0, most + 1.0), [float(most)]])
 
     def kind(share: float) -> tuple[Array, Array]:
         mixed = replace(work, share=np.full_like(work.share, share))
-        table = assemble(mixed, c, waiting, chip["power.limit"], grid, grid, replica.asynchronous)
+        table = assemble(mixed, c, waiting, chip["power.limit"], grid, grid, replica.ahead(device))
         return table.time, replica.parallel.devices * table.energy
 
     def rows(values: Array) -> Array:

@@ -195,7 +195,7 @@ def works(rows: Sequence[Row], source: Source) -> Parts:
     both = slowed(both, "attention_prefill", legacy(device))
     none, one = np.zeros((n, 1)), np.ones((n, 1))
     # Kernels are launched one by one: no graph is captured.
-    beat = Beat(batch=none, prompts=none, visual=none, loose=one, logits=none, crowd=none, shared=one)
+    beat = Beat(batch=none, prompts=none, visual=none, loose=one, logits=none, crowd=none, pressed=none)
     share = np.array([[1.0 / (r.steps + 1.0)] for r in rows])
     return Parts(rows_from(both, slice(0, n)), rows_from(both, slice(n, None)), (beat, beat), share, none)
 

@@ -22,10 +22,19 @@ from numpy.typing import NDArray
 
 from ..hardware.facts import Fact
 from ..source.base import Array, Device, Source, tables
-from ..workload.operator import Attention, Collective, GroupedGemm, Operator
+from ..workload.operator import Attention, Collective, Gemm, GroupedGemm, Operator
+from .profile import padded
 
 # Kinds of operator that an engine may run slower or faster than alone.
-KINDS: Final = ("gemm", "grouped_gemm", "attention_decode", "attention_prefill", "elementwise", "collective")
+KINDS: Final = (
+    "gemm", "grouped_gemm", "padded_gemm", "attention_decode", "attention_latent", "attention_prefill", "elementwise",
+    "collective",
+)  # fmt: skip
+
+# What a step has a number of, each with its own seconds: kernels, collectives among them, products in fp8 (whose
+# operands are scaled first), those of experts in fp8 (rows are sorted, scaled and summed), scans of prompts.
+COUNTS: Final = ("kernel", "meeting", "scaled", "sorted", "scan")
+
 
 # Components that time decides while the device is busy, not the work done.
 _STANDING: Final = ("clock_tree", "leakage")
@@ -37,15 +46,18 @@ Index = NDArray[np.int64]
 # What a constant is where no file states it: nothing added, nothing scaled.
 NEUTRAL: Final[Constants] = {
     **{f"{what}.{kind}": 1.0 for what in ("time", "energy") for kind in KINDS},
-    **{f"energy.{group}": 1.0 for group in ("compute", "memory", "standing", "waiting")},
-    **{f"host.{what}": 0.0 for what in ("step", "sequence", "sharing", "prompt", "visual", "launch")},
-    **{f"gap.{what}": 0.0 for what in ("step", "kernel", "meeting", "logits")},
+    **{f"energy.{group}": 1.0 for group in ("compute", "fp8", "memory", "standing", "waiting")},
+    **{f"host.{what}": 0.0 for what in ("step", "sequence", "crowd", "team", "prompt", "visual", "launch")},
+    **{f"gap.{what}": 0.0 for what in ("step", "logits", "burn", *COUNTS)},
     "host.exponent": 3.0,
     "expert.imbalance": 0.0,
     "expert.untuned": 1.0,
     "expert.wide": 1.0,
     "limit.share": 1.0,
     "ends.time": 1.0,
+    "first.request": 0.0,
+    "first.token": 0.0,
+    "first.prefill": 1.0,
 }
 
 
@@ -56,14 +68,44 @@ def settings(name: str = "serving") -> Mapping[str, Any]:
 
 
 @functools.cache
-def constants(architecture: str = "", name: str = "serving") -> Constants:
-    """Return fitted constants: the common ones, then those of `architecture`."""
+def constants(architecture: str = "", name: str = "serving", factors: str = "") -> Constants:
+    """Return fitted constants: the common ones, then those of `architecture`, times the `factors` of an engine."""
     table = settings(name)
     merged = dict(NEUTRAL)
     for part in ("common", architecture):
         for group, entries in table.get(part, {}).items():
             merged |= {f"{group}.{key}": float(entry[0]) for key, entry in entries.items()}
-    return merged
+    return scaled(merged, engine_factors(factors)) if name == "serving" else merged
+
+
+@functools.cache
+def engine_factors(name: str) -> Constants:
+    """Return what an engine's constants are over those of vLLM 0.11, from ``data/engine_factors.toml``."""
+    table = settings("engine_factors")
+    return {key: float(entry[0]) for part in ("common", name) for key, entry in table.get(part, {}).items()}
+
+
+# What each factor of an engine multiplies.
+SCALED: Final[Mapping[str, tuple[str, ...]]] = {
+    "host": ("host.step", "host.team", "host.sequence", "host.prompt", "gap.step"),
+    "sampler": ("gap.logits",),
+    "experts": ("time.grouped_gemm", "time.padded_gemm"),
+    "gaps": ("gap.kernel", "gap.meeting", "gap.scaled", "gap.sorted"),
+    "elementwise": ("time.elementwise",),
+}
+
+
+def scaled(c: Constants, factors: Constants) -> Constants:
+    """Return constants times an engine's factors, and what they state of their own: overlap and the first token."""
+    out = dict(c)
+    for key, factor in factors.items():
+        for name in SCALED.get(key, ()):
+            out[name] *= factor
+        if key == "overlap":
+            out["host.exponent"] = factor
+        if key.startswith("first_"):
+            out[key.replace("_", ".", 1)] = factor
+    return out
 
 
 def spread(architecture: str, target: str, name: str = "serving") -> float:
@@ -77,13 +119,17 @@ class Sums:
     """Steps at each clock of a grid, unlimited by power: arrays (n steps, clocks).
 
     busy : kind -> seconds. joules : (kind, component) -> joules, the awake floor left out.
-    launches, meetings : (n, 1) kernels, and collectives among them.
+    counts : (n, 1) of each of `COUNTS`.
     """
 
     busy: Mapping[str, Array]
     joules: Mapping[tuple[str, str], Array]
-    launches: Array
-    meetings: Array
+    counts: Mapping[str, Array]
+
+    @property
+    def launches(self) -> Array:
+        """(n, 1) kernels."""
+        return self.counts["kernel"]
 
 
 @dataclass(frozen=True)
@@ -102,13 +148,12 @@ class Inquiry:
     """What a source is asked about n steps: operators of each kind apart, equal ones once.
 
     rows : kind -> (steps that have it, the answer that is theirs, that of the device waited for).
-    launches, meetings : (n, 1) as in `Sums`.
+    counts : (n, 1) as in `Sums`.
     """
 
     asked: tuple[tuple[Operator, ...], ...]
     rows: Mapping[str, tuple[Index, Index, Index]]
-    launches: Array
-    meetings: Array
+    counts: Mapping[str, Array]
 
     @staticmethod
     def of(pieces: Sequence[Piece]) -> Inquiry:
@@ -125,9 +170,29 @@ class Inquiry:
         return Inquiry(
             tuple(asked),
             {kind: (at[0], at[1], at[2]) for kind, at in columns.items()},
-            np.array([[sum(o.launches * o.repeat for o in p.operators)] for p in pieces]),
-            np.array([[sum(o.launches * o.repeat for o in p.operators if isinstance(o, Collective))] for p in pieces]),
+            _counts(pieces),
         )
+
+
+def _counts(pieces: Sequence[Piece]) -> dict[str, Array]:
+    out = {name: np.zeros((len(pieces), 1)) for name in COUNTS}
+    for row, piece in enumerate(pieces):
+        for o in piece.operators:
+            out["kernel"][row] += o.launches * o.repeat
+            if name := _counted(o):
+                out[name][row] += o.launches * o.repeat
+    return out
+
+
+def _counted(o: Operator) -> str:
+    """Return as what of `COUNTS` an operator counts besides as a kernel."""
+    if isinstance(o, Collective):
+        return "meeting"
+    if isinstance(o, GroupedGemm):
+        return "sorted" if o.b == "fp8" else ""
+    if isinstance(o, Gemm):
+        return "scan" if o.name == "scan_state" else "scaled" if o.precision == "fp8" else ""
+    return "scan" if o.name == "scan" else ""
 
 
 def sums(inquiry: Inquiry, device: Device, source: Source, grid: Array) -> Sums:
@@ -136,7 +201,7 @@ def sums(inquiry: Inquiry, device: Device, source: Source, grid: Array) -> Sums:
     lifted = Fact(1e5, "W", "lifted: the step as a whole keeps it")
     free = replace(device, chip=replace(device.chip, facts={**device.chip.facts, "power.limit": lifted}))
     found = tables(source, inquiry.asked, free, grid)
-    shape = len(inquiry.launches), grid.size
+    shape = len(inquiry.counts["kernel"]), grid.size
     busy = {kind: np.zeros(shape) for kind in KINDS}
     joules: dict[tuple[str, str], Array] = {}
     for kind, (steps, place, last) in inquiry.rows.items():
@@ -146,13 +211,14 @@ def sums(inquiry: Inquiry, device: Device, source: Source, grid: Array) -> Sums:
             if name != "waiting" and (name in _STANDING or mine.any()):
                 joules[kind, name] = np.zeros(shape)
                 joules[kind, name][steps] = mine
-    return Sums(busy, joules, inquiry.launches, inquiry.meetings)
+    return Sums(busy, joules, inquiry.counts)
 
 
 def rows_from(work: Sums, at: slice) -> Sums:
     """Return some of the steps."""
     busy = {kind: seconds[at] for kind, seconds in work.busy.items()}
-    return Sums(busy, {key: j[at] for key, j in work.joules.items()}, work.launches[at], work.meetings[at])
+    joules = {key: j[at] for key, j in work.joules.items()}
+    return Sums(busy, joules, {name: count[at] for name, count in work.counts.items()})
 
 
 def slowed(work: Sums, kind: str, factor: float) -> Sums:
@@ -194,16 +260,19 @@ _LARGEST: Final = ((0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0), (0.0, 0.564, 1.029, 1.42
 def kind_of(operator: Operator) -> str:
     """Return which of `KINDS` an operator belongs to."""
     if isinstance(operator, Attention):
-        return "attention_decode" if operator.phase == "decode" else "attention_prefill"
-    return operator.kind
+        if operator.phase != "decode":
+            return "attention_prefill"
+        return "attention_latent" if operator.shared_kv else "attention_decode"
+    return "padded_gemm" if padded(operator) else operator.kind
 
 
 @dataclass(frozen=True)
 class Beat:
     """What else makes up a step: (n, 1) running requests, new prompts, visual tokens among them, and 1
     where its kernels are launched one by one; seconds to read its logits (fp32) once; standard
-    deviations by which the busiest expert rank lies above the mean; replicas that share the host; and 1
-    where grouped products run with tiles that nobody tuned, or on experts stored in 16 bits."""
+    deviations by which the busiest expert rank lies above the mean; how full of one-device replicas the
+    host is, 0 to 1; 1 where grouped products run with tiles that nobody tuned, or on experts stored in
+    16 bits; and 1 where a process of its own drives each rank."""
 
     batch: Array
     prompts: Array
@@ -211,16 +280,19 @@ class Beat:
     loose: Array
     logits: Array
     crowd: Array
-    shared: Array
+    pressed: Array
     untuned: Array = field(default_factory=lambda: np.zeros((1, 1)))
     wide: Array = field(default_factory=lambda: np.zeros((1, 1)))
+    team: Array = field(default_factory=lambda: np.zeros((1, 1)))
 
 
 def host_time(work: Sums, beat: Beat, c: Constants) -> Array:
     """Return (n, 1) host seconds of a step."""
     return np.asarray(
         c["host.step"]
-        + c["host.sequence"] * beat.batch * beat.shared ** c["host.sharing"]
+        + c["host.team"] * beat.team
+        + c["host.crowd"] * beat.pressed
+        + c["host.sequence"] * beat.batch
         + c["host.prompt"] * beat.prompts
         + c["host.visual"] * beat.visual
         + c["host.launch"] * work.launches * beat.loose
@@ -233,22 +305,34 @@ def run(work: Sums, beat: Beat, c: Constants, waiting: float, asynchronous: bool
     slow = (1.0 + (c["expert.untuned"] - 1.0) * beat.untuned) * (1.0 + (c["expert.wide"] - 1.0) * beat.wide)
     waste = slow * (1.0 + c["expert.imbalance"] * beat.crowd) - 1.0
     busy = busy + waste * c["time.grouped_gemm"] * work.busy["grouped_gemm"]
-    busy = busy + c["gap.step"] + c["gap.logits"] * beat.logits
-    busy = busy + c["gap.kernel"] * work.launches + c["gap.meeting"] * work.meetings
+    drawn = _standing(work) * c["energy.standing"] * c["gap.burn"]
+    gaps = c["gap.step"] + c["gap.logits"] * beat.logits
+    gaps = gaps + sum(c[f"gap.{name}"] * work.counts[name] for name in COUNTS)
+    busy = busy + gaps
     host = host_time(work, beat, c)
     time = longer(busy, host, c["host.exponent"]) if asynchronous else busy + host
     parts: dict[str, Array] = {}
     for (kind, name), joules in work.joules.items():
         parts[name] = parts.get(name, np.zeros_like(time)) + _factor(kind, name, c) * joules
+    if c["gap.burn"]:
+        parts["clock_tree"] = parts.get("clock_tree", np.zeros_like(time)) + drawn * gaps
     parts["waiting"] = c["energy.waiting"] * waiting * time
     return time, parts
+
+
+def _standing(work: Sums) -> Array:
+    """Return (n, clocks) watts that leakage and clocks draw while kernels run, in the mean."""
+    joules = sum((j for (_, name), j in work.joules.items() if name in _STANDING), np.zeros(1))
+    seconds = np.sum([*work.busy.values()], axis=0)
+    return np.asarray(joules / np.where(seconds > 0, seconds, np.inf))
 
 
 def _factor(kind: str, name: str, c: Constants) -> float:
     """Return what an engine makes of a component's joules: standing ones last as long as the kind is busy."""
     if name in _STANDING:
         return c["energy.standing"] * c[f"time.{kind}"]
-    return c[f"energy.{kind}"] * c["energy.compute" if name.startswith("compute") else "energy.memory"]
+    narrow = c["energy.fp8"] if name in ("compute.fp8", "compute.fp4") else 1.0
+    return narrow * c[f"energy.{kind}"] * c["energy.compute" if name.startswith("compute") else "energy.memory"]
 
 
 def longer(one: Array, two: Array, exponent: float) -> Array:

@@ -20,7 +20,8 @@ from ..workload import catalog as models
 from ..workload.model import Model
 from ..workload.parallel import Parallel
 from .beside import Columns, compare, number, whole
-from .engine import Constants, Parts, Table, assemble, constants, settings
+from .engine import Constants, Parts, Table, assemble, settings
+from .profile import Engine
 from .step import Job, Load, Replica, clock_grid, work_of
 
 TARGETS: Final = ("energy_per_token_j", "throughput_tok_s", "power_per_gpu_w", "median_itl_ms")
@@ -33,7 +34,7 @@ OPTIONAL: Final[Mapping[str, str]] = {
     "visual_tokens": "the task's default", "n_requests_sampled": "no prompt seen before",
     "num_unique_requests": "no prompt seen before", "vllm_max_num_batched_tokens": "8192",
     "vllm_async_scheduling": "True",
-    "vllm_other_args": "gpu-memory-utilization=0.9",
+    "vllm_other_args": "gpu-memory-utilization=0.9", "vllm_env": "no switches", "engine": "vllm 0.11",
     "family": "the model", "num_gpus": "attn_tp x attn_dp",
 }  # fmt: skip
 
@@ -102,7 +103,9 @@ def _row(cells: Mapping[str, Any], index: int) -> Row:
     ahead = str(cells.get("vllm_async_scheduling", "True")).lower() != "false"
     stated = re.search(r"gpu-memory-utilization=([\d.]+)", str(cells.get("vllm_other_args", "")))
     memory = float(stated[1]) if stated else 0.9
-    replica = Replica(model=model, parallel=parallel, chunk=chunk, asynchronous=ahead, memory=memory)
+    replica = Replica(
+        model=model, parallel=parallel, chunk=chunk, asynchronous=ahead, memory=memory, engine=engine_of(cells)
+    )
     batch = number(cells, "avg_batch_size")
     groups = {
         "family": str(cells.get("family", model.name)),
@@ -113,6 +116,17 @@ def _row(cells: Mapping[str, Any], index: int) -> Row:
     device = Device(chip, hardware.default_node(chip))
     load = _settled(load_of(cells), replica, batch, device, *_sent(cells))
     return Row(cells.get("row_id", index), replica, load, batch, device, groups)
+
+
+def engine_of(cells: Mapping[str, Any]) -> Engine:
+    """Return the engine that columns state: `engine`, else vLLM 0.11 with its environment and launch arguments."""
+    switches = [
+        part.strip()
+        for column in ("vllm_env", "vllm_other_args")
+        for part in str(cells.get(column, "")).split(";")
+        if "=" in part
+    ]
+    return Engine.parse(str(cells.get("engine") or "vllm 0.11"), switches)
 
 
 def _sent(cells: Mapping[str, Any]) -> tuple[float, float]:
@@ -178,7 +192,7 @@ def table_of(rows: Sequence[Row], work: Parts, c: Constants) -> Table:
     """Return mean steps of rows of one chip at its highest clock."""
     device = rows[0].device
     chip, grid = device.chip, clock_grid(device)
-    return assemble(work, c, chip["power.waiting"], chip["power.limit"], grid, grid[-1:])
+    return assemble(work, c, chip["power.waiting"], chip["power.limit"], grid, grid[-1:], rows[0].replica.ahead(device))
 
 
 def targets_of(rows: Sequence[Row], table: Table) -> dict[str, Array]:
@@ -197,10 +211,14 @@ def targets_of(rows: Sequence[Row], table: Table) -> dict[str, Array]:
 def predict(rows: Sequence[Row], source: Source) -> dict[str, Array]:
     """Return (n,) predictions of every row by target name."""
     out = {name: np.empty(len(rows)) for name in TARGETS}
-    for chip in dict.fromkeys(r.device.chip.name for r in rows):
-        mine = np.array([i for i, r in enumerate(rows) if r.device.chip.name == chip])
+
+    def like(row: Row) -> tuple[str, str, bool]:
+        return row.device.chip.name, row.replica.profile(row.device).factors, row.replica.ahead(row.device)
+
+    for key in dict.fromkeys(map(like, rows)):
+        mine = np.array([i for i, r in enumerate(rows) if like(r) == key])
         some = [rows[i] for i in mine]
-        c = constants(some[0].architecture)
+        c = some[0].replica.constants(some[0].device)
         found = targets_of(some, table_of(some, works(some, source), c))
         for name, values in found.items():
             out[name][mine] = values

@@ -99,7 +99,8 @@ def ways(job: ServingJob, cluster: Cluster, source: Source) -> tuple[Candidates,
 
 
 def _candidates(job: ServingJob, device: Device, found: list[Step]) -> Candidates:
-    table = _Table.of(found, job.load)
+    c = job.replica.constants(device)
+    table = _Table.of(found, job.load, c["first.request"] + c["first.token"] * job.load.fresh, c["first.prefill"])
     if job.rate is None:
         return table.all(job)
     return table.at_rate(job, job.rate * job.load.output, device)
@@ -115,9 +116,11 @@ class _Table:
     decode: Array
     fill: Array  # seconds that one prompt adds to the step it joins
     parts: Mapping[str, Array]  # of all chips, J per step
+    outside: float  # seconds a request waits outside of steps until its first token: HTTP, tokeniser, first flush
+    longer: float  # seconds of a prompt's own steps over those it adds to the mean step
 
     @staticmethod
-    def of(found: list[Step], load: Load) -> _Table:
+    def of(found: list[Step], load: Load, outside: float, longer: float) -> _Table:
         time = np.array([s.time for s in found])
         decode = np.array([s.decode.time for s in found])
         # mean = decode + (prompts that enter per step) x fill
@@ -131,6 +134,8 @@ class _Table:
             decode,
             (time - decode) / entering,
             {n: np.array([s.devices * s.points.parts.get(n, zero) for s in found]) for n in names},
+            outside,
+            longer,
         )
 
     def all(self, job: ServingJob) -> Candidates:
@@ -182,14 +187,14 @@ class _Table:
     def _columns(self, pick: NDArray[np.int64]) -> _Table:
         """Return the table at some clocks only."""
         parts = {n: v[:, pick] for n, v in self.parts.items()}
-        return _Table(self.batch, self.clock[pick], self.time[:, pick], self.decode[:, pick], self.fill[:, pick], parts)
+        time, decode, fill = (v[:, pick] for v in (self.time, self.decode, self.fill))
+        return replace(self, clock=self.clock[pick], time=time, decode=decode, fill=fill, parts=parts)
 
-    @staticmethod
-    def _ttft(job: ServingJob, time: Array, decode: Array, fill: Array, rate: Array) -> Array:
+    def _ttft(self, job: ServingJob, time: Array, decode: Array, fill: Array, rate: Array) -> Array:
         """Time to the first token: the step under way, then one's own prefill after those that came with it."""
         together = rate * time
         others = together + _deviations(job) * np.sqrt(together)
-        return np.asarray(time + decode + fill * (1.0 + others))
+        return np.asarray(self.outside + time + decode + fill * (self.longer + others))
 
 
 def _deviations(job: ServingJob) -> float:

@@ -40,6 +40,7 @@ from .engine import (
     spread,
     sums,
 )
+from .profile import VLLM, Engine, Profile, as_run, profile
 
 # Clocks at which a step is worked out before the power limit is applied; in between, straight lines.
 _GRID: Final = 12
@@ -106,8 +107,11 @@ class Replica:
     chunk : most tokens of a step.
     asynchronous : whether the host prepares a step while the device runs the one before.
     memory : share of the device memory that the engine may fill.
-    graph : largest decode batch whose kernels are launched as one captured graph (vLLM captures up
-        to 512); 0 where none is.
+    graph : largest decode batch whose kernels are launched as one captured graph, 0 where none is; what the
+        engine captures where None.
+    engine : what runs it, see `profile.Engine`.
+    overhead : seconds that a request waits outside the engine's steps until its first token is seen (HTTP,
+        tokeniser, first flush); the engine's own where None.
     neighbours : replicas on the same host, this one included; as many as fit the node where None.
     """
 
@@ -117,8 +121,27 @@ class Replica:
     chunk: float = 8192.0
     asynchronous: bool = True
     memory: float = 0.9
-    graph: float = 512.0
+    graph: float | None = None
     neighbours: float | None = None
+    engine: Engine = VLLM
+    overhead: float | None = None
+
+    def profile(self, device: Device) -> Profile:
+        """Return what the engine does with the model on this device."""
+        return profile(self.engine, self.model, device.chip.tags.get("architecture", ""))
+
+    def captured(self, device: Device) -> float:
+        """Return the largest decode batch that is launched as one graph."""
+        return self.profile(device).graph if self.graph is None else self.graph
+
+    def ahead(self, device: Device) -> bool:
+        """Return whether the host works while the device does: where the engine can, unless switched off."""
+        return self.asynchronous and self.profile(device).asynchronous
+
+    def constants(self, device: Device) -> Constants:
+        """Return the fitted constants of this engine on this chip; what one request waits for besides, where stated."""
+        found = constants(device.chip.tags.get("architecture", ""), factors=self.profile(device).factors)
+        return found if self.overhead is None else {**found, "first.request": self.overhead, "first.token": 0.0}
 
     def hosted(self, device: Device) -> float:
         """Return how many replicas share a host."""
@@ -252,9 +275,9 @@ class Job:
 
 def work_of(jobs: Sequence[Job], device: Device, source: Source, grid: Array) -> Parts:
     """Return what configurations on one device need to be assembled; the source is asked once."""
-    beats, inquiry = _counted(tuple(jobs))
+    beats, inquiry = _counted(tuple(jobs), device.chip.tags.get("architecture", ""))
     both = sums(inquiry, device, source, grid)
-    loose = [job.batch / job.replica.parallel.data > job.replica.graph for job in jobs]
+    loose = [job.batch / job.replica.parallel.data > job.replica.captured(device) for job in jobs]
     first = [_beat(job, device, 0.0, 0.0, alone) for job, alone in zip(jobs, loose, strict=True)]
     second = [_beat(job, device, x.prompts, x.tokens, True) for job, x in zip(jobs, beats, strict=True)]
     return Parts(
@@ -267,27 +290,33 @@ def work_of(jobs: Sequence[Job], device: Device, source: Source, grid: Array) ->
 
 
 @functools.lru_cache(maxsize=64)  # what-ifs of the device ask for the same work again and again
-def _counted(jobs: tuple[Job, ...]) -> tuple[list[Rhythm], Inquiry]:
+def _counted(jobs: tuple[Job, ...], chip: str) -> tuple[list[Rhythm], Inquiry]:
     """Return how prompts come in each configuration, and what to ask of its steps: all plain ones, then all mixed."""
     beats = [rhythm(job.load, job.batch, job.replica.chunk) for job in jobs]
-    plain = [_piece(job, 0.0, 0.0) for job in jobs]
-    mixed = [_piece(job, beat.tokens, beat.tokens * _crowded(job, beat)) for job, beat in zip(jobs, beats, strict=True)]
+    plain = [_piece(job, 0.0, chip) for job in jobs]
+    mixed = [_piece(job, beat.tokens * _crowded(job, beat), chip) for job, beat in zip(jobs, beats, strict=True)]
     return beats, Inquiry.of([*plain, *mixed])
 
 
 def _crowded(job: Job, beat: Rhythm) -> float:
-    """Where data-parallel groups outnumber the prompts of a step, the others wait for those that have one."""
-    return max(1.0, job.replica.parallel.data / beat.prompts)
+    """Return the prompt tokens of the busiest data-parallel group over the mean: all wait for it, padded to its size.
+
+    Prompts fall on groups as they come: of a Poisson number each the busiest has so many deviations more.
+    """
+    groups = job.replica.parallel.data
+    if groups == 1:
+        return 1.0
+    mean = beat.prompts / groups
+    return float(max(1.0, mean + largest(groups) * np.sqrt(mean)) / mean)
 
 
-def _piece(job: Job, tokens: float, most: float) -> Piece:
-    mine = _operators(job, tokens)
-    late = mine if most == tokens else _operators(job, most)
+def _piece(job: Job, tokens: float, chip: str) -> Piece:
+    mine = _operators(job, tokens, chip)
     expert = job.replica.parallel.expert
-    return Piece(mine, tuple(busiest(o, expert) for o in late) if expert > 1 else late)
+    return Piece(mine, tuple(busiest(o, expert) for o in mine) if expert > 1 else mine)
 
 
-def _operators(job: Job, tokens: float) -> tuple[Operator, ...]:
+def _operators(job: Job, tokens: float, chip: str) -> tuple[Operator, ...]:
     replica, load = job.replica, job.load
     entries = chunks(load, tokens, replica.chunk)
     plain = step_operators(
@@ -295,6 +324,7 @@ def _operators(job: Job, tokens: float) -> tuple[Operator, ...]:
     )
     requests = tokens / load.fresh / replica.parallel.data
     tensor, precision = replica.parallel.tensor, replica.precision.activation
+    plain = as_run(plain, profile(replica.engine, replica.model, chip))
     return plain + vision_operators(load.patches * requests, max(requests, 1.0) * load.frames, tensor, precision)
 
 
@@ -303,9 +333,12 @@ def _beat(job: Job, device: Device, prompts: float, tokens: float, loose: bool) 
     groups = job.replica.parallel.data
     logits = 4.0 * job.replica.model.vocab * (job.batch + prompts) / device.chip["memory.hbm.bandwidth"]
     visual = job.load.visual * tokens / job.load.fresh
-    crowd, shared = largest(job.replica.parallel.expert), job.replica.hosted(device)
+    crowd = largest(job.replica.parallel.expert)
     rough, wide = float(_untuned(job.replica, job.batch + tokens)), float(_wide(job.replica))
-    return job.batch / groups, prompts / groups, visual, float(loose), logits / groups, crowd, shared, rough, wide
+    team = float(job.replica.parallel.devices > 1)
+    pressed = (1.0 - team) * (job.replica.hosted(device) - 1.0) / _FULL
+    mine = job.batch / groups, prompts / groups, visual, float(loose), logits / groups
+    return *mine, crowd, pressed, rough, wide, team
 
 
 def _jumps(replica: Replica) -> tuple[float, ...]:
@@ -330,6 +363,10 @@ def _wide(replica: Replica) -> bool:
     """Whether experts are stored in 16 bits: engines run those with Triton, narrower ones with a vendor's kernels."""
     stored = replica.precision.weights or replica.model.weights.of("experts")
     return replica.model.moe and stored in ("bf16", "fp16")
+
+
+# Neighbours of a one-device replica on a full host: eight devices to a board.
+_FULL: Final = 7.0
 
 
 def _beats(rows: Sequence[tuple[float, ...]]) -> Beat:
@@ -377,7 +414,7 @@ def steps(
     _check_fits(replica, load, batches, device)
     asked = lockable(device.chip) if clocks is None else np.asarray(clocks, dtype=np.float64)
     kind = device.chip.tags.get("architecture", "")
-    c = constants(kind) if settings is None else settings
+    c = replica.constants(device) if settings is None else settings
     table, share = _assembled(replica, load, batches, device, source, asked, c)
     sample = replace(
         source.points(_alone(replica, load, max(batches)), device, asked[-1:]),
@@ -426,7 +463,7 @@ def _assembled(
 ) -> tuple[Table, Array]:
     grid, chip = clock_grid(device), device.chip
     work = work_of([Job(replica, load, float(batch)) for batch in batches], device, source, grid)
-    table = assemble(work, c, chip["power.waiting"], chip["power.limit"], grid, asked, replica.asynchronous)
+    table = assemble(work, c, chip["power.waiting"], chip["power.limit"], grid, asked, replica.ahead(device))
     return table, work.share[:, 0]
 
 
@@ -452,7 +489,7 @@ def step_table(
     every = np.asarray(batches, dtype=np.float64)
     _check_fits(replica, load, every.tolist(), device)
     asked = lockable(device.chip) if clocks is None else np.asarray(clocks, dtype=np.float64)
-    c = constants(device.chip.tags.get("architecture", "")) if settings is None else settings
+    c = replica.constants(device) if settings is None else settings
     nodes = np.unique(every)
     if nodes.size > _NODES:
         low, high = float(nodes[0]), float(nodes[-1])

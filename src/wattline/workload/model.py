@@ -52,7 +52,8 @@ class Model:
 
     `ffn_matrices`: 3 gated, 2 plain. `positions`: rows of a learned position table, 0 if none.
     `norms`: normalisation layers per transformer layer. `shared_ffn`: inner width of all shared
-    experts of a layer together. `window`: keys a "window" layer sees. `kv`: precision of the cache.
+    experts of a layer together. `window`: keys a "window" layer sees, `chunked` where they are those of
+    its own chunk and not the last ones. `kv`: precision of the cache.
     `picture`: tokens, and patches of the vision encoder, of a picture where all are scaled to one size.
     `published`: parameter count its makers state, 0 if none; `active_embedding`: whether their
     active count includes the input embedding.
@@ -85,6 +86,7 @@ class Model:
     positions: int = 0
     rotary: bool = True
     window: int = 0
+    chunked: bool = False
     norms: int = 2
     norm_bias: bool = False
     qk_norm: bool = False

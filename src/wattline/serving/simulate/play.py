@@ -151,7 +151,7 @@ class _Stage:
             axis.append(ends)
         scalar = [
             (
-                t.exponent if t.replica.asynchronous else 0.0, t.waiting, t.limit, t.replica.graph,
+                t.exponent if t.replica.ahead(t.device) else 0.0, t.waiting, t.limit, t.replica.captured(t.device),
                 t.replica.parallel.data, t.verified, pool.accepted,
             )
             for t, pool in zip(made, self.pools, strict=True)

@@ -23,6 +23,7 @@ from ...source.base import Array, Device, Source
 from ...workload.infer import step_operators
 from ...workload.operator import Operator
 from ..engine import (
+    COUNTS,
     KINDS,
     Beat,
     Constants,
@@ -30,13 +31,13 @@ from ..engine import (
     Piece,
     Sums,
     busiest,
-    constants,
     host_time,
     kind_of,
     run,
     spread,
     sums,
 )
+from ..profile import as_run
 from ..step import TASTE, Job, Load, Replica, beats_of, clock_grid
 
 Work = tuple[Operator, ...]
@@ -174,12 +175,12 @@ class StepTable:
     def host_time(self, batch: float, prompt: float, prompts: float) -> float:
         """Return the host's seconds of a step."""
         step, sequence, each, alone, mixed = self.host
-        loose = batch / self.replica.parallel.data > self.replica.graph
+        loose = batch / self.replica.parallel.data > self.replica.captured(self.device)
         return step + sequence * batch + each * prompts + (mixed if prompt > 0 else alone if loose else 0.0)
 
     def overlap(self, busy: float, host: float) -> float:
         """Return the seconds of a step from those of the device and of the host."""
-        if not self.replica.asynchronous:
+        if not self.replica.ahead(self.device):
             return busy + host
         top = max(busy, host)
         return float(top * ((busy / top) ** self.exponent + (host / top) ** self.exponent) ** (1.0 / self.exponent))
@@ -258,7 +259,7 @@ def step_table(
     proposals cost nothing (n-grams, heads of the model itself), the draft is the replica itself.
     """
     kind = device.chip.tags.get("architecture", "")
-    c = constants(kind) if settings is None else settings
+    c = replica.constants(device) if settings is None else settings
     verified = 1 if draft is None else draft[1] + 1
     axes = (
         _nodes(1, max(max_batch, 2), _BATCHES, zero=True),
@@ -319,7 +320,8 @@ class _Maker:
     def _operators(self, batch: float, prompt: float = 0.0, context: float = 1.0, reach: float = 0.0) -> Work:
         r = self.replica
         chunks = _entries(prompt, reach)
-        return step_operators(r.model, r.parallel, chunks, batch, max(context, 1.0), r.precision, taste=TASTE)
+        plain = step_operators(r.model, r.parallel, chunks, batch, max(context, 1.0), r.precision, taste=TASTE)
+        return as_run(plain, r.profile(self.device))
 
     def _priced(
         self, work: Sequence[Work], keep: Callable[[Operator], bool], batch: Array | None = None, gap: str = ""
@@ -352,8 +354,7 @@ class _Maker:
         return Sums(
             {kind: np.concatenate([found.busy[kind] for found in some]) for kind in KINDS},
             {k: np.concatenate([f.joules.get(k, zero) for f, zero in zip(some, none, strict=True)]) for k in names},
-            np.concatenate([found.launches for found in some]),
-            np.concatenate([found.meetings for found in some]),
+            {name: np.concatenate([found.counts[name] for found in some]) for name in COUNTS},
         )
 
     def _beat(self, batch: Array, prompts: float = 0.0, loose: bool = False) -> Beat:
@@ -364,7 +365,7 @@ class _Maker:
         def seconds(batch: float, prompts: float, kernels: float, loose: bool) -> float:
             count = np.full((1, 1), kernels)
             return float(
-                host_time(Sums({}, {}, count, count), self._beat(np.array([batch]), prompts, loose), self.c)[0, 0]
+                host_time(Sums({}, {}, {"kernel": count}), self._beat(np.array([batch]), prompts, loose), self.c)[0, 0]
             )
 
         step = seconds(0.0, 0.0, 0.0, False)
@@ -410,7 +411,8 @@ def _reading(operator: Operator) -> bool:
 
 def _decoding(operator: Operator) -> bool:
     """Whether an operator is for decoding requests alone."""
-    return kind_of(operator) == "attention_decode" or operator.name.startswith(("absorb_", _STATE))
+    kinds = ("attention_decode", "attention_latent")
+    return kind_of(operator) in kinds or operator.name.startswith(("absorb_", _STATE))
 
 
 def _headed(operator: Operator) -> bool:

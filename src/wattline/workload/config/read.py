@@ -172,7 +172,8 @@ def _model(x: Facts, beside: Config) -> Model:
     _say_unusual(x)
     base = {"heads": x.maybe("heads"), "kv_heads": x.maybe("kv_heads") or x.maybe("heads"), "head_dim": 0, **shared}
     layers = tuple(Layer(b.mixer, b.mlp, _other(fields, base)) for b, fields in described)
-    model = Model(name=x.name, pattern=layers, source="config.json", **{**whole, **base})
+    chunked = bool(x.raw("attention_chunk_size")) and any(layer.mixer == "window" for layer in layers)
+    model = Model(name=x.name, pattern=layers, chunked=chunked, source="config.json", **{**whole, **base})
     model = replace(weights(model, x, beside), doubts=doubts(x))
     for layer, _ in model.groups:
         model.at(layer)  # sizes of one layer that do not fit together are said here, not when first used

@@ -1,0 +1,178 @@
+"""Fit what engines' constants are over those of vLLM 0.11 to public closed-loop results, and store the factors.
+
+    python scripts/calibrate_engines.py REFERENCE_DIR [--dry]
+
+REFERENCE_DIR/serving/inferencemax.csv.gz holds public InferenceMAX results (vLLM, SGLang, TensorRT-LLM; figures
+only). Five factors an engine and three constants of its first token, each held to those common to all engines, so
+that an engine left out has a prediction: the common ones. Errors are told with the engine and with the chip left out.
+Run it after calibrate_serving.py.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from calibrate_serving import Array, as_toml
+from scipy.optimize import least_squares
+
+from wattline.core.errors import InputError
+from wattline.serving import closed_loop as loop
+from wattline.serving import engine
+from wattline.serving.beside import metrics
+from wattline.serving.conformal import HELD
+from wattline.source.roofline.source import Roofline
+
+DATA = Path(engine.__file__).parent / "data" / "engine_factors.toml"
+# name -> (prior, spread of its logarithm, unit, meaning). An engine's own leaves the common one by half the spread.
+PRIOR: Mapping[str, tuple[float, float, str, str]] = {
+    "host": (0.6, 0.4, "", "host seconds over those of vLLM 0.11"),
+    "sampler": (0.2, 0.5, "", "passes over the logits likewise: greedy requests need no sort"),
+    "experts": (0.9, 0.15, "", "seconds of products of experts likewise"),
+    "gaps": (1.0, 0.3, "", "seconds between kernels likewise"),
+    "elementwise": (0.9, 0.2, "", "seconds of kernels bound by memory likewise"),
+    "first_request": (0.03, 0.7, "s", "seconds until the first token besides steps: HTTP, tokeniser, first flush"),
+    "first_token": (3e-6, 0.5, "s", "the same per prompt token: text received and tokenised"),
+    "first_prefill": (1.0, 0.3, "", "seconds of a prompt's own steps over those it adds to the mean step"),
+}
+# These engines hide the host behind the device: overlap schedulers without a gap.
+OVERLAP = 4.0
+WEIGHTS = (8.0, 4.0, 0.0)
+
+
+class Rows:
+    """Rows that the catalog knows, made ready once."""
+
+    def __init__(self, path: Path) -> None:
+        with gzip.open(path, "rt", encoding="utf-8") as stream:
+            lines = list(csv.DictReader(stream))
+        source = Roofline()
+        self.rows, self.measured, self.skipped = [], [], 0
+        for i, line in enumerate(lines):
+            try:
+                self.rows.append(loop.row_of(line, i))
+            except InputError:
+                self.skipped += 1
+                continue
+            self.measured.append([float(line[name]) for name in loop.TARGETS])
+        self.work = [loop.works(row, source) for row in self.rows]
+        self.base = [engine.constants(row.architecture) for row in self.rows]
+        self.engine = np.array([row.replica.engine.name for row in self.rows])
+        self.chip = np.array([row.device.chip.name for row in self.rows])
+
+    def errors(self, factors: Mapping[str, Mapping[str, float]], keep: Array | None = None) -> Array:
+        """Return (rows, targets) logarithms of predicted over measured, NaN where not kept."""
+        out = np.full((len(self.rows), len(loop.TARGETS)), np.nan)
+        for i, (row, work, base) in enumerate(zip(self.rows, self.work, self.base, strict=True)):
+            if keep is None or keep[i]:
+                mine = factors.get(row.replica.engine.name, factors["common"])
+                c = engine.scaled(base, {**mine, "overlap": OVERLAP})
+                out[i] = np.log(np.array(loop.targets_of(row, work, c)) / self.measured[i])
+        return out
+
+
+def fit(rows: Rows, keep: Array) -> dict[str, dict[str, float]]:
+    """Return factors by engine and "common", fitted to the rows of `keep`."""
+    names, engines = list(PRIOR), sorted(set(rows.engine[keep].tolist()))
+    center = np.log([PRIOR[n][0] for n in names])
+    width = np.array([PRIOR[n][1] for n in names])
+    count = len(names)
+
+    def factors(x: Array) -> dict[str, dict[str, float]]:
+        out = {"common": dict(zip(names, np.exp(x[:count]).tolist(), strict=True))}
+        for i, name in enumerate(engines):
+            own = x[:count] + x[count * (i + 1) : count * (i + 2)]
+            out[name] = dict(zip(names, np.exp(own).tolist(), strict=True))
+        return out
+
+    def residual(x: Array) -> Array:
+        raw = (rows.errors(factors(x), keep)[keep] * WEIGHTS).ravel()
+        soft = np.sign(raw) * np.sqrt(2.0 * (np.sqrt(1.0 + raw**2) - 1.0))
+        return np.concatenate([soft, (x[:count] - center) / width, x[count:] / np.tile(width / 2.0, len(engines))])
+
+    start = np.concatenate([center, np.zeros(count * len(engines))])
+    return factors(least_squares(residual, start, max_nfev=6).x)
+
+
+def left_out(rows: Rows, label: Array) -> Array:
+    """Return errors of every row under factors fitted without the rows that share its label."""
+    out = np.zeros((len(rows.rows), len(loop.TARGETS)))
+    for name in np.unique(label):
+        mine = label == name
+        found = fit(rows, ~mine)
+        if label is rows.engine:
+            found.pop(str(name), None)
+        out[mine] = rows.errors(found, mine)[mine]
+    return out
+
+
+def report(title: str, rows: Rows, errors: Array) -> None:
+    """Print errors by chip and engine as a table of Markdown: median (bias)."""
+    print(f"\n{title}\n\n| chip | engine | rows | " + " | ".join(loop.TARGETS) + " |\n" + "| --- " * 6 + "|")
+    pairs = sorted(set(zip(rows.chip.tolist(), rows.engine.tolist(), strict=True)))
+    for chip, name in [*pairs, ("all", "all")]:
+        mine = (rows.chip == chip) & (rows.engine == name) if chip != "all" else np.ones(len(rows.rows), dtype=bool)
+        cells = [metrics(np.exp(line[mine]), np.ones(int(mine.sum()))) for line in errors.T]
+        told = " | ".join(f"{100 * m['median_ape']:.1f} ({100 * m['bias']:+.1f})" for m in cells)
+        print(f"| {chip} | {name} | {mine.sum()} | {told} |")
+
+
+def spans(errors: Array) -> dict[str, list[float]]:
+    """Return factors that hold nine in ten rows."""
+    ends = np.quantile(-errors, [(1 - HELD) / 2, (1 + HELD) / 2], axis=0)
+    return {
+        n: [float(np.exp(min(a, -0.01))), float(np.exp(max(b, 0.01)))]
+        for n, a, b in zip(loop.TARGETS, *ends, strict=True)
+    }
+
+
+def write(rows: Rows, found: Mapping[str, Mapping[str, float]], chips: Array, engines: Array) -> None:
+    """Write the data file."""
+    lines = [
+        "# What an engine's constants are over those of vLLM 0.11 (serving.toml), and a request's first token.",
+        'source = "fitted to public InferenceMAX results (figures only), by scripts/calibrate_engines.py"',
+        "",
+        "# The first token of an engine without a section of its own.",
+        "[common]",
+        *[_line(n, found["common"]) for n in PRIOR if n.startswith("first_")],
+    ]
+    for name in sorted(set(found) - {"common"}):
+        lines += ["", f"[{name}]", f'overlap = [{OVERLAP:g}, "", "how sharply the longer of device and host rules"]']
+        lines += [_line(n, found[name]) for n in PRIOR]
+    lines += ["", "# Factors that hold nine in ten measurements, of chips left out of the fit and of engines left out."]
+    for kind, span in (*((k, spans(chips)) for k in ("hopper", "blackwell")), ("other", spans(engines))):
+        lines += [f"[interval.{kind}]", *[f"{n} = [{v[0]:.3f}, {v[1]:.3f}]" for n, v in span.items()], ""]
+    lines += ["[reach]", f"engine = {as_toml(sorted(set(rows.engine.tolist())))}"]
+    lines += [f"chip = {as_toml(sorted(set(rows.chip.tolist())))}", ""]
+    DATA.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _line(name: str, table: Mapping[str, float]) -> str:
+    _, _, unit, meaning = PRIOR[name]
+    return f'{name} = [{table[name]:.4g}, "{unit}", "{meaning}"]'
+
+
+def main(arguments: Sequence[str]) -> None:
+    names = [a for a in arguments if not a.startswith("--")]
+    if len(names) != 1:
+        raise SystemExit(__doc__)
+    rows = Rows(Path(names[0]) / "serving" / "inferencemax.csv.gz")
+    if rows.skipped:
+        print(f"{rows.skipped} rows name a chip or model the catalog lacks")
+    found = fit(rows, np.ones(len(rows.rows), dtype=bool))
+    for name, table in found.items():
+        print(name, {n: float(f"{v:.3g}") for n, v in table.items()})
+    report("All rows fitted", rows, rows.errors(found))
+    chips, engines = left_out(rows, rows.chip), left_out(rows, rows.engine)
+    report("Chip left out", rows, chips)
+    report("Engine left out", rows, engines)
+    if "--dry" not in arguments:
+        write(rows, found, chips, engines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

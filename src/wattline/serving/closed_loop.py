@@ -1,0 +1,169 @@
+"""Closed-loop benchmarks, row by row: as many requests at once as stated, each followed by the next.
+
+    time per token = the mean step      first token = one's own prompt + the step under way + HTTP and tokeniser
+    requests per second = concurrency / (first token + output x time per token)
+
+Columns are those of InferenceMAX results (vllm bench serve and its kin): chip, engine, model, lengths,
+concurrency and parallelism in; median times and tokens per second and GPU out. Rows are only read here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from ..core.errors import InputError
+from ..hardware import catalog as hardware
+from ..source.base import Array, Device, Source
+from ..workload import catalog as models
+from ..workload.model import Model
+from ..workload.parallel import Parallel
+from .beside import Columns, compare, number, whole
+from .engine import Constants, Parts, assemble
+from .profile import Engine
+from .step import Job, Load, Replica, clock_grid, work_of
+
+TARGETS: Final = ("median_tpot", "median_ttft", "output_tput_per_gpu")
+
+NEEDED: Final = ("hw", "framework", "model", "isl", "osl", "conc", "tp")
+
+# Columns read where they are there: name -> what stands for a missing one.
+OPTIONAL: Final[Mapping[str, str]] = {
+    "image": "the usual version of the engine", "ep": "1", "dp_attention": "false",
+    "precision": "as the model is stored",
+    "range_ratio": "0.8: lengths even between that share and all of the stated one",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One benchmark. `groups`: by what its error is reported."""
+
+    id: Any
+    replica: Replica
+    load: Load
+    batch: float
+    device: Device
+    groups: Mapping[str, str]
+
+    @property
+    def architecture(self) -> str:
+        """Architecture of the chip, "" where its sheet does not say."""
+        return self.device.chip.tags.get("architecture", "")
+
+    @property
+    def traits(self) -> Mapping[str, float | str]:
+        """What decides whether a row is like those the factors were fitted to."""
+        return {"chip": self.device.chip.name, "engine": self.replica.engine.name, "context": self.load.seen}
+
+    @property
+    def job(self) -> Job:
+        """What `work_of` takes."""
+        return Job(self.replica, self.load, self.batch)
+
+
+def is_closed_loop(table: Columns) -> bool:
+    """Return whether columns are those of a closed-loop benchmark."""
+    return "conc" in table and "isl" in table
+
+
+def rows_of(table: Columns) -> list[Row]:
+    """Read benchmarks from columns; raise InputError naming what is missing and what is known."""
+    missing = [name for name in NEEDED if name not in table]
+    if missing:
+        raise InputError(
+            f"closed-loop rows lack column {missing[0]!r}; needed: {', '.join(NEEDED)}; "
+            f"read where given: {', '.join(OPTIONAL)}"
+        )
+    return [row_of({name: column[i] for name, column in table.items()}, i) for i in range(len(table["model"]))]
+
+
+def row_of(cells: Mapping[str, Any], index: int) -> Row:
+    """Read one benchmark."""
+    chip = hardware.chip(str(cells["hw"]).partition("-trt")[0])
+    engine = engine_of(str(cells["framework"]), str(cells.get("image", "")))
+    model = _model(str(cells["model"]), str(cells.get("precision", "")))
+    devices, expert = whole(cells, "tp"), whole(cells, "ep", 1)
+    apart = str(cells.get("dp_attention", "")).lower() == "true"
+    parallel = Parallel(
+        tensor=1 if apart else devices, data=devices if apart else 1, expert=expert, section="serve"
+    ).check(model)
+    mean = (1.0 + number(cells, "range_ratio", 0.8)) / 2.0
+    load = Load(prompt=mean * number(cells, "isl"), output=max(mean * number(cells, "osl"), 1.0))
+    device = Device(chip, hardware.default_node(chip))
+    groups = {
+        "engine": engine.name, "chip": chip.name, "model": model.name, "num_gpus": str(devices),
+        "lengths": f"{number(cells, 'isl'):g} in, {number(cells, 'osl'):g} out",
+    }  # fmt: skip
+    replica = Replica(model=model, parallel=parallel, engine=engine, neighbours=1.0)
+    return Row(cells.get("row_id", index), replica, load, number(cells, "conc"), device, groups)
+
+
+def engine_of(framework: str, image: str) -> Engine:
+    """Return the engine of a row: its name, and its version where the image's tag states one."""
+    tag = image.rpartition(":")[2]
+    found = re.match(r"v?(\d+\.\d+)", tag)
+    usual = Engine.parse(framework)
+    return Engine.parse(f"{usual.name} {found[1]}") if found else usual
+
+
+# Endings that name a build of a model, not another model.
+_BUILDS: Final = re.compile(r"(-\d{4})?(-(NV)?FP4(-V\d)?|-FP8(-dynamic|-block)?)?$", re.IGNORECASE)
+
+
+def _model(name: str, precision: str) -> Model:
+    """Return a model by its name or that of what it is a build of, its products stored in `precision`."""
+    try:
+        model = models.model(name)
+    except InputError:
+        plain = _BUILDS.sub("", name.rpartition("/")[2])
+        try:
+            model = models.model(plain)
+        except InputError:
+            return models.model(name)  # say what the row says
+    if precision in ("fp4", "nvfp4") and model.weights.of("experts" if model.moe else "dense") != "fp4":
+        narrow = replace(model.weights, dense="fp4", experts="fp4", shared="fp4", attention="bf16")
+        model = replace(model, weights=narrow)
+    return model
+
+
+# ------------------------------------------------------------------ predictions
+def works(row: Row, source: Source) -> Parts:
+    """Return one row as work for `assemble`."""
+    return work_of([row.job], row.device, source, clock_grid(row.device))
+
+
+def targets_of(row: Row, work: Parts, c: Constants) -> tuple[float, float, float]:
+    """Return seconds per token, seconds to the first token and output tokens per second and GPU."""
+    chip, grid = row.device.chip, clock_grid(row.device)
+    ahead = row.replica.ahead(row.device)
+    table = assemble(work, c, chip["power.waiting"], chip["power.limit"], grid, grid[-1:], ahead)
+    step, plain = float(table.time[0, 0]), float(table.decode[0, 0])
+    first = first_token(c, row.load, plain, (step - plain) * row.load.output / row.batch)
+    whole = first + row.load.output * step
+    return step, first, row.batch * row.load.output / whole / row.replica.parallel.devices
+
+
+def first_token(c: Constants, load: Load, step: float, fill: float) -> float:
+    """Return the median seconds to the first token.
+
+    step : seconds of a step without prompts: half of one is under way, and one gives the token. fill : seconds
+    that a prompt adds to the steps it is read in.
+    """
+    return c["first.request"] + c["first.token"] * load.fresh + c["first.prefill"] * fill + 1.5 * step
+
+
+def predict(rows: Sequence[Row], source: Source) -> dict[str, Array]:
+    """Return (n,) predictions of every row by target name, in the units of the columns."""
+    found = np.array([targets_of(r, works(r, source), r.replica.constants(r.device)) for r in rows])
+    return {name: found[:, i] for i, name in enumerate(TARGETS)}
+
+
+def validate(table: Columns, source: Source, measured: Columns | None = None) -> dict[str, Any]:
+    """Predict every row and compare with what was measured, as `serving_rows.validate` does."""
+    rows = rows_of(table)
+    return compare(rows, predict(rows, source), table if measured is None else measured, "engine_factors")
