@@ -23,7 +23,7 @@ from scipy.optimize import least_squares
 from wattline.core.errors import InputError
 from wattline.serving import closed_loop as loop
 from wattline.serving import engine
-from wattline.serving.beside import metrics
+from wattline.serving.beside import metrics, reach
 from wattline.serving.conformal import HELD
 from wattline.source.roofline.source import Roofline
 
@@ -51,27 +51,31 @@ class Rows:
         with gzip.open(path, "rt", encoding="utf-8") as stream:
             lines = list(csv.DictReader(stream))
         source = Roofline()
-        self.rows, self.measured, self.skipped = [], [], 0
+        self.rows, self.skipped = list[loop.Row](), 0
+        measured: list[list[float]] = []
         for i, line in enumerate(lines):
             try:
                 self.rows.append(loop.row_of(line, i))
             except InputError:
                 self.skipped += 1
                 continue
-            self.measured.append([float(line[name]) for name in loop.TARGETS])
-        self.work = [loop.works(row, source) for row in self.rows]
-        self.base = [engine.constants(row.architecture) for row in self.rows]
-        self.engine = np.array([row.replica.engine.name for row in self.rows])
+            measured.append([float(line[name]) for name in loop.TARGETS])
+        self.measured = np.array(measured)
+        alike = [loop.like(row) for row in self.rows]
+        self.kinds = [np.array([i for i, k in enumerate(alike) if k == kind]) for kind in dict.fromkeys(alike)]
+        self.work = [loop.works([self.rows[i] for i in kind], source) for kind in self.kinds]
+        self.engine = np.array([loop.like(row)[1] for row in self.rows])
         self.chip = np.array([row.device.chip.name for row in self.rows])
 
     def errors(self, factors: Mapping[str, Mapping[str, float]], keep: Array | None = None) -> Array:
         """Return (rows, targets) logarithms of predicted over measured, NaN where not kept."""
         out = np.full((len(self.rows), len(loop.TARGETS)), np.nan)
-        for i, (row, work, base) in enumerate(zip(self.rows, self.work, self.base, strict=True)):
-            if keep is None or keep[i]:
-                mine = factors.get(row.replica.engine.name, factors["common"])
-                c = engine.scaled(base, {**mine, "overlap": OVERLAP})
-                out[i] = np.log(np.array(loop.targets_of(row, work, c)) / self.measured[i])
+        for kind, work in zip(self.kinds, self.work, strict=True):
+            some = [self.rows[i] for i in kind]
+            mine = factors.get(loop.like(some[0])[1], factors["common"])
+            if keep is None or keep[kind].any():
+                c = engine.scaled(engine.constants(some[0].architecture), {**mine, "overlap": OVERLAP})
+                out[kind] = np.log(loop.targets_of(some, work, c) / self.measured[kind])
         return out
 
 
@@ -146,8 +150,7 @@ def write(rows: Rows, found: Mapping[str, Mapping[str, float]], chips: Array, en
     lines += ["", "# Factors that hold nine in ten measurements, of chips left out of the fit and of engines left out."]
     for kind, span in (*((k, spans(chips)) for k in ("hopper", "blackwell")), ("other", spans(engines))):
         lines += [f"[interval.{kind}]", *[f"{n} = [{v[0]:.3f}, {v[1]:.3f}]" for n, v in span.items()], ""]
-    lines += ["[reach]", f"engine = {as_toml(sorted(set(rows.engine.tolist())))}"]
-    lines += [f"chip = {as_toml(sorted(set(rows.chip.tolist())))}", ""]
+    lines += ["[reach]", *[f"{n} = {as_toml(v)}" for n, v in reach(rows.rows).items()], ""]
     DATA.write_text("\n".join(lines), encoding="utf-8")
 
 

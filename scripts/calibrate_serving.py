@@ -1,6 +1,7 @@
 """Fit the constants of the serving step to measured rows, say how they do on models left out, and store them.
 
     python scripts/calibrate_serving.py REFERENCE_DIR [--quick] [--dry]
+    python scripts/calibrate_serving.py REFERENCE_DIR --errors FILE.npz     keeps errors left out, for a study
 
 REFERENCE_DIR/serving holds llm_h100, llm_b200_calibration and llm_more.csv.gz (ML.ENERGY leaderboard v3,
 Apache-2.0). Every row counts, both chips at once. No constant knows a model: [common] holds for both chips,
@@ -31,6 +32,7 @@ from wattline.source.roofline.source import Roofline
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 DATA = Path(engine.__file__).parent / "data" / "serving.toml"
+EXPECTED = DATA.with_name("expected.toml")
 ORIGIN = "ML.ENERGY leaderboard v3 (Apache-2.0)"
 
 # name -> (prior, spread of its logarithm, spread of Blackwell's own around it or 0, unit, meaning)
@@ -231,8 +233,8 @@ def scores(data: Sequence[Rows], errors: Sequence[Array]) -> list[Scores]:
 
 # ------------------------------------------------------------------ writing
 def write(found: Fitted, spans: Mapping[str, Mapping[str, Sequence[float]]], known: Mapping[str, Sequence[float | str]],
-          errors: Mapping[str, Array], figures: Mapping[str, Array]) -> None:  # fmt: skip
-    """Write the data file."""
+          errors: Mapping[str, Array]) -> None:  # fmt: skip
+    """Write the data file of constants."""
     units = {n: v[3:] for n, v in PRIOR.items()} | {n: v[1:] for n, v in FIXED.items()}
     lines = [
         "# How an engine that batches continuously spends its steps, for every model alike.",
@@ -264,12 +266,25 @@ def write(found: Fitted, spans: Mapping[str, Mapping[str, Sequence[float]]], kno
             deviation = float(np.quantile(np.abs(np.expm1(e)), 0.68))
             lines.append(f"{name} = [{m['median_ape']:.3f}, {m['mape']:.3f}, {deviation:.3f}]")
         lines.append("")
-    lines += ["# Errors with families left out, that no release may widen: [median, mean] of J/token, tokens/s and W."]
-    lines += ["[expected]"]
-    for name, e in figures.items():
-        cells = [f"[{np.median(np.abs(np.expm1(x))):.3f}, {np.abs(np.expm1(x)).mean():.3f}]" for x in e[:3]]
-        lines.append(f'"{name}" = [{", ".join(cells)}]')
     DATA.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def expect(figures: Mapping[str, Mapping[str, Array]]) -> None:
+    """Write what a release is held to: a few predictions under the constants now stored, and errors by group."""
+    engine.settings.cache_clear()
+    engine.constants.cache_clear()
+    rows = engine.settings("expected")["rows"]
+    guess = sr.predict(sr.rows_of(rows), Roofline())
+    text = EXPECTED.read_text(encoding="utf-8")
+    lines = [text[: text.index("[rows]")].rstrip(), "", "[rows]", *[f"{n} = {as_toml(v)}" for n, v in rows.items()]]
+    lines += ["", "[predicted]"]
+    lines += [f"{n} = [{', '.join(f'{v:.4g}' for v in guess[n])}]" for n in sr.TARGETS[:3]]
+    for kind, groups_of in figures.items():
+        lines += ["", f"# [median, mean] relative error of {', '.join(sr.TARGETS[:3])}.", f"[{kind}]"]
+        for name, e in groups_of.items():
+            cells = [f"[{np.median(np.abs(np.expm1(x))):.3f}, {np.abs(np.expm1(x)).mean():.3f}]" for x in e[:3]]
+            lines.append(f'"{name}" = [{", ".join(cells)}]')
+    EXPECTED.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 def as_toml(values: Sequence[float | str]) -> str:
@@ -279,6 +294,7 @@ def as_toml(values: Sequence[float | str]) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     names = [a for a in arguments if not a.startswith("--")]
+    keep = names.pop() if "--errors" in arguments else ""
     if len(names) != 1:
         raise SystemExit(__doc__)
     folder, source = Path(names[0]) / "serving", Roofline()
@@ -300,6 +316,10 @@ def main(arguments: Sequence[str]) -> None:
     by_label(data, held, "model")
     apart = chip_out(data)
     report("Chip left out", data, apart)
+    if keep:
+        np.savez(
+            keep, **{f"{d.chip}_{n}": e[i] for n, e in (("family", kin), ("model", held)) for i, d in enumerate(data)}
+        )
     spans = stretched(scores(data, held), sr.TARGETS)
     if "--dry" not in arguments:
         write(
@@ -307,7 +327,12 @@ def main(arguments: Sequence[str]) -> None:
             spans,
             reach([r for d in data for r in d.rows]),
             {"hopper": held[0], "blackwell": held[1], "other": apart[1]},
-            {n: e[:, m] for d, e in zip(data, kin, strict=True) for n, m in groups(d)},
+        )
+        expect(
+            {
+                kind: {n: e[:, m] for d, e in zip(data, some, strict=True) for n, m in groups(d)}
+                for kind, some in (("fitted", fitted), ("model_left_out", held), ("family_left_out", kin))
+            }
         )
 
 

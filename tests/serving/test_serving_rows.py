@@ -75,7 +75,7 @@ def test_columns_in_text_are_read_as_numbers() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gpu": ["H101", "B200", "H100"]}, "chip 'H101' is not in the catalog"),
+        ({"gpu": ["H101"] * 3}, "chip 'H101' is not in the catalog"),
         ({"model_id": ["nobody/nothing"] * 3}, "model 'nobody/nothing' is not in the catalog"),
         ({"task": ["singing"] * 3}, "task 'singing' has no default prompt; known: gpqa"),
         ({"avg_batch_size": ["many"] * 3}, "column avg_batch_size must hold numbers"),
@@ -87,6 +87,36 @@ def test_what_is_not_known_is_refused_by_name(changes: dict[str, list[object]], 
     """Unknown chips, models and tasks, and cells that are no number, are errors that list what is known."""
     with pytest.raises(InputError, match=message):
         validate(table(**changes), SOURCE)
+
+
+def test_one_row_that_cannot_be_read_costs_no_other() -> None:
+    """An unknown chip or model marks its row with the reason; names as drivers print them and short ids are known."""
+    found = validate(
+        table(
+            gpu=["H101", "NVIDIA H100 80GB HBM3", "NVIDIA B200"],
+            model_id=["Qwen/Qwen3-32B", "Llama-3.1-8B-Instruct", "Qwen3-32B"],
+            throughput_tok_s=["100", "", "200"],
+        ),
+        SOURCE,
+    )
+    assert found["rows"] == 3
+    assert [p["row_id"] for p in found["predictions"]] == ["b", "c"]
+    assert [r["row_id"] for r in found["refused"]] == ["a"]
+    assert "chip 'H101' is not in the catalog" in found["refused"][0]["reason"]
+    assert found["metrics"]["throughput_tok_s"]["mape"] > 0
+    assert any(note.startswith("column engine is not there") for note in found["notes"])
+
+
+def test_columns_of_the_second_leaderboard_are_known() -> None:
+    """Model, GPU, TP and joules per request of ML.ENERGY v2 are read, on vLLM 0.5 with its synchronous host."""
+    found = rows_of(
+        {
+            "Model": ["meta-llama/Meta-Llama-3.1-8B-Instruct"], "GPU": ["NVIDIA A100-SXM4-40GB"], "TP": [1], "PP": [1],
+            "Avg BS (reqs)": [30.0], "Avg Output Tokens": [300.0], "kind": ["llm_text_generation/chat"],
+        }
+    )[0]  # fmt: skip
+    assert (found.device.chip.name, found.replica.engine.version) == ("a100-sxm-40gb", (0, 5))
+    assert not found.replica.ahead(found.device)
 
 
 def test_a_missing_column_is_named() -> None:

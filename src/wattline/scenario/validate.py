@@ -159,6 +159,7 @@ def configurations(kind: str, inputs: Path, targets: Path | None = None) -> dict
     `targets`: measured columns in a file of their own, by `row_id` or in the same order; those of `inputs`
     where None.
     """
+    from ..serving import closed_loop
     from .scenario import default_source, training_source
 
     table = read_table(inputs)
@@ -172,13 +173,15 @@ def configurations(kind: str, inputs: Path, targets: Path | None = None) -> dict
         return validate(rows, training_source())
     if kind == "diffusion":
         from ..serving.diffusion_rows import validate as compare
+    elif closed_loop.is_closed_loop(table):
+        compare = closed_loop.validate
     else:
         from ..serving.serving_rows import validate as compare
     told = compare(table, default_source(), found or None)
     picked = told.pop("picked", list(range(len(ids))))
     measured = {k: v[picked] for k, v in (found or table).items()} | told.pop("seen", {})
     seen = {k: np.asarray(measured[k], dtype=np.float64) for k in told["metrics"] if k in measured}
-    family = next((table[k] for k in ("family", "model_id", "Model") if k in table), None)
+    family = next((table[k] for k in ("family", "model_id", "Model", "model") if k in table), None)
     for i, row in zip(picked, told["predictions"], strict=True):
         row["group"] = "" if family is None else str(family[i])
     return {**told, "predictions": _beside(told["predictions"], seen)}

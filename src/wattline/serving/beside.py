@@ -78,8 +78,8 @@ def compare(
     inside = {name: bounds(rows, name, values, constants) for name, values in guess.items()}
     return {
         "rows": len(rows),
-        "metrics": {n: metrics(guess[n], v) | {"coverage_90": _coverage(inside[n], v)} for n, v in found.items()},
-        "groups": _groups(rows, guess, found),
+        "metrics": {n: _told(guess[n], inside[n], v, np.isfinite(v)) for n, v in found.items()},
+        "groups": _groups(rows, guess, found, inside),
         "predictions": [
             {"row_id": _plain(row.id), "extrapolated": bool(beyond[i])}
             | ({"beyond": beyond[i]} if beyond[i] else {})
@@ -128,6 +128,16 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def _told(guess: Array, inside: tuple[Array, Array], measured: Array, mine: NDArray[np.bool_]) -> dict[str, float]:
+    """Return the errors of some rows and the share of them that intervals hold; nothing where none was measured."""
+    mine = mine & np.isfinite(measured)
+    if not mine.any():
+        return {}
+    low, high = inside
+    held = {"coverage_90": _coverage((low[mine], high[mine]), measured[mine])}
+    return metrics(guess[mine], measured[mine]) | held
+
+
 def _coverage(inside: tuple[Array, Array], measured: Array) -> float:
     return float(np.mean((inside[0] <= measured) & (measured <= inside[1])))
 
@@ -137,20 +147,30 @@ def _measured(targets: Mapping[str, Array], table: Columns, count: int) -> dict[
     for name in targets:
         if name not in table:
             continue
-        values = np.asarray(table[name], dtype=np.float64)
-        if len(values) != count or not (np.isfinite(values).all() and (values > 0).all()):
-            raise InputError(f"column {name} must hold a positive number in each of the {count} rows")
+        values = np.array([_cell(value) for value in table[name]])
+        if len(values) != count or np.isinf(values).any() or not (values[np.isfinite(values)] > 0).all():
+            raise InputError(f"column {name} must hold a positive number in each of the {count} rows, or nothing")
+        if not np.isfinite(values).any():
+            continue
         found[name] = values
     return found
 
 
-def _groups(rows: Sequence[Labelled], guess: Mapping[str, Array], found: Mapping[str, Array]) -> dict[str, Any]:
+def _cell(value: Any) -> float:
+    """Return a number, NaN for an empty cell."""
+    return float("nan") if str(value).strip() in ("", "None") else float(value)
+
+
+def _groups(
+    rows: Sequence[Labelled], guess: Mapping[str, Array], found: Mapping[str, Array],
+    inside: Mapping[str, tuple[Array, Array]],
+) -> dict[str, Any]:  # fmt: skip
     out: dict[str, Any] = {}
     for by in rows[0].groups if rows else ():
         labels = np.array([row.groups[by] for row in rows])
         out[by] = {}
         for label in dict.fromkeys(labels.tolist()):
             mine = labels == label
-            each = {name: metrics(guess[name][mine], values[mine]) for name, values in found.items()}
-            out[by][label] = {"rows": int(mine.sum()), "metrics": each}
+            each = {name: _told(guess[name], inside[name], values, mine) for name, values in found.items()}
+            out[by][label] = {"rows": int(mine.sum()), "metrics": {n: told for n, told in each.items() if told}}
     return out

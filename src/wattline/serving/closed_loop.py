@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..core.errors import InputError
+from ..core.errors import InputError, WattlineError
 from ..hardware import catalog as hardware
 from ..source.base import Array, Device, Source
 from ..workload import catalog as models
@@ -71,20 +71,29 @@ def is_closed_loop(table: Columns) -> bool:
     return "conc" in table and "isl" in table
 
 
-def rows_of(table: Columns) -> list[Row]:
-    """Read benchmarks from columns; raise InputError naming what is missing and what is known."""
+def read(table: Columns) -> tuple[list[Row | None], list[str]]:
+    """Return each row, None where it cannot be read, and for each the reason, "" where there is none."""
     missing = [name for name in NEEDED if name not in table]
     if missing:
         raise InputError(
             f"closed-loop rows lack column {missing[0]!r}; needed: {', '.join(NEEDED)}; "
             f"read where given: {', '.join(OPTIONAL)}"
         )
-    return [row_of({name: column[i] for name, column in table.items()}, i) for i in range(len(table["model"]))]
+    rows: list[Row | None] = []
+    reasons = []
+    for i in range(len(table["model"])):
+        try:
+            rows.append(row_of({name: column[i] for name, column in table.items()}, i))
+            reasons.append("")
+        except WattlineError as error:
+            rows.append(None)
+            reasons.append(str(error))
+    return rows, reasons
 
 
 def row_of(cells: Mapping[str, Any], index: int) -> Row:
     """Read one benchmark."""
-    chip = hardware.chip(str(cells["hw"]).partition("-trt")[0])
+    chip = hardware.device(str(cells["hw"]).partition("-trt")[0])
     engine = engine_of(str(cells["framework"]), str(cells.get("image", "")))
     model = _model(str(cells["model"]), str(cells.get("precision", "")))
     devices, expert = whole(cells, "tp"), whole(cells, "ep", 1)
@@ -132,38 +141,65 @@ def _model(name: str, precision: str) -> Model:
 
 
 # ------------------------------------------------------------------ predictions
-def works(row: Row, source: Source) -> Parts:
-    """Return one row as work for `assemble`."""
-    return work_of([row.job], row.device, source, clock_grid(row.device))
+def like(row: Row) -> tuple[str, str, bool]:
+    """Return what rows share that are worked out together: chip, factors of the engine, whether its host is ahead."""
+    return row.device.chip.name, row.replica.profile(row.device).factors, row.replica.ahead(row.device)
 
 
-def targets_of(row: Row, work: Parts, c: Constants) -> tuple[float, float, float]:
-    """Return seconds per token, seconds to the first token and output tokens per second and GPU."""
-    chip, grid = row.device.chip, clock_grid(row.device)
-    ahead = row.replica.ahead(row.device)
+def works(rows: Sequence[Row], source: Source) -> Parts:
+    """Return alike rows as one piece of work for `assemble`."""
+    device = rows[0].device
+    return work_of([row.job for row in rows], device, source, clock_grid(device))
+
+
+def targets_of(rows: Sequence[Row], work: Parts, c: Constants) -> Array:
+    """Return (n, 3) seconds per token, to the first token, and output tokens per second and GPU of alike rows."""
+    chip, grid = rows[0].device.chip, clock_grid(rows[0].device)
+    ahead = rows[0].replica.ahead(rows[0].device)
     table = assemble(work, c, chip["power.waiting"], chip["power.limit"], grid, grid[-1:], ahead)
-    step, plain = float(table.time[0, 0]), float(table.decode[0, 0])
-    first = first_token(c, row.load, plain, (step - plain) * row.load.output / row.batch)
-    whole = first + row.load.output * step
-    return step, first, row.batch * row.load.output / whole / row.replica.parallel.devices
+    step, plain = table.time[:, 0], table.decode[:, 0]
+    batch, output, fresh, devices = (
+        np.array([pick(row) for row in rows], dtype=np.float64)
+        for pick in (
+            lambda r: r.batch, lambda r: r.load.output, lambda r: r.load.fresh, lambda r: r.replica.parallel.devices,
+        )
+    )  # fmt: skip
+    first = first_token(c, fresh, plain, (step - plain) * output / batch)
+    return np.stack([step, first, batch * output / (first + output * step) / devices], axis=1)
 
 
-def first_token(c: Constants, load: Load, step: float, fill: float) -> float:
+def first_token(c: Constants, fresh: Array, step: Array, fill: Array) -> Array:
     """Return the median seconds to the first token.
 
-    step : seconds of a step without prompts: half of one is under way, and one gives the token. fill : seconds
-    that a prompt adds to the steps it is read in.
+    fresh : prompt tokens computed. step : seconds of a step without prompts: half of one is under way, and one gives
+    the token. fill : seconds that a prompt adds to the steps it is read in.
     """
-    return c["first.request"] + c["first.token"] * load.fresh + c["first.prefill"] * fill + 1.5 * step
+    return np.asarray(c["first.request"] + c["first.token"] * fresh + c["first.prefill"] * fill + 1.5 * step)
 
 
 def predict(rows: Sequence[Row], source: Source) -> dict[str, Array]:
     """Return (n,) predictions of every row by target name, in the units of the columns."""
-    found = np.array([targets_of(r, works(r, source), r.replica.constants(r.device)) for r in rows])
+    found = np.zeros((len(rows), len(TARGETS)))
+    for key in dict.fromkeys(map(like, rows)):
+        mine = [i for i, row in enumerate(rows) if like(row) == key]
+        some = [rows[i] for i in mine]
+        found[mine] = targets_of(some, works(some, source), some[0].replica.constants(some[0].device))
     return {name: found[:, i] for i, name in enumerate(TARGETS)}
 
 
 def validate(table: Columns, source: Source, measured: Columns | None = None) -> dict[str, Any]:
     """Predict every row and compare with what was measured, as `serving_rows.validate` does."""
-    rows = rows_of(table)
-    return compare(rows, predict(rows, source), table if measured is None else measured, "engine_factors")
+    found, reasons = read(table)
+    rows = [row for row in found if row is not None]
+    if not rows:
+        raise InputError(reasons[0])
+    good = [i for i, row in enumerate(found) if row is not None]
+    targets = table if measured is None else measured
+    picked = {name: [targets[name][i] for i in good] for name in TARGETS if name in targets}
+    refused = [
+        {"row_id": i, "model": str(table["model"][i]), "metric": "", "reason": why}
+        for i, why in enumerate(reasons)
+        if why
+    ]
+    told = compare(rows, predict(rows, source), picked, "engine_factors")
+    return {**told, "rows": len(found), "picked": good, "refused": refused}

@@ -1,8 +1,9 @@
 """Intervals by split conformal prediction over models: factors that hold nine in ten rows of models never seen.
 
 Rows are grouped by what decides how wrong a prediction is: chip, host (one device, or several and a process
-for each) and format of the weights. A group's factors are quantiles of errors of models left out, stretched
-until they hold nine in ten rows when each model's own errors are left out of the quantiles too.
+for each) and format of the weights. A group's factors are quantiles of errors of models left out, moved apart
+until they hold nine in ten rows when each model's own errors are left out of the quantiles too (conformalized
+quantiles, Romano, Patterson and Candes, NeurIPS 2019, with models in place of rows).
 """
 
 from __future__ import annotations
@@ -75,11 +76,12 @@ def _stretched(errors: Array, model: NDArray[np.str_]) -> list[float]:
     for label in np.unique(model):
         mine = model == label
         low, high = _ends(errors[~mine])
-        scores[mine] = np.maximum(-errors[mine] / high, -errors[mine] / low)
+        scores[mine] = np.maximum(-errors[mine] - high, low + errors[mine])
     count = errors.size
     level = min(HELD * (count + 1) / count, 1.0)
-    stretch = float(np.quantile(scores, level, method="higher"))
-    return [float(np.exp(stretch * end)) for end in _ends(errors)]
+    more = float(np.quantile(scores, level, method="higher"))  # negative where quantiles of others hold too many
+    low, high = _ends(errors)
+    return [float(np.exp(min(low - more, -0.01))), float(np.exp(max(high + more, 0.01)))]
 
 
 def _ends(errors: Array) -> tuple[float, float]:

@@ -39,7 +39,7 @@ class Engine:
     @staticmethod
     def parse(text: str, switches: Iterable[str] = ()) -> Engine:
         """Read "vllm", "vllm 0.14", "vllm-0.5.4" or "sglang:v0.5.6"; raise ScenarioError naming the engines known."""
-        found = re.fullmatch(r"([A-Za-z-]+?)[\s:=@-]*v?(\d+(?:\.\d+)*)?\S*", text.strip())
+        found = re.fullmatch(r"([A-Za-z][A-Za-z-]*[A-Za-z])(?:[\s:=@-]*v?(\d+(?:\.\d+)*)\S*)?", text.strip())
         name = found[1].lower() if found else text
         name = _ALIASES.get(name, name)
         if name not in ENGINES:

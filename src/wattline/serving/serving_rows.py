@@ -13,13 +13,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..core.errors import InputError, nearest
+from ..core.errors import InputError, WattlineError, nearest
 from ..hardware import catalog as hardware
 from ..source.base import Array, Device, Source
 from ..workload import catalog as models
 from ..workload.model import Model
 from ..workload.parallel import Parallel
 from .beside import Columns, compare, number, whole
+from .conformal import group_of
 from .engine import Constants, Parts, Table, assemble, settings
 from .profile import Engine
 from .step import Job, Load, Replica, clock_grid, work_of
@@ -82,8 +83,52 @@ def _attention(model: Model) -> str:
     return "windowed" if model.window else "full"
 
 
+# Columns of another leaderboard (ML.ENERGY v2) -> the names used here.
+_OTHER: Final = {
+    "Model": "model_id", "GPU": "gpu", "TP": "attn_tp", "PP": "pipeline", "Avg BS (reqs)": "avg_batch_size",
+    "Avg Output Tokens": "avg_output_len", "Token tput (tok/s)": "throughput_tok_s", "path": "row_id",
+}  # fmt: skip
+# Its tasks, and its engine: vLLM 0.5.4.
+_OTHER_TASKS: Final = {"chat": "lm-arena-chat", "code": "code"}
+
+
+def renamed(table: Columns) -> Columns:
+    """Return columns by the names used here: those of ML.ENERGY's second leaderboard are known too."""
+    if "Avg BS (reqs)" not in table:
+        return table
+    out: dict[str, Any] = {_OTHER.get(name, name): column for name, column in table.items()}
+    kinds = [str(kind).rpartition("/")[2] for kind in out.get("kind", ["chat"] * len(out["model_id"]))]
+    out["task"] = [_OTHER_TASKS.get(kind, kind) for kind in kinds]
+    out.setdefault("engine", ["vllm 0.5"] * len(kinds))
+    if "Energy/req (J)" in out:
+        pairs = zip(out["Energy/req (J)"], out["avg_output_len"], strict=True)
+        out["energy_per_token_j"] = [float(joules) / float(tokens) for joules, tokens in pairs]
+    return out
+
+
+def read(table: Columns) -> tuple[list[Row | None], list[str]]:
+    """Return each row, None where it cannot be read, and for each the reason, "" where there is none."""
+    missing = [name for name in NEEDED if name not in table]
+    if missing:
+        raise InputError(
+            f"serving rows lack column {missing[0]!r}; needed: {', '.join(NEEDED)}; "
+            f"read where given: {', '.join(OPTIONAL)}"
+        )
+    rows: list[Row | None] = []
+    reasons = []
+    for i in range(len(table["model_id"])):
+        try:
+            rows.append(_row({name: column[i] for name, column in table.items()}, i))
+            reasons.append("")
+        except WattlineError as error:
+            rows.append(None)
+            reasons.append(str(error))
+    return rows, reasons
+
+
 def rows_of(table: Columns) -> list[Row]:
     """Read configurations from columns; raise InputError naming what is missing and what is known."""
+    table = renamed(table)
     missing = [name for name in NEEDED if name not in table]
     if missing:
         raise InputError(
@@ -95,7 +140,9 @@ def rows_of(table: Columns) -> list[Row]:
 
 
 def _row(cells: Mapping[str, Any], index: int) -> Row:
-    chip = hardware.chip(str(cells["gpu"]))
+    chip = hardware.device(str(cells["gpu"]))
+    if whole(cells, "pipeline", 1) > 1:
+        raise InputError("a replica cut into pipeline stages is not predicted; give rows of one stage")
     model = models.model(str(cells["model_id"]))
     tensor, data = whole(cells, "attn_tp"), whole(cells, "attn_dp", 1)
     parallel = Parallel(tensor=tensor, data=data, expert=whole(cells, "expert_ep", 1), section="serve").check(model)
@@ -115,7 +162,8 @@ def _row(cells: Mapping[str, Any], index: int) -> Row:
     }
     device = Device(chip, hardware.default_node(chip))
     load = _settled(load_of(cells), replica, batch, device, *_sent(cells))
-    return Row(cells.get("row_id", index), replica, load, batch, device, groups)
+    row = Row(cells.get("row_id", index), replica, load, batch, device, groups)
+    return replace(row, groups={**groups, "interval": group_of(row.traits)})
 
 
 def engine_of(cells: Mapping[str, Any]) -> Engine:
@@ -229,8 +277,28 @@ def validate(table: Columns, source: Source, measured: Columns | None = None) ->
     """Predict every row and compare with what was measured, where it was.
 
     `measured`: columns of `TARGETS`, row by row as `table` (whose own columns count where None).
-    Returns rows, metrics by target, groups (by family, batch, num_gpus and task) and predictions
-    with a 90 % interval each.
+    Returns rows, metrics by target, groups (by family, batch, num_gpus, task and group of intervals) and
+    predictions with a 90 % interval each. Rows that cannot be read come back under "refused" with their reasons;
+    where none can be, the first reason is raised. "notes" says which columns a default stood for.
     """
-    rows = rows_of(table)
-    return compare(rows, predict(rows, source), table if measured is None else measured)
+    table = renamed(table)
+    found, reasons = read(table)
+    rows = [row for row in found if row is not None]
+    if not rows:
+        raise InputError(reasons[0])
+    good = [i for i, row in enumerate(found) if row is not None]
+    targets = table if measured is None else renamed(measured)
+    picked = {name: [targets[name][i] for i in good] for name in TARGETS if name in targets}
+    ids = table.get("row_id", list(range(len(found))))
+    refused = [
+        {"row_id": ids[i], "model": str(table["model_id"][i]), "metric": "", "reason": why}
+        for i, why in enumerate(reasons)
+        if why
+    ]
+    notes = [f"column {n} is not there and was taken as {OPTIONAL[n]}" for n in _TOLD if n not in table]
+    told = compare(rows, predict(rows, source), picked)
+    return {**told, "rows": len(found), "picked": good, "refused": refused, "notes": notes}
+
+
+# Optional columns whose default is worth saying.
+_TOLD: Final = ("engine", "prompt_len", "out_ctx_mean")
