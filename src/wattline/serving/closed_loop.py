@@ -158,12 +158,10 @@ def targets_of(rows: Sequence[Row], work: Parts, c: Constants) -> Array:
     ahead = rows[0].replica.ahead(rows[0].device)
     table = assemble(work, c, chip["power.waiting"], chip["power.limit"], grid, grid[-1:], ahead)
     step, plain = table.time[:, 0], table.decode[:, 0]
-    batch, output, fresh, devices = (
-        np.array([pick(row) for row in rows], dtype=np.float64)
-        for pick in (
-            lambda r: r.batch, lambda r: r.load.output, lambda r: r.load.fresh, lambda r: r.replica.parallel.devices,
-        )
-    )  # fmt: skip
+    batch = np.array([row.batch for row in rows])
+    output = np.array([row.load.output for row in rows])
+    fresh = np.array([row.load.fresh for row in rows])
+    devices = np.array([float(row.replica.parallel.devices) for row in rows])
     first = first_token(c, fresh, plain, (step - plain) * output / batch)
     return np.stack([step, first, batch * output / (first + output * step) / devices], axis=1)
 
