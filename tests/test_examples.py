@@ -133,11 +133,7 @@ def test_the_curtailed_site_takes_the_cheap_layers_first(sites: dict[str, FleetA
     during = [t for t, limit in enumerate(a.horizon.limits[:, 0]) if limit < 8e6]
     assert len(during) == 4
     assert max(a.horizon.feed[during]) == pytest.approx(5.4e6)
-<<<<<<< HEAD
-    assert max(a.horizon.feed) > 6.6e6
-=======
     assert max(a.horizon.feed) > 6.3e6
->>>>>>> cb95c7b (Examples' answers under the new constants; names of Llama 3.1 as its first release had them)
 
 
 def test_the_week_that_follows_carbon_emits_less(sites: dict[str, FleetAnswer]) -> None:

@@ -53,7 +53,7 @@ def test_a_perfect_measurement_has_no_error() -> None:
     for line in found["metrics"].values():
         assert line["mape"] == pytest.approx(0)
         assert line["coverage_90"] == 1
-    assert set(found["groups"]) == {"family", "batch", "num_gpus", "task"}
+    assert set(found["groups"]) == {"family", "batch", "num_gpus", "task", "interval"}
     assert set(found["groups"]["batch"]) == {"0 to 12", "48 to 100", "over 300"}
 
 
