@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from ...core.errors import InputError
 from ...hardware.architecture import OPERANDS, Architecture, Fanout, Level
 from .columns import Columns
-from .cost import issue_time, mac_energy
+from .cost import cost, issue_time, mac_energy
+from .count import count
 from .einsum import DIMS, RELEVANT, REUSED, Einsum
 from .outlook import Outlook
 from .plan import Bools, Floats, Ints, Mappings, joined
@@ -63,6 +64,7 @@ class _State:
     ----------
     tile : (n, 3) sizes. cost : (n, columns) J of all copies inside, busy seconds of one. words : (n, 3) words of
     a, b, c one such tile asks from further out. still : (n, 3) whether those are one tile's worth, unchanged.
+    exact : (n,) whether all tiles so far divide, so that cost and words are counts and no estimates.
     price : (3, columns) what one word of each costs on the way in, so far. late : (columns,) what a word of c that
     leaves costs the level it leaves. refund : (columns,) what of `late` the first visit of each result saves, `drain`
     the part of it that a reduction forfeits; credit : (columns,) refunds so far, of the whole work.
@@ -73,6 +75,7 @@ class _State:
     cost: Floats
     words: Floats
     still: Bools
+    exact: Bools
     price: Floats
     late: Floats
     unit: tuple[int, int, int]
@@ -116,7 +119,8 @@ class _Search:
         zero = np.zeros((3, len(none)))
         unit = (int(granule[0]), int(granule[1]), int(granule[2]))
         return _State(
-            granule[None], cost[None], words, still, zero, none, unit, 1, np.ones(1), none, none, none
+            granule[None], cost[None], words, still, np.ones(1, dtype=bool), zero, none, unit, 1, np.ones(1), none,
+            none, none,
         )  # fmt: skip
 
     def run(self) -> list[_State]:
@@ -124,11 +128,25 @@ class _Search:
         return list(self._walk(self.start(), len(self.path) - 1))
 
     def best(self, finals: list[_State]) -> Floats | None:
-        """Return the deciding columns of the best complete mappings: a bar that others have to pass."""
+        """Return the deciding columns of the best complete mappings: a bar that others have to pass.
+
+        Totals of tiles that leave remainders are estimates, and one below the truth would drop better mappings: each
+        row is raised by what its exact counts cost over its estimate.
+        """
         if not finals:
             return None
-        values = np.concatenate([self.columns.decisive(self.totals(s)) for s in finals])
+        totals = np.concatenate([self.totals(s) for s in finals])
+        exact = self._counted(finals)
+        joules, seconds = totals[:, : self.energy].sum(axis=1), totals[:, self.energy :].max(axis=1)
+        over = np.maximum(1.0, np.maximum(exact[:, 0] / joules, exact[:, 1] / seconds))
+        values = self.columns.decisive(totals) * over[:, None]
         return np.asarray(values[undominated(values)][:BARS])
+
+    def _counted(self, finals: list[_State]) -> Floats:
+        """Return joules and seconds of complete mappings by their exact counts, (n, 2)."""
+        maps = joined([_unrolled(s, self.einsum, self.architecture) for s in finals])
+        costs = cost(maps, count(maps))
+        return np.column_stack([costs.energy.sum(axis=1), costs.busy.max(axis=1)])
 
     def _walk(self, state: _State, p: int) -> Iterator[_State]:
         if p < 0:
@@ -187,10 +205,11 @@ class _Search:
         refund[self.columns.of(part)] += wire
         m, n, k = (int(min(u * s, f)) for u, s, f in zip(state.unit, share[:3], self.full, strict=True))
         rows = np.flatnonzero(fits)
+        divides = state.exact[fits] & np.all(grown == used, axis=1)
         return self._pruned(
             replace(
-                state, tile=tile, cost=cost, words=words, still=state.still[fits], price=price, late=late,
-                unit=(m, n, k), batch=state.batch * batch, ways=state.ways[fits], refund=refund, drain=drain,
+                state, tile=tile, cost=cost, words=words, still=state.still[fits], exact=divides, price=price,
+                late=late, unit=(m, n, k), batch=state.batch * batch, ways=state.ways[fits], refund=refund, drain=drain,
                 credit=credit, inside=state, back=rows, order=np.zeros(len(rows), dtype=np.int64), keep=_NOTHING,
                 share=batch,
             ),
@@ -355,9 +374,10 @@ class _Search:
             again = np.where(kept, 1.0, np.where(opened, turns[:, reused], ratio[:, reused]))
             words[:, x] *= ratio[:, one] * ratio[:, two] * again
             still[:, x] = kept & (turns[:, one] == 1) & (turns[:, two] == 1)
+        divides = state.exact[row] & np.all(turns == ratio, axis=1)
         made = replace(
-            state, tile=tile, cost=cost, words=words, still=still, ways=state.ways[row], inside=state, back=row,
-            order=last, keep=_NOTHING, share=1,
+            state, tile=tile, cost=cost, words=words, still=still, exact=divides, ways=state.ways[row],
+            inside=state, back=row, order=last, keep=_NOTHING, share=1,
         )  # fmt: skip
         return made, which
 
@@ -397,10 +417,13 @@ class _Search:
         )  # fmt: skip
 
     def _pruned(self, state: _State, p: int) -> _State:
-        """Return the rows that nothing of the same tile and stillness beats, and that may still matter in the end."""
+        """Return the rows that nothing of the same tile and stillness beats, and that may still matter in the end.
+
+        Counts are compared with counts and estimates with estimates: one that flatters a remainder drops no count.
+        """
         if isinstance(self.path[min(p, len(self.path) - 1)], Fanout) or self.beam is not None:
             state = _rows(state, self._hopeful(state, p))
-        group = _numbered(state.tile) * 8 + state.still @ np.array([1, 2, 4])
+        group = _numbered(state.tile) * 16 + state.still @ np.array([1, 2, 4]) + 8 * state.exact
         return _rows(state, undominated(np.concatenate([state.cost, state.words], axis=1), group))
 
     def _hopeful(self, state: _State, p: int) -> NDArray[np.intp]:
@@ -449,7 +472,7 @@ def _numbered(tiles: Ints) -> Ints:
 
 
 _NOTHING = (False, False, False)
-_ROWS = ("tile", "cost", "words", "still", "ways", "back", "order")
+_ROWS = ("tile", "cost", "words", "still", "exact", "ways", "back", "order")
 
 
 def _rows(state: _State, pick: NDArray[np.intp]) -> _State:
