@@ -84,9 +84,10 @@ def sweep(
     evaluate : answers one point; a function of a module, found by workers by its name. Where None,
         `whatif.summaries` for up to `EXACT` points (`PLAYED` of serving) and `whatif.sketches` for more.
     """
-    answer: Chunk = summaries if len(points) <= (PLAYED if scenario.has("serve") else EXACT) else sketches
-    if evaluate is not None:
-        answer = functools.partial(_each, evaluate)
+    if evaluate is not None:  # what is then swept is its own affair, and no scenario perhaps
+        answer: Chunk = functools.partial(_each, evaluate)
+    else:
+        answer = summaries if len(points) <= (PLAYED if scenario.has("serve") else EXACT) else sketches
     order = sorted(range(len(points)), key=lambda i: _heavy(points[i]))
     with crew(scenario, answer, engine=engine, jobs=jobs) as work:
         rows = work([points[i] for i in order], progress or (lambda _: None))
