@@ -55,7 +55,10 @@ def row(what: str, horizon: Horizon, **more: float) -> None:
     plan = horizon.plan("cost", **more)
     took, busy = time.perf_counter() - began, time.process_time() - before
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"| {what} | {took:.1f} | {busy:.1f} | {plan.gap:.1e} | {plan.nodes} | {plan.cost_usd:,.0f} | {memory:,.0f} |", flush=True)
+    print(
+        f"| {what} | {took:.1f} | {busy:.1f} | {plan.gap:.1e} | {plan.nodes} | {plan.cost_usd:,.0f} | {memory:,.0f} |",
+        flush=True,
+    )
 
 
 def main() -> None:
