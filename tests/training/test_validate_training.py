@@ -209,11 +209,11 @@ def test_a_whole_run_without_goodput_may_have_taken_longer() -> None:
 
 
 def test_open_rows_are_predicted_within_their_target() -> None:
-    """Throughputs published with their whole set-up, none of them fitted: median 8 %, 90th percentile 20 %."""
+    """Throughputs of whole models published with their set-up, none of them fitted: median 8 %, 90th percentile 20 %."""
     path = resources.files("wattline.training") / "data" / "open_training.csv"
     rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
     # Every seventh of those on up to 32 devices: seconds instead of minutes, all stacks among them.
-    some = [row for row in rows if int(row["num_devices"]) <= 32][::7]
+    some = [row for row in rows if int(row["num_devices"]) <= 32 and not row["adapter"]][::7]
     found = validate(some, SOURCE)["metrics"]["all"]
     assert found["median_ape"] <= 0.08
     assert found["p90_ape"] <= 0.20

@@ -1,15 +1,19 @@
 """Tests for `wattline.workload.memory` and `wattline.workload.fits`."""
 
+import csv
 from dataclasses import replace
+from importlib import resources
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wattline.core.errors import CapacityError
+from wattline.training.validate_training import read_run
 from wattline.workload.catalog import model
 from wattline.workload.fits import check_serving, check_training
 from wattline.workload.memory import (
+    LOGIT,
     cache_bytes_per_token,
     in_flight,
     layer_activations,
@@ -193,3 +197,60 @@ def test_published_megatron_runs_fit_on_eighty_gigabytes():
         check_training(
             model(name), p, 2048, batch, m, 80 * GB, recompute="selective", flash=False, dropout=True, usable=0.95
         )
+
+
+def open_rows():
+    """Published set-ups with their whole layout, one mapping each."""
+    text = (resources.files("wattline.training") / "data" / "open_training.csv").read_text("utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def test_what_is_documented_to_run_is_accepted():
+    """Published set-ups on their own hardware are not refused, but for one whose recomputation is not stated."""
+    refused = []
+    for row in open_rows():
+        run = read_run(row)
+        job, capacity = run.job, run.cluster.chip["memory.hbm.capacity"]
+        try:
+            check_training(
+                job.model,
+                job.parallel,
+                job.sequence,
+                job.microbatch,
+                job.microbatches,
+                capacity,
+                sure=True,
+                usable=1.0,
+                recompute=job.recompute,
+                schedule=job.schedule,
+                precision=job.precision,
+                adapter=job.adapter,
+                logit=LOGIT,
+            )
+        except CapacityError:
+            refused.append(row["row_id"])
+    assert refused == ["open-153"]
+
+
+def test_published_peaks_lie_within_the_interval():
+    """Reserved memory that trainers publish lies between the low and the high end, for layouts without a pipeline."""
+    for row in open_rows():
+        if not row["memory_gib"] or int(row["num_devices"]) > 64:
+            continue
+        run = read_run(row)
+        job = run.job
+        told = check_training(
+            job.model,
+            job.parallel,
+            job.sequence,
+            job.microbatch,
+            job.microbatches,
+            run.cluster.chip["memory.hbm.capacity"],
+            sure=True,
+            usable=1.0,
+            recompute=job.recompute,
+            precision=job.precision,
+            adapter=job.adapter,
+            logit=LOGIT,
+        )
+        assert told.low * 0.98 <= float(row["memory_gib"]) * 2**30 <= told.high, row["row_id"]

@@ -27,6 +27,7 @@ from ..workload import catalog as models
 from ..workload.flops import megatron
 from ..workload.model import Model
 from ..workload.parallel import Parallel
+from ..workload.tuning import Adapter
 from .job import TrainingJob
 from .training import Costs, Settings, count_work, run
 
@@ -35,6 +36,7 @@ NEEDED: Final = ("model", "hardware", "num_devices", "parallelism", "metric", "v
 OPTIONAL: Final = (
     "row_id", "batch", "tokens", "microbatch", "virtual", "sequence", "precision", "recompute", "schedule", "zero",
     "goodput", "source", "checked", "attention", "kernels", "launch_time", "layers", "hidden", "heads", "chip",
+    "adapter", "rank", "base",
 )  # fmt: skip
 TARGETS: Final = (
     "iteration_s",
@@ -221,7 +223,7 @@ def _stated(text: Mapping[str, str]) -> dict[str, str]:
     out |= _recompute(text.get("metric", ""))
     for key in (
         "microbatch", "virtual", "sequence", "precision", "recompute", "schedule", "zero", "goodput", "attention",
-        "kernels", "launch_time",
+        "kernels", "launch_time", "adapter", "rank", "base",
     ):  # fmt: skip
         if text.get(key):
             out[key] = text[key]
@@ -302,6 +304,7 @@ def _job(facts: Mapping[str, str], assumed: list[str]) -> TrainingJob:
         overlap=0.0 if facts.get("zero", "1") == "0" else None, goodput=float(facts.get("goodput", 1)),
         host_time=constants()["host.iteration"], attention=facts.get("attention", ""),
         eager=facts.get("kernels") == "eager", launch_time=float(facts.get("launch_time", 0)),
+        adapter=Adapter(whole("rank", 16), facts.get("base", "bf16")) if facts.get("adapter") == "lora" else None,
     )  # fmt: skip
 
 

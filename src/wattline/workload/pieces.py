@@ -165,7 +165,16 @@ def _adapted(x: Setup, matrix: Matrix, m: float, gemm: Callable[..., Gemm], low:
         (gemm("_b_dgrad", m, r, n), gemm("_a_dgrad", m, k, joined * r, accumulate=True)),
         (gemm("_a_wgrad", k, joined * r, m), gemm("_b_wgrad", r, n, m)),
     )
-    return whole, thin
+    return (whole, thin, *((_around_adapter(x, m, k, n),) if x.eager else ()))
+
+
+def _around_adapter(x: Setup, m: float, k: float, n: float) -> Piece:
+    """What PEFT's layer does beside its products: dropout of the input, then scale and add (LoraLayer.forward)."""
+    w = x.width
+    drop = touch("adapter_dropout", m * k, w, w + 1, RANDOM)
+    add = touch("adapter_add", m * n, 3 * w, 2 * w, 2, kernels=2)
+    back = touch("adapter_backward", m * (k + n), 2 * w, w, 2, kernels=2)
+    return Piece((drop, add), (back,))
 
 
 def _weight_gradient(x: Setup, gemm: Callable[..., Gemm], m: float, n: float, k: float) -> tuple[Operator, ...]:
