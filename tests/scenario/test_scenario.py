@@ -13,7 +13,7 @@ from wattline.core.errors import (
     WattlineError,
 )
 from wattline.scenario import scenario as sc
-from wattline.scenario import whatif
+from wattline.scenario import schema, whatif
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -228,3 +228,9 @@ def test_chips_without_a_scale_up_link_meet_over_pcie() -> None:
     assert parts["chip.link.pcie"] > 0
     assert "chip.link.fabric" not in parts
     assert "chip.link.nvlink" not in parts
+
+
+def test_no_key_is_said_twice():
+    """Two rows of one key would hide each other: the table has each key once."""
+    rows = [row.path for row in schema._table()]
+    assert len(rows) == len(set(rows))

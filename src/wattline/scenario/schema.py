@@ -16,7 +16,6 @@ from ..core.units import parse
 from ..workload.arrivals import SPREADS
 
 # Engines that a plan can be typed for (serving/deploy.py has their flags).
-ENGINES: Final = ("vllm", "sglang", "trtllm")
 PRECISIONS: Final = ("fp32", "tf32", "bf16", "fp16", "fp8", "fp4")
 
 
@@ -155,7 +154,6 @@ def _table() -> tuple[Key, ...]:
         key("serve.output", "whole", 256, "Mean output tokens of a request", low=1),
         key("serve.task", "choice", None, "What the requests are, for the spread of made-up lengths; chat where left out", choices=tuple(SPREADS)),
         key("serve.concurrency", "whole", None, "Clients that each send the next request when the last is answered (closed loop), instead of serve.rate", low=1),
-        key("serve.engine", "choice", None, "Engine whose launch line the plan ends with; vllm where left out", choices=ENGINES),
         key("serve.ttft", "s", None, "Longest time to the first token", low=tiny),
         key("serve.tpot", "s", None, "Longest time per output token", low=tiny),
         key("serve.percentile", "whole", 99, "Percentile at which the latency limits hold", low=1, high=100),
@@ -166,7 +164,7 @@ def _table() -> tuple[Key, ...]:
         key("serve.kv_precision", "choice", None, "Precision of the KV cache; as the activations where left out", choices=PRECISIONS),
         key("serve.max_batch", "whole", 512, "Most requests decoded together", low=1),
         key("serve.chunk", "whole", 8192, "Most tokens in one step (chunked prefill)", low=1),
-        key("serve.engine", "text", "vllm 0.11", "Engine and version: vllm, sglang or trtllm, as in vllm 0.14; decides kernels, graphs and the host's work"),
+        key("serve.engine", "text", "vllm 0.11", "Engine and version: vllm, sglang or trtllm, as in vllm 0.14; decides kernels, graphs, the host's work and the launch line that the plan ends with"),
         key("serve.engine_switches", "texts", None, "Environment variables and arguments it is launched with, NAME=VALUE, as in VLLM_USE_FLASHINFER_MOE_FP8=1"),
         key("serve.request_overhead", "s", None, "Seconds a request waits outside the engine's steps before its first token is seen (HTTP, tokeniser, first flush); the engine's own where left out"),
         key("serve.arrivals", "choice", None, "Simulated arrivals where no trace is given; poisson where left out", choices=("poisson", "gamma", "diurnal", "uniform")),

@@ -20,8 +20,8 @@ from typing import Final
 from ..core.units import show
 from ..hardware import chip as chips
 from ..hardware.facts import Sheet
+from .profile import ENGINES
 
-ENGINES: Final = ("vllm", "sglang", "trtllm")
 IMAGES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "vllm": "vllm/vllm-openai:latest",
