@@ -150,7 +150,7 @@ def parse(text: object, unit: str, *, key: str = "") -> float:
         raise UnitError(f"{where}expected a quantity in {unit or 'plain numbers'}, got {text!r}")
     if not isinstance(text, str):
         if want and want not in ("token", "request"):
-            raise UnitError(f'{where}{text!r} has no unit; write it with one, e.g. "{text} {unit}"')
+            raise UnitError(f'{where}{text!r} has no unit; write it with one, e.g. "{text} {_usual(unit, key)}"')
         return _finite(_float(text, where), where)
     match = _TEXT.match(text)
     if not match:
@@ -159,7 +159,7 @@ def parse(text: object, unit: str, *, key: str = "") -> float:
         raise UnitError(f"{where}{text!r} has a comma that does not part thousands; write a decimal point")
     number = float(match[1].replace(",", "").replace("_", ""))
     if not match[2] and want and want not in ("token", "request"):
-        raise UnitError(f'{where}{text!r} has no unit; write it with one, e.g. "{text} {unit}"')
+        raise UnitError(f'{where}{text!r} has no unit; write it with one, e.g. "{text} {_usual(unit, key)}"')
     try:
         # A count takes a bare prefix: "15T" tokens, "2 M" requests; and B, as the field says it, is 1e9.
         if want in ("token", "request") and match[2] in (*_PREFIX, "B"):
@@ -181,6 +181,11 @@ _WRITTEN: Final = {
     "Hz": "1.4 GHz", "FLOP/s": "989 TFLOP/s", "J/FLOP": "0.5 pJ/FLOP", "USD/J": "80 USD/MWh", "g/J": "400 g/kWh",
     "token": "15T", "request/s": "4 req/s",
 }  # fmt: skip
+
+
+def _usual(unit: str, key: str) -> str:
+    """Return the unit a bare number was most likely meant in: latencies are told in milliseconds."""
+    return "ms" if unit == "s" and key.rpartition(".")[2] in ("tpot", "ttft", "itl") else unit
 
 
 def _example(unit: str) -> str:

@@ -54,7 +54,7 @@ def local(name: str) -> Path | None:
     """Return the config of a model that lies on this machine: a path, or an id in the cache of Hugging Face's
     client."""
     path = Path(name).expanduser()
-    if ("/" in name or name.endswith(".json")) and path.exists():
+    if ("/" in name or name.endswith((".json", ".gguf"))) and path.exists():
         return path
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")

@@ -13,6 +13,7 @@ from ...core.errors import InputError
 from ..model import Layer, Model
 from ..quantization import weights
 from . import ends as outside
+from . import gguf
 from .doubts import doubts
 from .facts import Config, Facts
 from .families import role
@@ -36,6 +37,8 @@ def read(config: Config | str | Path, name: str = "") -> Model:
     beside: Config = {}
     if not isinstance(config, Mapping):
         path = Path(config)
+        if path.suffix == ".gguf":
+            return _from_gguf(path, name or path.stem)
         folder = path if path.is_dir() else path.parent
         plain_name = path.name in ("config.json", "params.json")
         name = name or (path.parent.name if plain_name else path.name if path.is_dir() else path.stem)
@@ -46,6 +49,11 @@ def read(config: Config | str | Path, name: str = "") -> Model:
     x = Facts(config, name or str(config.get("_name_or_path") or config.get("model_type") or "model"))
     _check_role(x)
     return _model(x, beside)
+
+
+def _from_gguf(path: Path, name: str) -> Model:
+    found = gguf.header(path)
+    return gguf.stored(read(gguf.config(found), name), found)
 
 
 def _load(path: Path) -> Config:
