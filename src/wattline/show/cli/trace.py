@@ -10,14 +10,19 @@ from cyclopts import App, Parameter
 from ...core.errors import InputError
 from ...core.units import show
 from .output import Json, print_json, terminal, writable, write_csv
+from .transient import transient
 
 _ROWS = 16
 
 
 def register(app: App) -> None:
     """Add `wattline fleet`."""
-    group = App(name="fleet", help="Fleets: traces of jobs imported and replayed. Plans are made by wattline plan.")
+    group = App(
+        name="fleet",
+        help="Fleets: traces of jobs replayed, and what a grid sees within a second. Plans are made by wattline plan.",
+    )
     group.command(import_, name="import")
+    group.command(transient)
     app.command(group)
 
 
