@@ -476,6 +476,14 @@ def serving_job(scenario: Scenario) -> ServingJob:
     )
 
 
+def factors_of(scenario: Scenario) -> tuple[tuple[str, float], ...]:
+    """Return the factors of the file `serve.factors`, none where left out."""
+    from ..serving.factors import read
+
+    path = scenario.get("serve.factors")
+    return read(path_of(scenario, path)) if path else ()
+
+
 def engine_of(scenario: Scenario) -> Engine:
     """Return the engine that serves: `serve.engine`, with the switches it is launched with."""
     from ..serving.profile import Engine

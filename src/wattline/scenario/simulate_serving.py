@@ -227,6 +227,7 @@ def replica_of(scenario: Scenario, cluster: Cluster) -> Replica:
         memory=scenario["serve.memory"],
         engine=scenarios.engine_of(scenario),
         overhead=scenario.get("serve.request_overhead"),
+        factors=scenarios.factors_of(scenario),
     )
 
 

@@ -40,6 +40,7 @@ from .engine import (
     spread,
     sums,
 )
+from .factors import scaled
 from .profile import VLLM, Engine, Profile, as_run, profile
 
 # Clocks at which a step is worked out before the power limit is applied; in between, straight lines.
@@ -112,6 +113,7 @@ class Replica:
     engine : what runs it, see `profile.Engine`.
     overhead : seconds that a request waits outside the engine's steps until its first token is seen (HTTP,
         tokeniser, first flush); the engine's own where None.
+    factors : what this engine on this host takes over the shipped constants, see `factors.FACTORS`.
     neighbours : replicas on the same host, this one included; as many as fit the node where None.
     """
 
@@ -125,6 +127,7 @@ class Replica:
     neighbours: float | None = None
     engine: Engine = VLLM
     overhead: float | None = None
+    factors: tuple[tuple[str, float], ...] = ()
 
     def profile(self, device: Device) -> Profile:
         """Return what the engine does with the model on this device."""
@@ -141,6 +144,7 @@ class Replica:
     def constants(self, device: Device) -> Constants:
         """Return the fitted constants of this engine on this chip; what one request waits for besides, where stated."""
         found = constants(device.chip.tags.get("architecture", ""), factors=self.profile(device).factors)
+        found = scaled(found, dict(self.factors)) if self.factors else found
         return found if self.overhead is None else {**found, "first.request": self.overhead, "first.token": 0.0}
 
     def hosted(self, device: Device) -> float:

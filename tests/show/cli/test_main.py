@@ -68,7 +68,7 @@ def run(*words: object) -> int:
 
 # ---- every command -------------------------------------------------------------------------------
 
-COMMANDS = ("plan", "whatif", "catalog", "validate operators", "calibrate")
+COMMANDS = ("plan", "whatif", "catalog", "validate operators", "calibrate", "calibrate serving")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -16,12 +16,13 @@ Chart = Annotated[
 ]
 
 check = App(name="validate", help="Compare predictions with measurements.")
+fitting = App(name="calibrate")
 
 
 def register(app: App) -> None:
     """Add the commands to the command line."""
     app.command(check)
-    app.command(calibrate)
+    app.command(fitting)
 
 
 @check.command(name="operators")
@@ -115,6 +116,58 @@ def _told(found: Mapping[str, Any], chart: Path | None, json: bool) -> None:
         tell(found, ["not predicted", "model", "metric", "why"], told, json)
 
 
+@fitting.command(name="serving")
+def calibrate_serving(
+    files: Annotated[list[Path], Parameter(consume_multiple=True, negative="")],
+    *,
+    chip: Annotated[str | None, Parameter(help="Chip, where the files do not name it.")] = None,
+    model: Annotated[str | None, Parameter(help="Model, where the files do not name it or name it otherwise.")] = None,
+    engine: Annotated[str | None, Parameter(help='Engine and version, as "vllm 0.14"; as the files say.')] = None,
+    tensor: Annotated[int | None, Parameter(help="Devices of the server, where the files do not say.")] = None,
+    expert: Annotated[int | None, Parameter(help="Expert-parallel devices, likewise.")] = None,
+    precision: Annotated[
+        str | None, Parameter(help="Precision of the weights, where not as the model is stored.")
+    ] = None,
+    output: Annotated[Path | None, Parameter(help="Write the factors here; stdout where left out.")] = None,
+    json: Json = False,
+) -> None:
+    """Fit factors on host, kernels, experts, prompts and requests to three to ten runs of your own server.
+
+    Example: wattline calibrate serving run-8.json run-32.json run-128.json --chip h100 --tensor 4 --output mine.toml
+
+    Then `serve.factors = "mine.toml"` in a scenario.
+
+    Parameters
+    ----------
+    files
+        Results of vllm bench serve, sglang.bench_serving, GenAI-Perf, AIPerf or InferenceMAX (JSON or JSON lines).
+    """
+    from ...scenario.calibrate_serving import calibrate_serving as fit
+
+    writable(output)
+    name, _, version = (engine or "").partition(" ")
+    stated = {
+        "hw": chip, "model": model, "framework": name, "image": f":v{version}" if version else "",
+        "precision": precision,
+        "tp": str(tensor) if tensor else "", "ep": str(expert) if expert else "",
+    }  # fmt: skip
+    found = fit(files, {k: v for k, v in stated.items() if v})
+    if output:
+        output.write_text(found["file"], "utf-8")
+    elif not json:
+        print(found["file"])
+    for line in () if json else found["skipped"]:
+        print(f"skipped: {line}")
+    rows = [[n, f"{f['factor']:.2f}", f"{100 * f['spread']:.0f} %", ""] for n, f in found["factors"].items()]
+    told = {"median_tpot": "time per token", "median_ttft": "time to first token", "output_tput_per_gpu": "tokens/s"}
+    for key, title in told.items():
+        if key in found["before"]:
+            parts = (found[when].get(key) for when in ("before", "after", "left_out"))
+            rows.append([f"median error of {title}", *("" if v is None else percent(v).lstrip("+") for v in parts)])
+    tell(found, [f"{found['rows']} runs", "factor or before", "spread or after", "run left out"], rows, json)
+
+
+@fitting.default
 def calibrate(
     chip: str,
     rows: Path,
