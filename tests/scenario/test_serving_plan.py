@@ -111,14 +111,20 @@ def test_a_promise_out_of_reach_names_the_nearest(changes: dict[str, Any], said:
     [
         ({"serve.clock": "3 GHz"}, r"serve.clock must be a clock that h100-sxm .* 345 MHz to 1.98 GHz .* try 1.98 GHz"),
         ({"serve.clock": "1 MHz"}, r"try 345 MHz"),
-        ({"serve.prefill_clock": "1.001 GHz"}, r"in steps of 15 MHz, got 1.001 GHz; try 1.005 GHz"),
         ({"serve.concurrency": 8}, "closed loop"),
     ],
 )
 def test_settings_that_are_none_are_refused(changes: dict[str, Any], said: str) -> None:
-    """Clocks outside the range or between the steps, loads that are both open and closed."""
+    """Clocks outside the range, loads that are both open and closed."""
     with pytest.raises(ScenarioError, match=said):
         simulation.run(BASE.with_({"serve.count": 50, **changes}))
+
+
+def test_a_clock_between_two_steps_becomes_the_nearest_and_says_so() -> None:
+    """As drivers set it; told among the assumptions."""
+    found = simulation.run(BASE.with_({"serve.count": 50, "serve.clock": "1.6 GHz"}))
+    assert found.run.policy == "fixed 1605 MHz"
+    assert any("1.6 GHz is set as 1.605 GHz" in text for text in found.assumptions)
 
 
 def test_a_stated_clock_and_chunk_are_kept() -> None:

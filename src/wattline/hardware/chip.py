@@ -54,6 +54,17 @@ def clocks(chip: Sheet) -> NDArray[np.float64]:
     return high - step * steps
 
 
+def lockable(chip: Sheet, clock: ArrayLike) -> NDArray[np.float64]:
+    """Return the nearest clocks (Hz) that can be locked, of any shape.
+
+    >>> from wattline.hardware import catalog
+    >>> lockable(catalog.chip("h100-sxm"), 1385.5e6) / 1e6
+    array(1380.)
+    """
+    steps, asked = clocks(chip), np.asarray(clock, float)
+    return np.asarray(steps[np.abs(steps - asked[..., None]).argmin(axis=-1)])
+
+
 def voltage(chip: Sheet, clock: ArrayLike) -> NDArray[np.float64]:
     """Return the core voltage (V) at `clock` (Hz, any shape).
 

@@ -61,6 +61,8 @@ _BASELINE: Final = 4
 _FIRST, _FRESH, _APART = 104_729, 1_299_709, 7919
 # Share of the requests seen running at most, as caps beside an open one: below them queues would form all the time.
 _CAPS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
+# So many times over the promise in the search, no clock will keep it.
+_HOPELESS: Final = 1.3
 # Caps of a closed loop go up by this.
 _FINER: Final = 1.08
 _ALONG: Final = (1.0, 0.8, 0.65, 0.5)
@@ -178,7 +180,7 @@ class _Plan:
     # ---- the choice
     def choice(self, open_cap: int, peak: int) -> Choice:
         """Return the settings that may be chosen."""
-        stated = self.scenario.get("serve.clock")
+        stated = simulation.clock_of(self.scenario, "serve.clock", self.cluster)
         clocks = chips.clocks(self.cluster.chip) if stated is None else np.array([stated])
         chunk = self.scenario.values.get("serve.chunk")
         verified = max(pool.table.verified for pool in self.fleet.pools)
@@ -197,7 +199,6 @@ class _Plan:
     def answer(self) -> Answer:
         """Search, confirm, and tell."""
         scenario, goal = self.scenario, scenarios.goal_of(self.scenario)
-        simulation.check_clocks(scenario, self.cluster)
         known = None if self.start is None else self.start.chosen
         running = known.figures["batch"] if known is not None else 32.0
         limit = self.job.max_batch if self.clients is None else self.clients
@@ -224,6 +225,8 @@ class _Plan:
         best, seen = search(choice, starts, play, wanted)
         if self.is_closed and self.clients is None:  # at maximum clocks, as many requests as keep the promise
             default = min((t for t in seen.values() if t.setting.clock == top), key=wanted.rank).setting
+        if wanted.rank(best, room=0.0)[0] > _HOPELESS:
+            self._check(best, seen, wanted)
         unseen = self.samples(_FRESH, CONFIRMED, best.running)
         fresh, final_base = self.player(unseen), self.player(unseen[:_BASELINE])(default)
         wanted = self.wanted(goal, final_base)
@@ -391,6 +394,7 @@ class _Plan:
             told += simulation.lengths_told(self.scenario)
             if not self.is_closed:
                 told.append(f"serve.arrivals = {simulation.value_of(self.scenario, 'arrivals')}")
+        told += simulation.clocks_told(self.scenario, self.cluster)
         return (*told, "latencies, energy and the promise are simulated; what would help is of the mean step")
 
 

@@ -71,9 +71,9 @@ def run(scenario: Scenario, *, source: Source | None = None, policies: bool = Fa
     if not scenario.has("serve"):
         raise ScenarioError("a simulation needs a [serve] section; `wattline plan` answers [train]")
     source = source or scenarios.source_of(scenario)
-    cluster, limits, policy = scenarios.cluster_of(scenario), limits_of(scenario), policy_of(scenario)
+    cluster = scenarios.cluster_of(scenario)
+    limits, policy = limits_of(scenario), policy_of(scenario, cluster)
     fleet, seed = fleet_of(scenario, cluster, source), value_of(scenario, "seed")
-    check_clocks(scenario, cluster)
     clients = clients_of(scenario, fleet)
     if clients is None:
         requests = fitting(scenario, requests_of(scenario), fleet)
@@ -91,7 +91,7 @@ def run(scenario: Scenario, *, source: Source | None = None, policies: bool = Fa
         facility_j=facility,
         figures=scenarios.rates_of(scenario).figures(facility),
         facts=_facts(scenario, requests, fleet, cluster),
-        assumptions=_assumptions(scenario),
+        assumptions=(*_assumptions(scenario), *clocks_told(scenario, cluster)),
         study=compare(requests, fleet, limits, seed=seed) if policies else None,
     )
 
@@ -195,25 +195,34 @@ def play_closed(requests: Requests, fleet: Fleet, policy: Policy, limits: Limits
     return closed(simulate(waiting, fleet, policy, limits=limits, seed=0), clients)
 
 
-def check_clocks(scenario: Scenario, cluster: Cluster) -> None:
-    """Refuse clocks that the chip cannot be locked to.
+def clock_of(scenario: Scenario, key: str, cluster: Cluster) -> float | None:
+    """Return a stated clock (Hz) as the chip takes it: its nearest step, as drivers do; None where none is stated.
 
     Raises
     ------
-    ScenarioError : outside the chip's range, or between two of its steps.
+    ScenarioError : outside the chip's range.
     """
-    steps = chips.clocks(cluster.chip)
+    asked, steps = scenario.get(key), chips.clocks(cluster.chip)
+    if asked is None:
+        return None
+    if steps[0] - 1e5 <= asked <= steps[-1] + 1e5:
+        return float(chips.lockable(cluster.chip, asked))
+    low, high = show(float(steps[0]), "Hz", 4), show(float(steps[-1]), "Hz", 4)
+    near = show(float(chips.lockable(cluster.chip, asked)), "Hz", 4)
+    raise ScenarioError(
+        f"{key} must be a clock that {cluster.chip.name} can be locked to, {low} to {high}, "
+        f"got {show(asked, 'Hz', 4)}; try {near}"
+    )
+
+
+def clocks_told(scenario: Scenario, cluster: Cluster) -> tuple[str, ...]:
+    """Say which stated clocks lie between two steps of the chip, and what they become."""
+    out = []
     for key in ("serve.clock", "serve.prefill_clock"):
-        asked = scenario.get(key)
-        if asked is None or float(np.abs(steps - asked).min()) < 1e5:
-            continue
-        low, high = show(float(steps[0]), "Hz", 4), show(float(steps[-1]), "Hz", 4)
-        near = show(float(steps[np.abs(steps - asked).argmin()]), "Hz", 4)
-        raise ScenarioError(
-            f"{key} must be a clock that {cluster.chip.name} can be locked to, {low} to {high} in steps of "
-            f"{show(float(np.diff(steps).min(initial=np.inf)) if len(steps) > 1 else 0.0, 'Hz')}, "
-            f"got {show(asked, 'Hz', 4)}; try {near}"
-        )
+        asked, taken = scenario.get(key), clock_of(scenario, key, cluster)
+        if taken is not None and abs(taken - asked) > 1e5:
+            out.append(f"{key} = {show(asked, 'Hz', 4)} is set as {show(taken, 'Hz', 4)}, the nearest step of the chip")
+    return tuple(out)
 
 
 def replica_of(scenario: Scenario, cluster: Cluster) -> Replica:
@@ -282,10 +291,10 @@ def limits_of(scenario: Scenario) -> Limits:
     return Limits(scenario.get("serve.ttft"), scenario.get("serve.tpot"), scenario["serve.percentile"])
 
 
-def policy_of(scenario: Scenario) -> Policy:
+def policy_of(scenario: Scenario, cluster: Cluster) -> Policy:
     """Return the policy that is named."""
-    name, clock = value_of(scenario, "policy"), scenario.get("serve.clock")
-    prefill = scenario.get("serve.prefill_clock")
+    name, clock = value_of(scenario, "policy"), clock_of(scenario, "serve.clock", cluster)
+    prefill = clock_of(scenario, "serve.prefill_clock", cluster)
     if name in ("governor", "parking-governor") and (clock or prefill):
         raise ScenarioError(
             f"serve.policy = {name} chooses the clocks itself; leave out serve.clock, or take policy fixed"

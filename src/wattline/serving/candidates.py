@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import CapacityError
+from ..hardware.chip import lockable
 from ..hardware.cluster import Cluster
 from ..source.base import Array, Device, Source
 from ..source.overhead import Overhead
@@ -204,7 +205,7 @@ def _answer(
     taken = latency(traffic, curves, settings, found, reads=reads)
     ttft, tpot, whole = (np.percentile(x, asked.percentile, axis=1) for x in (taken.ttft, taken.tpot, taken.whole))
     energy = Overhead.of(cluster).total(found.energy, settings.replicas * found.duration)
-    clock = clock_grid(Device(cluster.chip, cluster.node))[settings.level]
+    clock = lockable(cluster.chip, clock_grid(Device(cluster.chip, cluster.node)))[settings.level]
     if not decodes:
         tpot, whole = np.zeros_like(tpot), ttft
     out = Rows(

@@ -50,9 +50,15 @@ def configuration(
         return Configuration(pools, chips_of(c, every), analytic)
     simulated = Figures(row["energy_j"] / tokens, row["ttft"], row["tpot"], row["latency"], row["power_w"])
     return Configuration(
-        pools, chips_of(c, every), analytic, simulated, row["kept"],
+        pools, chips_of(c, every), analytic, simulated, row["kept"] if _promised(scenario) else None,
         {n: j / tokens for n, j in row["breakdown_j"].items()}, {n: j / tokens for n, j in row["phases_j"].items()},
     )  # fmt: skip
+
+
+def _promised(scenario: Scenario) -> bool:
+    """Return whether there is anything that may be kept or missed."""
+    promise = promise_of(scenario)
+    return any(limit is not None for limit in (promise.ttft, promise.tpot, promise.power))
 
 
 def answer(

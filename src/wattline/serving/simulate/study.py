@@ -52,7 +52,7 @@ def _row(run: Run, best: Run, bound: Bound) -> dict[str, Any]:
     least = bound.awake_j if run.awake_s >= run.replicas * run.duration * (1 - 1e-9) else bound.parked_j
     return {
         "policy": run.policy,
-        "promise_kept": run.kept,
+        "promise_kept": run.kept if run.promised else None,
         "energy_per_token_j": run.energy_j / run.tokens,
         "ttft_s": told["ttft_s"]["p99"],
         "tpot_s": told["tpot_s"].get("p99", 0.0),

@@ -135,7 +135,8 @@ def policy_table(found: Simulation) -> tuple[list[str], list[list[str]]]:
     heads = ["policy", "promise", "J/token", "TTFT p99", "TPOT p99", "awake", "saves", "above bound"]
     return heads, [
         [
-            row["policy"], "kept" if row["promise_kept"] else "missed", f"{row['energy_per_token_j']:.4g}",
+            row["policy"], {True: "kept", False: "missed", None: "none"}[row["promise_kept"]],
+            f"{row['energy_per_token_j']:.4g}",
             show(row["ttft_s"], "s"), show(row["tpot_s"], "s"), f"{row['mean_replicas_awake']:.2f}",
             f"{100 * row['saving_vs_best_fixed']:+.1f} %", f"{100 * row['gap_to_bound']:.0f} %",
         ]

@@ -30,6 +30,9 @@ _ABOUT: Final = {
     "breakdown": "Facility joules of one output token, of the simulated run.",
 }
 
+# Whether a promise was kept; nothing where there is none.
+_PROMISE = {True: "kept", False: "missed", None: "none"}
+
 Cells = tuple[list[str], list[list[str]]]
 
 
@@ -80,7 +83,7 @@ def confirmed(answer: SearchAnswer) -> Cells:
     rows = [
         [
             c.label, _pair(c, "energy", "J"), *(_pair(c, name, "s") for name in LATENCIES),
-            "kept" if c.kept else "missed",
+            _PROMISE[c.kept],
         ]
         for c in answer.confirmed
     ]  # fmt: skip
@@ -280,7 +283,7 @@ def _confirmation(answer: SearchAnswer) -> vega.Chart:
     rows = [
         {
             "configuration": c.label, "expected": drawing.short(c.analytic.energy),
-            "simulated": drawing.short(c.best.energy), "promise": "kept" if c.kept else "missed",
+            "simulated": drawing.short(c.best.energy), "promise": _PROMISE[c.kept],
         }
         for c in answer.confirmed
     ]  # fmt: skip

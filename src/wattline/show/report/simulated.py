@@ -51,7 +51,7 @@ def html(what: Page, *, scenario: str = "", command: str = "") -> str:
     drawn = {name: page.fluid(charts.specification(chart)) for name, chart in draw(what).items()}
     run = what.run
     said = f"{show(run.energy_j / run.tokens, 'J')} per token"
-    kept = "promise kept" if run.kept else "promise not kept"
+    kept = "" if not run.promised else "promise kept" if run.kept else "promise not kept"
     body = [
         f'<p class="kind">simulated serving</p><h1>{escape(said)} <span class="gain">{kept}</span></h1>'
         f'<p class="goal">{escape(what.title)}; {escape(run.policy)}.</p>{page.table((), what.facts.items())}',
