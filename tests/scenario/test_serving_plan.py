@@ -109,7 +109,10 @@ def test_a_promise_out_of_reach_names_the_nearest(changes: dict[str, Any], said:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"serve.clock": "3 GHz"}, r"serve.clock must be a clock that h100-sxm .* 345 MHz to 1.98 GHz, .* try 1.98 GHz"),
+        (
+            {"serve.clock": "3 GHz"},
+            r"serve.clock must be a clock that h100-sxm .* 345 MHz to 1.98 GHz, .* try 1.98 GHz",
+        ),
         ({"serve.clock": "1 MHz"}, r"try 345 MHz"),
         ({"serve.concurrency": 8}, "closed loop"),
     ],

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
 from ..serving.deploy import Launch, commands, emit
-from ..serving.profile import Engine
 from ..workload import catalog as models
 from . import scenario as scenarios
 from .scenario import Scenario
@@ -73,7 +72,7 @@ def _common(scenario: Scenario) -> dict[str, Any]:
 
 def typed(scenario: Scenario, some: tuple[Launch, ...]) -> tuple[str, ...]:
     """Return what to type for the scenario's engine."""
-    return commands(some, Engine.parse(scenario["serve.engine"]).name)
+    return commands(some, scenarios.engine_of(scenario).name)
 
 
 def text(scenario: Scenario, form: str) -> str:

@@ -15,7 +15,6 @@ from ..core.errors import ScenarioError, nearest
 from ..core.units import parse
 from ..workload.arrivals import SPREADS
 
-# Engines that a plan can be typed for (serving/deploy.py has their flags).
 PRECISIONS: Final = ("fp32", "tf32", "bf16", "fp16", "fp8", "fp4")
 
 
