@@ -214,3 +214,18 @@ def test_waits_for_host_and_checkpoints_are_time_at_waiting_power() -> None:
     assert all(after.breakdown_j[name] == pytest.approx(before.breakdown_j[name]) for name in switched)
     assert after.breakdown_j["chip.waiting"] > before.breakdown_j["chip.waiting"]
     assert (after.figures["host_s"], after.figures["checkpoint_s"]) == (0.2, 0.3)
+
+
+def test_uneven_stages_are_told_with_a_split_that_evens_them() -> None:
+    """A head as heavy as layers slows its stage: the answer says so, and the split it names is faster."""
+    small = job(
+        model=model("llama-3.2-1b"), parallel=Parallel(tensor=1, pipeline=4, data=2, node=8), global_batch=32,
+        recompute="none",
+    )  # fmt: skip
+    a = plan(j=small)
+    (note,) = [text for text in a.assumptions if text.startswith("stages are uneven")]
+    split = tuple(int(n) for n in note.split('"')[1].split(","))
+    assert sum(split) == model("llama-3.2-1b").layers
+    better = plan(j=replace(small, parallel=replace(small.parallel, layers_per_stage=split)))
+    assert better.baseline.time_s < 0.97 * a.baseline.time_s
+    assert not any(text.startswith("stages are uneven") for text in better.assumptions)

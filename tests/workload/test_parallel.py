@@ -25,7 +25,7 @@ LLAMA, MIXTRAL, DEEPSEEK = model("llama-3.1-70b"), model("mixtral-8x7b"), model(
         (Parallel(expert=3, data=3), MIXTRAL, r"train\.expert = 3 does not divide 8 experts; try 2 or 4"),
         (Parallel(expert=8), MIXTRAL, r"train\.expert = 8 .* does not divide the 1 devices .* try 1"),
         (Parallel(expert=2, data=2), LLAMA, r"train\.expert = 2 but llama-3\.1-70b has no experts; try 1"),
-        (Parallel(pipeline=2, layers_per_stage=(40, 41)), LLAMA, r"layers_per_stage .* sum to 81; give 2 entries"),
+        (Parallel(pipeline=2, layers_per_stage=(40, 41)), LLAMA, r"train\.stages .* sum to 81; give 2 entries"),
     ],
 )
 def test_an_impossible_layout_names_key_value_and_what_would_work(parallel, m, words):

@@ -272,9 +272,22 @@ def parallel_of(scenario: Scenario, cluster: Cluster) -> Parallel:
         sequence=scenario["train.sequence_parallel"] and tensor > 1,
         virtual=scenario["train.virtual"],
         zero=scenario["train.zero"],
+        layers_per_stage=_stages(scenario),
         node=_near(cluster),
         section="train",
     )
+
+
+def _stages(scenario: Scenario) -> tuple[int, ...]:
+    text = scenario.get("train.stages")
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ScenarioError(
+            f'train.stages = {text!r} must be layers with commas between; e.g. train.stages = "20,20,20,18"'
+        )
+    return tuple(int(part) for part in parts)
 
 
 def _near(cluster: Cluster) -> int:

@@ -127,6 +127,7 @@ def _table() -> tuple[Key, ...]:
         key("train.precision", "choice", "bf16", "Arithmetic of the matrix products", choices=PRECISIONS),
         key("train.tensor", "whole", 1, "Tensor-parallel devices", low=1),
         key("train.pipeline", "whole", 1, "Pipeline stages", low=1),
+        key("train.stages", "text", None, "Layers of each pipeline stage, as in \"20,20,20,18\"; an even split where left out"),
         key("train.data", "whole", None, "Data-parallel replicas; all that the devices allow where left out", low=1),
         key("train.context", "whole", 1, "Context-parallel devices", low=1),
         key("train.expert", "whole", 1, "Expert-parallel devices", low=1),

@@ -295,7 +295,7 @@ def plan_training(
         sources=tuple(sorted({p.source for p in costs.points if p.source})),
         uncertainty=over.uncertainty(spread[0], chosen.energy, chosen.time),
         time_uncertainty=spread[1],
-        assumptions=(*assumptions, *_notes(job, costs, stretch), f"memory: {memory.text}"),
+        assumptions=(*assumptions, *_notes(job, work, costs, stretch), f"memory: {memory.text}"),
         facts={**_facts(job, cluster), "memory": memory.text},
         certificate={
             "bound_j": bound_energy,
@@ -574,12 +574,49 @@ def _spread(work: Work, costs: Costs, settings: Settings) -> tuple[float, float]
     return float(energy @ u_energy / energy.sum()), float(time @ u_time / time.sum())
 
 
-def _notes(job: TrainingJob, costs: Costs, stretch: float) -> tuple[str, ...]:
+# Share by which the slowest stage may exceed the mean before another split of the layers is worth a word.
+UNEVEN = 0.03
+
+
+def _split(job: TrainingJob, work: Work, costs: Costs) -> list[str]:
+    """Say where stages are uneven and which layers per stage would even them, before clocks save on the waits.
+
+    The first and the last stage hold the embedding and the head beside their layers; a layer's time is that of the
+    stages between, or of the least loaded one.
+    """
+    stages, model = job.parallel.pipeline, job.model
+    if stages < 3 or job.parallel.virtual > 1 or len(set(model.pattern)) > 1 or job.schedule not in ("1f1b", "gpipe"):
+        return []
+    top = int(np.argmax(costs.points[0].clock))
+    busy = np.zeros(stages)
+    for (chunk, _), entry in zip(work.graph.kinds, work.kinds, strict=True):
+        busy[chunk % stages] += float(costs.points[entry].time[top])
+    layers = np.array(job.parallel.counts(model.layers), dtype=float)
+    each = float(np.median(busy[1:-1] / layers[1:-1]))
+    beside = np.maximum(busy - each * layers, 0.0)
+    if not each > 0 or busy.max() < (1 + UNEVEN) * busy.mean():
+        return []
+    counts = np.ones(stages)
+    for _ in range(model.layers - stages):  # each layer to the stage that is done first with it
+        counts[int(np.argmin((counts + 1) * each + beside))] += 1
+    better = float((counts * each + beside).max())
+    if better > busy.max() * (1 - UNEVEN / 2):
+        return []
+    text = ",".join(f"{n:.0f}" for n in counts)
+    longer, shorter = 100 * (busy.max() / busy.mean() - 1), 100 * (1 - better / busy.max())
+    return [
+        f"stages are uneven: the slowest takes {longer:.0f} % longer than the mean; "
+        f'train.stages = "{text}" would shorten it by about {shorter:.0f} %, before any clock is set'
+    ]
+
+
+def _notes(job: TrainingJob, work: Work, costs: Costs, stretch: float) -> tuple[str, ...]:
     out = []
     if job.overlap is None:
         said = "all but the first layer's weights are gathered, and gradients reduced, beside computation"
         usual = f"{100 * HIDDEN_GRADIENTS:.0f} % of the gradients' exchange hides behind the backward pass"
         out.append(f"train.overlap: {said if job.parallel.zero == 3 else usual}")
+    out += _split(job, work, costs)
     if stretch > 1:
         out.append(
             f"train.mfu = {job.mfu:.3g} is an input: every step takes {stretch:.2f} times as long as modelled, "

@@ -150,7 +150,7 @@ class Parallel:
             n, total = len(self.layers_per_stage), sum(self.layers_per_stage)
             if n != chunks or total != model.layers or min(self.layers_per_stage) < 0:
                 raise LayoutError(
-                    f"{s}.layers_per_stage = {list(self.layers_per_stage)} has {n} entries that sum to {total}; "
+                    f"{s}.stages = {list(self.layers_per_stage)} has {n} entries that sum to {total}; "
                     f"give {chunks} entries that sum to {model.layers}"
                 )
             return
