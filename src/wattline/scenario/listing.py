@@ -83,6 +83,8 @@ def summary(kind: str, name: str) -> dict[str, Any]:
         return {
             "name": m.name, "parameters": m.parameters, "active_parameters": m.active_parameters,
             "layers": m.layers, "weight_bytes": m.weight_bytes, "kv_bytes_per_token": m.kv_bytes_per_token,
+            **({"beside": ", ".join(f"{n} of {c / 1e9:.3g} B" for n, c in m.towers)} if m.towers else {}),
+            **({"in_doubt": "; ".join(m.doubts)} if m.doubts else {}),
         }  # fmt: skip
     if kind == "architectures":
         chip = architectures.architecture(name)

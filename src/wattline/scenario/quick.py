@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.errors import GoalError, LayoutError, ScenarioError, WattlineError
 from ..hardware import catalog as hardware
+from ..workload import catalog as models
 from . import schema
 from .advice import fitting
 from .scenario import Scenario, parse, solve
@@ -30,6 +31,8 @@ def serving(
     `serve`: keys of [serve] as stated; `serve.tensor` among them keeps that layout. `changes`: dotted keys, after all.
     """
     count = chips or _rented(chip)
+    if models.model(model).role == "encoder":  # one pass over each text, and no token after it
+        serve = {**serve, "output": 1}
     tried: list[tuple[float, Scenario]] = []
     last: WattlineError | None = None
     degrees = [int(serve["tensor"])] if serve.get("tensor") else [d for d in _DEGREES if count % d == 0]

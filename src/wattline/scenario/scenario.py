@@ -334,6 +334,11 @@ def solve(
     if not (scenario.has("serve") or scenario.has("train")):
         raise ScenarioError("the scenario says no work; add a [train] or a [serve] section")
     model = model_of(scenario)
+    if model.role == "encoder" and scenario.has("serve") and scenario["serve.output"] > 1:
+        raise ScenarioError(
+            f"{model.name} is an encoder: it reads texts and writes no tokens; try serve.output = 1, one pass "
+            "over serve.prompt tokens a request"
+        )
     try:
         return _doubted(_solve_work(scenario, source, detail, detail if simulated is None else simulated), model)
     except LayoutError as error:

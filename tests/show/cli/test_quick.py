@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from wattline.core.errors import GoalError, LayoutError
+from wattline.core.errors import GoalError, LayoutError, ScenarioError
 from wattline.scenario import quick
 from wattline.scenario.scenario import solve
 from wattline.show.cli import main as cli_main
@@ -41,6 +41,14 @@ def test_a_promise_out_of_reach_is_told_as_such():
     """Where layouts fit but are too slow, the limit is named, not the memory."""
     with pytest.raises(GoalError, match=r"serve\.tpot = 100 µs cannot be met.*try serve\.tpot = "):
         quick.serving("qwen3-8b", "h100", 2, {**LOAD, "tpot": "100 us"})
+
+
+def test_an_encoder_is_planned_as_one_pass_a_text():
+    """An embedding model writes no tokens; asked for some it says what it does instead."""
+    scenario = quick.serving("BAAI/bge-m3", "l4", 1, LOAD)
+    assert scenario["serve.output"] == 1
+    with pytest.raises(ScenarioError, match=r"is an encoder: .*try serve\.output = 1"):
+        solve(scenario.with_({"serve.output": 20}), detail=False)
 
 
 def test_training_finds_a_layout():

@@ -17,7 +17,7 @@ _SIZE: Final = re.compile(
 # ... and those that hold no weights and change no work: names, training, sampling, positions, towers told apart.
 _WEIGHTLESS: Final = re.compile(
     r"(_token_id|_token_ids|_token_index|_id|_ids|_idx|_index|eps|epsilon|dropout|_drop|_prob|std|range|theta|loss|coef|"
-    r"temperature|beta|alpha|scale|scaling|factor|capping|softcap|limit|_min|_max|floor|labels|pdrop|_type|_types|_dtype|"
+    r"temperature|beta|alpha|scale|scaling|factor|capping|softcap|soft_cap|limit|_min|_max|floor|labels|pdrop|_type|_types|_dtype|"
     r"_mode|_name|_version|_act|activation|_bias|_norm|threshold|_impl|_method|_func|_freq|_offset|sink)$"
     r"|^(bos|eos|pad|sep|cls|mask|decoder_start|num_labels|chunk_size|initializer|rope|rotary|image|video|audio|speech|"
     r"vision|mask_|num_beam|num_return|pretraining_tp|max_|min_|mtp|num_nextn|num_mtp|transformers|torch|dtype|"

@@ -43,6 +43,7 @@ def shortcut(x: Facts, blocks: tuple[Block, ...], hidden: int) -> Layers:
 def zamba(x: Facts, blocks: tuple[Block, ...], hidden: int) -> Layers:
     """Zamba (arXiv 2405.16712): Mamba layers, some of which also run one transformer block that they all share."""
     shared: set[int] = set()
+    x.seen.update(("attention_hidden_size", "kv_channels"))  # twice the hidden size, and its share of a head
     out: Layers = []
     mamba = recurrent(x, hidden)
     heads_of_mamba = x.number("n_mamba_heads", 1)
