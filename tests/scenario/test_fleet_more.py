@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from wattline.core.errors import GoalError, ScenarioError
 from wattline.scenario import fleet
+from wattline.show.cli import main as cli
 from wattline.show.report import fleet_over_time
 
 TRAIN = {
@@ -51,3 +55,20 @@ def test_unknown_jobs_and_full_sites_are_told() -> None:
     feed = {**full.feed, "limit": 230e3}
     with pytest.raises(GoalError, match=r"no room for more of chat: with the 10 there are .* % of all work is lost"):
         fleet.solve(fleet.FleetScenario(full.name, full.jobs, feed, full.grid, full.goal))
+
+
+def test_a_fleet_is_swept_in_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`whatif` of a fleet: a row per point beside the unchanged one; a point without an answer says why."""
+    path = tmp_path / "site.toml"
+    path.write_text(
+        '[site.feed]\nlimit = "500 kW"\n[[job]]\nname = "a"\nspeeds = [1, 0.5]\npowers = ["450 kW", "220 kW"]\n'
+        'idle = "50 kW"\nminimum = 0.5\n[grid]\nprice = "80 USD/MWh"\nlasts = "4 h"\n[goal]\nleast_cost = true\n'
+    )
+    words = ["whatif", str(path), "--grid", "site.feed.limit=400 kW,350 kW,100 kW", "--jobs", "1"]
+    assert cli.main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["base"]["work_share"] == pytest.approx(1.0)
+    assert [row.get("feed_w") for row in told["rows"]] == [pytest.approx(4e5), pytest.approx(3.5e5), None]
+    assert "100 kW" in told["rows"][2]["error"]
+    assert cli.main(words) == 0
+    assert "as stated" in capsys.readouterr().out

@@ -234,12 +234,15 @@ def whatif(
     """
     from ...scenario import scenario as scenarios
     from ...scenario.sweep import grid as product
+    from . import fleet as cli_fleet
 
     if not sets and not grid:
         raise InputError("whatif needs a change: --set key=value or --grid key=a,b,c")
     writable(csv)
     axes = {k: [v.strip() for v in text.split(",") if v.strip()] for k, text in pairs(grid, "--grid").items()}
     points = product(axes, pairs(sets))
+    if (told := cli_fleet.whatif(scenario, points, (engine, jobs), csv, print_json if json else None)) is not None:
+        return told
     stated = scenarios.load(scenario)
     rows = _sweep(stated, points, engine, jobs)
     base, rows = rows[0], _against(rows[0], rows[1:])
