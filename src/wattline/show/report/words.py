@@ -65,6 +65,11 @@ _FIGURES: Final[Mapping[str, str]] = {
     "carbon_g": "Carbon",
     "ttft_s": "Time to first token",
     "tpot_s": "Time per output token",
+    "latency_s": "Time to the last token",
+    "promise_probability": "Chance that the promise holds",
+    "ttft_margin": "Room below the limit of the first token",
+    "tpot_margin": "Room below the limit of each token",
+    "goodput_requests_per_s": "Requests within the limits per second",
     "batch": "Requests in a batch",
 }
 
@@ -102,7 +107,7 @@ _ACRONYMS: Final = {"mfu": "MFU", "ttft": "TTFT", "tpot": "TPOT", "kv": "KV", "u
 _SUFFIXES: Final = (
     ("_per_s", "/s"), ("_usd", "USD"), ("_hz", "Hz"), ("_s", "s"), ("_j", "J"), ("_w", "W"), ("_g", "g"), ("_b", "B"),
 )  # fmt: skip
-_FRACTIONS: Final = ("mfu", "utilisation", "share", "fraction", "slack", "gap", "saving")
+_FRACTIONS: Final = ("probability", "margin", "mfu", "utilisation", "share", "fraction", "slack", "gap", "saving")
 
 
 def component(name: str) -> str:
