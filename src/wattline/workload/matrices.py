@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from .shapes import Extra, Latent, Layer, Matrix, Recurrent
 
-if TYPE_CHECKING:
-    from .model import Model
+# A `model.Model`, which is made of what is here and so is not imported.
+Model = Any
 
 
 def mixer(m: Model, layer: Layer, tensor: int) -> tuple[Matrix, ...]:
