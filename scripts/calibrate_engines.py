@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from calibrate_serving import Array, as_toml
+from old_engine import report as old_engine
 from scipy.optimize import least_squares
 
 from wattline.core.errors import InputError
@@ -134,7 +135,9 @@ def spans(errors: Array) -> dict[str, list[float]]:
     }
 
 
-def write(rows: Rows, found: Mapping[str, Mapping[str, float]], chips: Array, engines: Array) -> None:
+def write(
+    rows: Rows, found: Mapping[str, Mapping[str, float]], old: Mapping[str, float], chips: Array, engines: Array
+) -> None:
     """Write the data file."""
     lines = [
         "# What an engine's constants are over those of vLLM 0.11 (serving.toml), and a request's first token.",
@@ -147,6 +150,8 @@ def write(rows: Rows, found: Mapping[str, Mapping[str, float]], chips: Array, en
     for name in sorted(set(found) - {"common"}):
         lines += ["", f"[{name}]", f'overlap = [{OVERLAP:g}, "", "how sharply the longer of device and host rules"]']
         lines += [_line(n, found[name]) for n in PRIOR]
+    lines += ["", "# Fitted to ML.ENERGY leaderboard v2 (Apache-2.0), whole runs on A100 and H100.", "[vllm-old]"]
+    lines += [_line(n, old) for n in old]
     lines += ["", "# Factors that hold nine in ten measurements, of chips left out of the fit and of engines left out."]
     for kind, span in (*((k, spans(chips)) for k in ("hopper", "blackwell")), ("other", spans(engines))):
         lines += [f"[interval.{kind}]", *[f"{n} = [{v[0]:.3f}, {v[1]:.3f}]" for n, v in span.items()], ""]
@@ -173,8 +178,9 @@ def main(arguments: Sequence[str]) -> None:
     chips, engines = left_out(rows, rows.chip), left_out(rows, rows.engine)
     report("Chip left out", rows, chips)
     report("Engine left out", rows, engines)
+    old = old_engine(Path(names[0]) / "serving" / "mlenergy_v2_llm.csv.gz")
     if "--dry" not in arguments:
-        write(rows, found, chips, engines)
+        write(rows, found, old, chips, engines)
 
 
 if __name__ == "__main__":

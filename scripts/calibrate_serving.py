@@ -129,7 +129,10 @@ Fitted = dict[str, dict[str, float]]  # architecture -> constants
 
 
 def fit(data: Sequence[Rows], keep: Sequence[Mask]) -> Fitted:
-    """Return constants by architecture, fitted to the rows of `keep`: soft-L1 losses and a ridge around the priors."""
+    """Return constants by architecture, fitted to the rows of `keep`: soft-L1 losses and a ridge around the priors.
+
+    It starts from the priors, so that nothing of rows left out is in it.
+    """
     names = list(PRIOR)
     center = np.log([PRIOR[n][0] for n in names] + [LATE_STEP])
     width = np.array([PRIOR[n][1] for n in names] + [0.4])

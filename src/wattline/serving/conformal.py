@@ -20,6 +20,9 @@ from ..source.base import Array
 # Share of rows that an interval is to hold, and rows from which a group has factors of its own.
 HELD: Final = 0.9
 ENOUGH: Final = 30
+# Of what a model left out of the quantiles asks for beyond them, the share that is given: quantiles of errors left out
+# alone hold nine in ten rows of kin of the models there are, the whole of it rows of a model like none of them.
+SHARE: Final = 0.5
 
 Traits = Mapping[str, float | str]
 Factors = dict[str, list[float]]
@@ -72,15 +75,17 @@ def stretched(groups: Sequence[Scores], targets: Sequence[str]) -> dict[str, Fac
 
 def _stretched(errors: Array, model: NDArray[np.str_]) -> list[float]:
     """Return [low, high]: a prediction times these holds what was measured in nine of ten rows of a new model."""
-    scores = np.zeros(errors.size)
+    scores, ends = np.zeros(errors.size), np.zeros((errors.size, 2))
     for label in np.unique(model):
         mine = model == label
         low, high = _ends(errors[~mine])
         scores[mine] = np.maximum(-errors[mine] - high, low + errors[mine])
+        ends[mine] = low, high
     count = errors.size
     level = min(HELD * (count + 1) / count, 1.0)
     more = float(np.quantile(scores, level, method="higher"))  # negative where quantiles of others hold too many
-    low, high = _ends(errors)
+    low, high = np.median(ends, axis=0)  # of quantiles without a model, as those the scores are about
+    more *= SHARE
     return [float(np.exp(min(low - more, -0.01))), float(np.exp(max(high + more, 0.01)))]
 
 

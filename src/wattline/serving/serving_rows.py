@@ -89,7 +89,7 @@ _OTHER: Final = {
     "Avg Output Tokens": "avg_output_len", "Token tput (tok/s)": "throughput_tok_s", "path": "row_id",
 }  # fmt: skip
 # Its tasks, and its engine: vLLM 0.5.4.
-_OTHER_TASKS: Final = {"chat": "lm-arena-chat", "code": "code"}
+_OTHER_TASKS: Final = {"chat": "lm-arena-chat", "code": "gpqa"}  # prompts of EvalPlus are as short
 
 
 def renamed(table: Columns) -> Columns:
