@@ -144,7 +144,7 @@ def _figures(answer: Answer, exact: bool = True) -> Row:
 
 
 def _sketch(base: Scenario, point: _Point, source: Source) -> Row | None:
-    from ..training.training import training_figures
+    from ..training.telling import training_figures
 
     ratio = _correction(base, _others(point.changes, _SAME_SCHEDULE))
     job, cluster = training(point.scenario)

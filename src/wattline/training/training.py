@@ -11,228 +11,32 @@ reported is that realised plan, with its gap to the exact bound beside it.
 from __future__ import annotations
 
 import functools
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from ..core.errors import ScenarioError
-from ..core.provenance import Provenance
 from ..frontier.algebra import Frontier, total
-from ..frontier.answer import NO_RATES, Answer, Goal, Outcome, Rates
+from ..frontier.answer import NO_RATES, Answer, Goal, Rates
 from ..frontier.goal import Choice, choose
 from ..frontier.graph import Dag, GraphFrontier, solve
-from ..frontier.path import longest_path, start_times
 from ..frontier.periodic import solve_family
 from ..frontier.rounding import round_discrete
 from ..hardware.chip import clocks as chip_clocks
 from ..hardware.cluster import Cluster
-from ..source.base import STANDING, Array, Device, Points, Source, tables
+from ..source.base import Array, Device, Points, Source
 from ..source.overhead import Overhead
 from ..workload.fits import check_training
 from ..workload.memory import LOGIT
-from ..workload.operator import Collective, GroupedGemm, Operator
-from ..workload.train import HIDDEN_GRADIENTS, stage_operators
 from .apply import commands, one_clock, one_limit
+from .costs import Costs, Settings, Work, count_work, run
 from .elasticity import Followed, Weighed, of_mfu, weigh
 from .iteration import steady_iteration
 from .job import TrainingJob
-from .schedule import BACKWARD, FORWARD, Graph, graph, schedule
-
-_PER_ITERATION = ("gradients", "optimizer", "parameters")
-
-
-@dataclass(frozen=True)
-class Work:
-    """An iteration counted out: the graph, the operators of each of its kinds, and the step after it.
-
-    `kinds`: kind of the graph -> index into `operators`; `steps`: stage -> index into `operators`;
-    `pause`: seconds in which every device waits at the end; `launch`: seconds of the host per kernel launch.
-    """
-
-    graph: Graph
-    dag: Dag
-    operators: tuple[tuple[Operator, ...], ...]
-    kinds: tuple[int, ...]
-    steps: tuple[int, ...]
-    pause: float = 0.0
-    launch: float = 0.0
-
-
-def count_work(job: TrainingJob) -> Work:
-    """Return the operators of every stage and instruction of one iteration, equal ones once."""
-    parallel = job.parallel
-    nodes = graph(schedule(job.schedule, parallel.pipeline, job.microbatches, parallel.virtual))
-    index: dict[tuple[Operator, ...], int] = {}
-
-    def entry(stage: int, instructions: Sequence[str], share: float = 1.0) -> int:
-        operators = tuple(op for what in instructions for op in _operators(job, stage, what))
-        if share != 1.0:
-            operators = tuple(replace(op, repeat=op.repeat * share) for op in operators)
-        return index.setdefault(operators, len(index))
-
-    # A stage's work is spread evenly over its model chunks.
-    kinds = tuple(entry(chunk % parallel.pipeline, (what,), 1.0 / parallel.virtual) for chunk, what in nodes.kinds)
-    steps = tuple(entry(stage, _PER_ITERATION) for stage in range(parallel.pipeline))
-    dag = Dag(nodes.kind, nodes.edges)
-    return Work(nodes, dag, tuple(index), kinds, steps, job.host_time + job.checkpoint_time, job.launch_time)
-
-
-def _operators(job: TrainingJob, stage: int, instruction: str) -> tuple[Operator, ...]:
-    found = stage_operators(
-        job.model, job.parallel, job.sequence, job.microbatch, job.precision, job.recompute, stage, instruction,
-        flash=job.flash, dropout=job.dropout, fused_linear=job.fused_linear, overlap=job.overlap,
-        paired=job.schedule == "dualpipe", attention=job.attention, eager=job.eager,
-        optimizer=job.updates, adapter=job.adapter, frozen=job.frozen,
-    )  # fmt: skip
-    if job.forwards > 1 and instruction == FORWARD:
-        return tuple(replace(op, repeat=job.forwards * op.repeat) for op in found)
-    return found
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Time and energy of every distinct piece of work at every clock. `bare`: no knobs, for sketches."""
-
-    points: tuple[Points, ...]
-    bare: bool = False
-
-    @functools.cached_property
-    def frontiers(self) -> tuple[Frontier, ...]:
-        """The best choices of each."""
-        return tuple(p.frontier(bare=self.bare) for p in self.points)
-
-    @staticmethod
-    def of(work: Work, device: Device, source: Source, clocks: Array | None = None) -> Costs:
-        return Costs(Costs.points_of(work, device, source, clocks))
-
-    @staticmethod
-    def points_of(work: Work, device: Device, source: Source, clocks: Array | None) -> tuple[Points, ...]:
-        points = _beside(source, work.operators, device, clocks)
-        if work.launch:
-            points = [_fed(p, work.launch * launches(ops)) for p, ops in zip(points, work.operators, strict=True)]
-        steps = set(work.steps)
-        return tuple(_paused(p, work.pause) if entry in steps else p for entry, p in enumerate(points))
-
-    def stretched(self, factor: float) -> Costs:
-        if factor == 1.0:
-            return self
-        return replace(self, points=tuple(p.stretched(factor) for p in self.points))
-
-    @property
-    def waiting_power(self) -> float:
-        return self.points[0].waiting_power
-
-
-def _beside(
-    source: Source, pieces: Sequence[tuple[Operator, ...]], device: Device, clocks: Array | None
-) -> Sequence[Points]:
-    """Return tables of pieces whose collectives issued ahead run beside the rest, as long as that lasts."""
-    ahead = [tuple(op for op in piece if isinstance(op, Collective) and op.ahead) for piece in pieces]
-    if not any(ahead):
-        return tables(source, pieces, device, clocks)
-    rest = [tuple(op for op in piece if op not in some) for piece, some in zip(pieces, ahead, strict=True)]
-    sent = [tuple(replace(op, overlap=0.0) for op in some) for some in ahead if some]
-    taken = COMMUNICATION_UNITS / max(device.chip["compute.units"], 2 * COMMUNICATION_UNITS)
-    found = list(tables(source, [*rest, *sent], device, clocks))
-    beside = iter(found[len(pieces) :])
-    return [
-        _joined(main, next(beside), max(op.overlap for op in some), taken) if some else main
-        for main, some in zip(found[: len(pieces)], ahead, strict=True)
-    ]
-
-
-def _joined(main: Points, sent: Points, share: float, taken: float) -> Points:
-    """Return computation with communication beside it, of which at most `share` can hide.
-
-    While they run side by side, communication holds the share `taken` of the compute units.
-    """
-    shown = np.maximum((1.0 - share) * sent.time, sent.time - main.time)
-    shown = shown + taken * (sent.time - shown)
-    time = main.time + shown
-    # What hides draws no waiting power of its own: its device is at work.
-    parts = {name: np.asarray(joules) for name, joules in main.parts.items()}
-    for name, joules in sent.parts.items():
-        kept = joules * np.where(sent.time > 0, shown / np.where(sent.time > 0, sent.time, 1.0), 0.0)
-        parts[name] = parts.get(name, np.zeros_like(time)) + (kept if name in STANDING else joules)
-    weight = main.time / np.where(time > 0, time, 1.0)
-    error = float(np.max(weight * main.time_uncertainty + (1.0 - weight) * sent.time_uncertainty))
-    return replace(
-        main, time=time, parts=parts, time_uncertainty=error, extrapolated=main.extrapolated or sent.extrapolated
-    )
-
-
-# Compute units that collectives beside computation hold: 20 of the 132 of an H800 in DeepSeek-V3's training
-# (arXiv 2412.19437, section 3.2.2); NCCL takes up to 24 or 32 channels of one unit each on NVSwitch.
-COMMUNICATION_UNITS = 20.0
-
-
-def launches(operators: Sequence[Operator]) -> float:
-    """Return kernels that the host launches: a product over experts is one for each expert held."""
-    return sum(op.repeat * (op.local_experts if isinstance(op, GroupedGemm) else op.launches) for op in operators)
-
-
-def _fed(points: Points, seconds: float) -> Points:
-    """Return work that lasts at least as long as the host takes to launch it."""
-    idle = np.maximum(seconds - points.time, 0.0)
-    waiting = points.parts.get("waiting", np.zeros_like(points.time)) + points.waiting_power * idle
-    return replace(points, time=points.time + idle, parts={**points.parts, "waiting": waiting})
-
-
-def _paused(points: Points, seconds: float) -> Points:
-    """Return work followed by a wait."""
-    if not seconds:
-        return points
-    waiting = points.parts.get("waiting", np.zeros_like(points.time)) + points.waiting_power * seconds
-    return replace(points, time=points.time + seconds, parts={**points.parts, "waiting": waiting})
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A realised plan: for each node of the graph and each stage's step, which clock (index)."""
-
-    nodes: np.ndarray[Any, np.dtype[np.int64]]
-    steps: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Iteration:
-    """One iteration run under given settings: seconds, joules of all chips, joules by component."""
-
-    time: float
-    energy: float
-    parts: Mapping[str, float]
-
-
-def run(work: Work, points: Sequence[Points], settings: Settings, groups: int) -> Iteration:
-    """Return the iteration that `settings` give: the longest path, then the slowest stage's step.
-
-    `groups`: devices that do the same as each pipeline device (tensor x context x data).
-    """
-    kinds = np.asarray(work.kinds)[work.graph.kind]
-    duration, busy = np.empty(len(kinds)), 0.0
-    parts: dict[str, float] = defaultdict(float)
-    for entry in np.unique(kinds):
-        mine = kinds == entry
-        chosen = settings.nodes[mine]
-        p = points[int(entry)]
-        duration[mine] = p.time[chosen]
-        busy += float(p.time[chosen].sum())
-        uses = np.bincount(chosen, minlength=len(p.time))
-        for name, joules in p.parts.items():
-            parts[name] += float(uses @ joules)
-    step = 0.0
-    for entry, at in zip(work.steps, settings.steps, strict=True):
-        p = points[entry]
-        step, busy = max(step, float(p.time[at])), busy + float(p.time[at])
-        for name, joules in p.parts.items():
-            parts[name] += float(joules[at])
-    time = longest_path(work.dag, duration) + step
-    parts["waiting"] += points[0].waiting_power * (work.graph.devices * time - busy)
-    parts = {name: groups * joules for name, joules in parts.items()}
-    return Iteration(time, sum(parts.values()), parts)
+from .schedule import BACKWARD, FORWARD, graph, schedule
+from .telling import facts, knobs, notes, outcome, spread, timeline, weakest
 
 
 def plan_training(
@@ -277,9 +81,9 @@ def plan_training(
     chosen = run(work, costs.points, settings, groups)
     # Beyond least energy only a power limit asks for more time.
     useful = slice(None) if limited else slice(int(np.argmin(energy)) + 1)
-    outcomes = [_outcome(i, job, cluster, over, rates) for i in (chosen, baseline)]
+    outcomes = [outcome(i, job, cluster, over, rates) for i in (chosen, baseline)]
     bound_energy = over.total(groups * bound[1], bound[0]) * scale
-    spread = _spread(work, costs, settings)
+    unsure = spread(work, costs, settings)
     return Answer(
         kind="training",
         title=title or f"{job.model.name} on {cluster.devices} x {cluster.chip.name}",
@@ -287,23 +91,23 @@ def plan_training(
         time_s=time[useful],
         energy_j=energy[useful],
         power_w=energy[useful] / time[useful],
-        chosen=replace(outcomes[0], knobs=_knobs(work, costs, settings)),
+        chosen=replace(outcomes[0], knobs=knobs(work, costs, settings)),
         baseline=replace(outcomes[1], knobs=({"scope": "all", "clock_hz": float(costs.points[0].clock[top])},)),
         goal=choice.text,
         elasticity=_elasticity(job, work, cluster, source, costs, pipeline, whole, choice, stretch) if detail else {},
-        provenance=_weakest(costs.points),
+        provenance=weakest(costs.points),
         sources=tuple(sorted({p.source for p in costs.points if p.source})),
-        uncertainty=over.uncertainty(spread[0], chosen.energy, chosen.time),
-        time_uncertainty=spread[1],
-        assumptions=(*assumptions, *_notes(job, work, costs, stretch), f"memory: {memory.text}"),
-        facts={**_facts(job, cluster), "memory": memory.text},
+        uncertainty=over.uncertainty(unsure[0], chosen.energy, chosen.time),
+        time_uncertainty=unsure[1],
+        assumptions=(*assumptions, *notes(job, work, costs, stretch), f"memory: {memory.text}"),
+        facts={**facts(job, cluster), "memory": memory.text},
         certificate={
             "bound_j": bound_energy,
             "gap": outcomes[0].energy_j / bound_energy - 1.0,
             "breakpoints": float(len(pipeline.time)),
             "solve_s": pipeline.solve_s,
         },
-        timeline=_timeline(work, costs, settings) if detail else (),
+        timeline=timeline(work, costs, settings) if detail else (),
         apply=_apply(job, work, cluster, costs, choice.time, scale) if detail else (),
     )
 
@@ -489,157 +293,6 @@ def _realise(
 def _by(frontier: Frontier, deadline: float) -> int:
     """Return the clock index of the best single setting by a deadline, or of the fastest."""
     return frontier.by(max(deadline, float(frontier.time[0]))).plan[0].index
-
-
-# ---- telling it ----------------------------------------------------------------------------------
-
-
-def _outcome(i: Iteration, job: TrainingJob, cluster: Cluster, over: Overhead, rates: Rates) -> Outcome:
-    scale = job.iterations / job.goodput
-    time, parts = i.time * scale, over.breakdown(i.parts, i.time)
-    energy = sum(parts.values()) * scale
-    figures = {
-        "chip_energy_j": i.energy * scale,
-        "chip_power_w": i.energy / (i.time * cluster.devices),
-        **training_figures(job, cluster, time, energy),
-        **rates.figures(energy),
-    }
-    return Outcome(time, energy, energy / time, {k: v * scale for k, v in parts.items()}, figures=figures)
-
-
-def training_figures(job: TrainingJob, cluster: Cluster, time: float, energy: float) -> dict[str, float]:
-    """Return what a job's seconds and joules come to per iteration, per token and against the chips' peak."""
-    peak = cluster.devices * cluster.chip[f"compute.rate.{job.precision}"]
-    return {
-        "iteration_s": time * job.goodput / job.iterations,
-        "iteration_energy_j": energy * job.goodput / job.iterations,
-        "tokens_per_s": job.tokens / time,
-        "energy_per_token_j": energy / job.tokens,
-        "host_s": job.host_time,
-        "checkpoint_s": job.checkpoint_time,
-        "mfu": job.useful_flops * job.iterations / (time * job.goodput * peak),
-    }
-
-
-def _knobs(work: Work, costs: Costs, settings: Settings) -> tuple[Mapping[str, Any], ...]:
-    """Return one knob per (chunk, instruction, clock), with the microbatches it holds for."""
-    clock = costs.points[0].clock
-    out: list[Mapping[str, Any]] = []
-    for k, (chunk, what) in enumerate(work.graph.kinds):
-        mine = work.graph.kind == k
-        device = int(work.graph.device[mine][0])
-        for at in np.unique(settings.nodes[mine])[::-1]:
-            batches = np.sort(work.graph.microbatch[mine & (settings.nodes == at)])
-            out.append({
-                "stage": device, "chunk": chunk, "instruction": what, "clock_hz": float(clock[at]),
-                "microbatches": batches.tolist(),
-            })  # fmt: skip
-    for stage, at in enumerate(settings.steps):
-        out.append({"stage": stage, "instruction": "step", "clock_hz": float(clock[at])})
-    return tuple(out)
-
-
-def _timeline(work: Work, costs: Costs, settings: Settings) -> tuple[Mapping[str, Any], ...]:
-    """Return who runs when, at what clock."""
-    kinds = np.asarray(work.kinds)[work.graph.kind]
-    duration = np.array([p.time for p in costs.points])[kinds, settings.nodes]
-    start = start_times(work.dag, duration)
-    clock = costs.points[0].clock[settings.nodes]
-    names = [work.graph.kinds[k][1] for k in work.graph.kind]
-    rows = zip(work.graph.device, work.graph.microbatch, names, start, duration, clock, strict=True)
-    return tuple(
-        {
-            "stage": int(d),
-            "microbatch": int(m),
-            "instruction": n,
-            "start_s": float(s),
-            "time_s": float(t),
-            "clock_hz": float(c),
-        }
-        for d, m, n, s, t, c in rows
-    )
-
-
-def _weakest(points: Sequence[Points]) -> str:
-    return Provenance.weakest(p.provenance for p in points)
-
-
-def _spread(work: Work, costs: Costs, settings: Settings) -> tuple[float, float]:
-    """Return the relative uncertainty of chip energy and of time; errors of one source do not average out."""
-    kinds = np.asarray(work.kinds)[work.graph.kind]
-    energy = np.array([p.energy for p in costs.points])[kinds, settings.nodes]
-    time = np.array([p.time for p in costs.points])[kinds, settings.nodes]
-    u_energy = np.array([p.uncertainty for p in costs.points])[kinds]
-    u_time = np.array([p.time_uncertainty for p in costs.points])[kinds]
-    return float(energy @ u_energy / energy.sum()), float(time @ u_time / time.sum())
-
-
-# Share by which the slowest stage may exceed the mean before another split of the layers is worth a word.
-UNEVEN = 0.03
-
-
-def _split(job: TrainingJob, work: Work, costs: Costs) -> list[str]:
-    """Say where stages are uneven and which layers per stage would even them, before clocks save on the waits.
-
-    The first and the last stage hold the embedding and the head beside their layers; a layer's time is that of the
-    stages between, or of the least loaded one.
-    """
-    stages, model = job.parallel.pipeline, job.model
-    if stages < 3 or job.parallel.virtual > 1 or len(set(model.pattern)) > 1 or job.schedule not in ("1f1b", "gpipe"):
-        return []
-    top = int(np.argmax(costs.points[0].clock))
-    busy = np.zeros(stages)
-    for (chunk, _), entry in zip(work.graph.kinds, work.kinds, strict=True):
-        busy[chunk % stages] += float(costs.points[entry].time[top])
-    layers = np.array(job.parallel.counts(model.layers), dtype=float)
-    each = float(np.median(busy[1:-1] / layers[1:-1]))
-    beside = np.maximum(busy - each * layers, 0.0)
-    if not each > 0 or busy.max() < (1 + UNEVEN) * busy.mean():
-        return []
-    counts = np.ones(stages)
-    for _ in range(model.layers - stages):  # each layer to the stage that is done first with it
-        counts[int(np.argmin((counts + 1) * each + beside))] += 1
-    better = float((counts * each + beside).max())
-    if better > busy.max() * (1 - UNEVEN / 2):
-        return []
-    text = ",".join(f"{n:.0f}" for n in counts)
-    longer, shorter = 100 * (busy.max() / busy.mean() - 1), 100 * (1 - better / busy.max())
-    return [
-        f"stages are uneven: the slowest takes {longer:.0f} % longer than the mean; "
-        f'train.stages = "{text}" would shorten it by about {shorter:.0f} %, before any clock is set'
-    ]
-
-
-def _notes(job: TrainingJob, work: Work, costs: Costs, stretch: float) -> tuple[str, ...]:
-    out = []
-    if job.overlap is None:
-        said = "all but the first layer's weights are gathered, and gradients reduced, beside computation"
-        usual = f"{100 * HIDDEN_GRADIENTS:.0f} % of the gradients' exchange hides behind the backward pass"
-        out.append(f"train.overlap: {said if job.parallel.zero == 3 else usual}")
-    out += _split(job, work, costs)
-    if stretch > 1:
-        out.append(
-            f"train.mfu = {job.mfu:.3g} is an input: every step takes {stretch:.2f} times as long as modelled, "
-            "for the same switched energy, with the chips' clocks running"
-        )
-    if job.goodput < 1:
-        out.append(f"train.goodput = {job.goodput:.3g}: lost work is done again at the same power")
-    if any(p.extrapolated for p in costs.points):
-        out.append("extrapolated: some operator shapes lie outside the range the source was fitted on")
-    return tuple(out)
-
-
-def _facts(job: TrainingJob, cluster: Cluster) -> dict[str, str]:
-    p = job.parallel
-    return {
-        "model": job.model.name,
-        "chips": f"{cluster.devices} x {cluster.chip.title}",
-        "node": cluster.node.title,
-        "parallelism": f"tensor {p.tensor} x pipeline {p.pipeline} x data {p.data} x context {p.context}, "
-        f"expert {p.expert}",
-        "schedule": f"{job.schedule}, {job.microbatches} microbatches of {job.microbatch} x {job.sequence} tokens",
-        "iterations": f"{job.iterations:,.0f}",
-    }
 
 
 # ---- elasticities --------------------------------------------------------------------------------

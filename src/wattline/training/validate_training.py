@@ -28,8 +28,8 @@ from ..workload.flops import megatron
 from ..workload.model import Model
 from ..workload.parallel import Parallel
 from ..workload.tuning import Adapter
+from .costs import Costs, Settings, count_work, run
 from .job import TrainingJob
-from .training import Costs, Settings, count_work, run
 
 NEEDED: Final = ("model", "hardware", "num_devices", "parallelism", "metric", "value", "unit")
 # Columns read where they are there; any other is passed over.
