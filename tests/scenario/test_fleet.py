@@ -267,3 +267,5 @@ def test_a_part_without_power_is_accepted_and_told() -> None:
     assert (chat[2:5] == 0).all()
     assert (np.delete(chat, [2, 3, 4]) > 8e5).all()
     assert any("chat is off for 3 h" in line for line in answer.assumptions)
+    told = answer.to_dict()["horizon"]
+    assert told["pue"] == pytest.approx(answer.horizon.feed / answer.horizon.power.sum(axis=0))

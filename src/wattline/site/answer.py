@@ -144,6 +144,7 @@ class FleetAnswer:
             "time_s": h.edges.tolist(),
             "feed_w": h.feed.tolist(),
             "grid_w": h.grid.tolist(),
+            "pue": [_finite(x) for x in h.pue],
             "equipment": {name: values.tolist() for name, values in h.equipment.items()},
             "limit_w": [_finite(x) for x in h.limits[:, h.tree.root]],
             **{name: list(values) for name, values in self.series.items()},
@@ -233,4 +234,4 @@ def _steps(steps: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+    return float(value) if np.isfinite(value) else None

@@ -65,6 +65,12 @@ class HorizonPlan:
         return self.flows[:, self.tree.root]
 
     @property
+    def pue(self) -> Array:
+        """(n,) W that the site uses over W of the jobs, NaN while no job draws anything."""
+        jobs = self.power.sum(axis=0)
+        return np.asarray(np.divide(self.feed, jobs, out=np.full(len(jobs), np.nan), where=jobs > 0))
+
+    @property
     def gap(self) -> float:
         """Relative distance from what no plan can beat."""
         return abs(self.objective - self.bound) / max(abs(self.objective), abs(self.bound), 1e-300)
