@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,17 @@ def test_settings_that_are_none_are_refused(changes: dict[str, Any], said: str) 
     """Clocks outside the range, loads that are both open and closed."""
     with pytest.raises(ScenarioError, match=said):
         simulation.run(BASE.with_({"serve.count": 50, **changes}))
+
+
+def test_a_load_too_high_is_told_with_one_that_is_kept() -> None:
+    """The rate that the message names does keep the promise."""
+    busy = BASE.with_({"serve.rate": "20 req/s", "serve.ttft": "200 ms"})
+    with pytest.raises(GoalError, match=r"lower serve.rate to [\d.]+ req/s, which keeps it") as told:
+        sc.solve(busy)
+    rate = re.search(r"serve.rate to ([\d.]+)", str(told.value))
+    assert rate
+    run = simulation.run(busy.with_({"serve.rate": f"{rate[1]} req/s", "serve.count": 3000})).run
+    assert run.violations["any"] <= 0.03 * len(run.arrival)
 
 
 def test_a_clock_between_two_steps_becomes_the_nearest_and_says_so() -> None:

@@ -63,6 +63,8 @@ _FIRST, _FRESH, _APART = 104_729, 1_299_709, 7919
 _CAPS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
 # So many times over the promise in the search, no clock will keep it.
 _HOPELESS: Final = 1.3
+# A rate that keeps the promise is looked for down to this share of the stated one, in so many halvings (to 6 %).
+_LEAST, _HALVINGS = 0.02, 6
 # Caps of a closed loop go up by this.
 _FINER: Final = 1.08
 _ALONG: Final = (1.0, 0.8, 0.65, 0.5)
@@ -226,12 +228,12 @@ class _Plan:
         if self.is_closed and self.clients is None:  # at maximum clocks, as many requests as keep the promise
             default = min((t for t in seen.values() if t.setting.clock == top), key=wanted.rank).setting
         if wanted.rank(best, room=0.0)[0] > _HOPELESS:
-            self._check(best, seen, wanted)
+            self._check(best, seen, wanted, default)
         unseen = self.samples(_FRESH, CONFIRMED, best.running)
         fresh, final_base = self.player(unseen), self.player(unseen[:_BASELINE])(default)
         wanted = self.wanted(goal, final_base)
         final = confirm(choice, best, fresh, wanted)
-        self._check(final, seen, wanted)
+        self._check(final, seen, wanted, default)
         shown = [t for t in self._frontier(choice, final, seen, play) if t.setting != final.setting]
         return self._told(goal, final, final_base, shown)
 
@@ -243,7 +245,7 @@ class _Plan:
             for blocks, held, size in (pool.cache(load.seen) for pool in self.fleet.pools)
         )
 
-    def _check(self, final: Trial, seen: Mapping[Setting, Trial], wanted: Wanted) -> None:
+    def _check(self, final: Trial, seen: Mapping[Setting, Trial], wanted: Wanted, default: Setting) -> None:
         if wanted.rank(final, room=0.0)[0] <= 1.0:
             return
         trials = [final, *seen.values()]
@@ -259,11 +261,32 @@ class _Plan:
                 )
         if bound:
             where = f" at the {self.limits.percentile:g}th percentile, simulated"
-            raise GoalError("; ".join(bound) + where + "; allow more, lower serve.rate, or add chips (serve.tensor)")
+            rate = self._carried(default)
+            slower = "lower serve.rate" if rate is None else f"lower serve.rate to {rate:.3g} req/s, which keeps it"
+            raise GoalError("; ".join(bound) + where + f"; allow more, {slower}, or add chips (serve.tensor)")
         least = min(self.power(t) for t in trials)
         raise GoalError(
             f"{self._goal_text(scenarios.goal_of(self.scenario))} cannot be met; the least power is {show(least, 'W')}"
         )
+
+    def _carried(self, setting: Setting) -> float | None:
+        """Return about the highest rate (requests/s) at which a setting keeps the promise; None where none does."""
+        rate = self.scenario.get("serve.rate")
+        if self.is_closed or rate is None:
+            return None
+        samples = self.samples(_FIRST, SEARCHED, 8.0)
+
+        def kept(share: float) -> bool:
+            slower = [replace(some, arrival=some.arrival / share) for some in samples]
+            return bool(self.player(slower)(setting).ratio(self.limits).max() <= 1.0)
+
+        low, high = _LEAST, 1.0
+        if not kept(low):
+            return None
+        for _ in range(_HALVINGS):
+            middle = math.sqrt(low * high)
+            low, high = (middle, high) if kept(middle) else (low, middle)
+        return float(low * rate)
 
     def _frontier(
         self, choice: Choice, final: Trial, seen: Mapping[Setting, Trial], play: Callable[[Setting], Trial]
