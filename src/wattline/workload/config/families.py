@@ -77,6 +77,7 @@ FAMILIES: Final[dict[str, dict[str, Any]]] = {
     "gpt_oss": {"expert_bias": True, "attention_bias": True, "sliding_window_pattern": 2},
     "llama4_text": {"no_rope_layer_interval": 4, "one_shared": True},
     "llama4": {"no_rope_layer_interval": 4, "one_shared": True},
+    "hunyuan_v1_moe": {"one_shared": True, "qk_norm": True},
     "dbrx": {"layernorm": True}, "grok-1": {"norms": 4}, "glm4": {"norms": 4}, "glm": {}, "chatglm": {"qkv_bias": True},
     "jamba": {"attn_layer_period": 8, "attn_layer_offset": 4, "expert_layer_offset": 1}, "phi3": {}, "olmo2": {},
     "step3p5": {"gate": "none"}, "step3p7": {"gate": "none"}, "beam": {"gate": "full"}, "dory": {"gate": "full"},

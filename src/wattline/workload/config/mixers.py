@@ -22,7 +22,8 @@ def attention(x: Facts, b: Block, hidden: int) -> Fields:
     out["head_dim"] = _head_dim(x, b, hidden, heads, bool(latent))
     out["value_dim"] = out["head_dim"] if latent else _value_dim(x, b, out["head_dim"])
     if b.mixer == "window":
-        out["window"] = x.maybe("window")
+        # A list of layer types may ask for windows whose width is left to the class.
+        out["window"] = x.maybe("window") or int(x.defaults.get("sliding_window") or 0)
     more: list[Extra] = []
     shared = _shares_cache(x, b)
     if shared:
