@@ -126,7 +126,7 @@ def test_settings_that_are_none_are_refused(changes: dict[str, Any], said: str) 
 
 def test_a_load_too_high_is_told_with_one_that_is_kept() -> None:
     """The rate that the message names does keep the promise."""
-    busy = BASE.with_({"serve.rate": "20 req/s", "serve.ttft": "200 ms"})
+    busy = BASE.with_({"serve.rate": "16 req/s", "serve.ttft": "250 ms"})
     with pytest.raises(GoalError, match=r"lower serve.rate to [\d.]+ req/s, which keeps it") as told:
         sc.solve(busy)
     rate = re.search(r"serve.rate to ([\d.]+)", str(told.value))
