@@ -61,6 +61,7 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "window": (
         "sliding_window", "attention_chunk_size", "sliding_window_size", "local_window_size", "attention_window_size",
+        "local_attention",
     ),
     "first_dense": ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"),
     "moe_every": (

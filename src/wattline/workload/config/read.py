@@ -76,7 +76,14 @@ def _load(path: Path) -> Config:
 
 def translated(config: Config) -> Config:
     """Return a config with Hugging Face's names where it was written with others: Mistral's params.json, Mamba-2's."""
-    if "dim" in config and "n_layers" in config and "hidden_dim" in config:
+    if config.get("model_type") == "distilbert" and "dim" in config:
+        return {
+            **config,
+            "hidden_size": config["dim"],
+            "intermediate_size": config.get("hidden_dim"),
+            "hidden_dim": None,
+        }
+    if "dim" in config and "n_layers" in config and "hidden_dim" in config and "model_type" not in config:
         return _from_params(config)
     own = config.get("ssm_cfg")
     if isinstance(own, Mapping) and "d_model" in config:
