@@ -317,9 +317,10 @@ class PowerTree:
         return bare.row_flows(load)
 
     def pue(self, load: ArrayLike) -> Array:
-        """Return the feed's inflow over what is delivered at the parts, for loads (..., n)."""
+        """Return the feed's inflow over what is delivered at the parts, for loads (..., n); NaN where that is nothing."""
         drawn = np.sum(np.broadcast_to(load, np.broadcast_shapes(np.shape(load), (len(self),))), axis=-1)
-        return np.asarray(self.flows(load)[..., self.root] / drawn)
+        inflow = np.asarray(self.flows(load)[..., self.root], float)
+        return np.asarray(np.divide(inflow, drawn, out=np.full(np.shape(inflow), np.nan), where=drawn > 0))
 
     # ---- limits -----------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class FleetAnswer:
             "goal": self.goal,
             "feed_w": plan.feed,
             "limit_w": _finite(float(plan.tree.row_limit[plan.tree.root])),
-            "pue": float(plan.tree.pue(plan.load)),
+            "pue": _finite(float(plan.tree.pue(plan.load))),
             "work": plan.value,
             "work_share": plan.value / self.full_work if self.full_work else 0.0,
             "full_speed": {"work": self.full_work, "feed_w": self.full_power},

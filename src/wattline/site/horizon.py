@@ -36,7 +36,7 @@ from .equipment_program import settle
 from .fleet_plan import FleetPlan
 from .horizon_plan import HorizonPlan
 from .horizon_program import Stated
-from .program import NODES
+from .program import NODES, InfeasibleError
 from .tasks import Array, Conditions, Goal, Task
 from .timeline import moment
 
@@ -142,7 +142,24 @@ class Horizon:
     def elastic(self, goal: Goal, *, gap: float = 1e-4, nodes: int = NODES) -> HorizonPlan:
         """Return the same, leaving work undone only where it cannot be done; see `short`."""
         self._check_least()
-        return Stated(self, goal).solve(gap=gap, nodes=nodes)
+        try:
+            return Stated(self, goal).solve(gap=gap, nodes=nodes)
+        except InfeasibleError:
+            raise GoalError(self._excluded()) from None
+
+    def _excluded(self) -> str:
+        """Return what rules one another out where even undone work would not help."""
+        e = self.equipment
+        named = [
+            f"the feed's limit of {show(float(self.tree.limit[self.tree.root]), 'W', 4)}",
+            *(f"what {s.name} must deliver" for s in e.sources if s.takes),
+            *(["the ramp"] if np.isfinite(e.ramp) else []),
+            *(["the dwell of jobs"] if any(t.dwell > 0 for t in self.tasks) else []),
+        ]
+        return (
+            f"no plan keeps {', '.join(named)} and what must run in every period together; raise the limit or the "
+            "ramp, allow more to be sold, lower a minimum, or let jobs pause"
+        )
 
     def soonest(self, goal: Goal = "work") -> HorizonPlan:
         """Return what happens without looking ahead: in each period as much of what is due as the limits allow.

@@ -24,7 +24,7 @@ COLOURS: Final = {
 def charts(answer: FleetAnswer) -> dict[str, vega.Chart]:
     """Return every chart the answer has data for, by name."""
     out: dict[str, vega.Chart] = {}
-    if any(row["limit_w"] is not None for row in parts(answer.plan)):
+    if any(row["limit_w"] for row in parts(answer.plan)):
         out["tree"] = tree(answer)
     if answer.ladder.steps:
         out["prices"] = prices(answer)
@@ -36,7 +36,7 @@ def charts(answer: FleetAnswer) -> dict[str, vega.Chart]:
 def tree(answer: FleetAnswer) -> vega.Chart:
     """Return every limited part as a bar: what flows in, and the limit it may not pass."""
     plan, power_tree = answer.plan, answer.tree
-    rows = [row for row in parts(plan) if row["limit_w"] is not None]
+    rows = [row for row in parts(plan) if row["limit_w"]]  # what has no power has no share of its limit in use
     level = dict(zip(power_tree.names, power_tree.level.tolist(), strict=True))
     rows.sort(key=lambda row: (level.get(row["name"], 1), -row["price_per_w"], row["headroom_w"] / row["limit_w"]))
     rows = rows[:PARTS]

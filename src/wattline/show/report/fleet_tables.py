@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,10 @@ def hours(answer: FleetAnswer) -> tuple[list[str], list[list[str]]]:
 def facts(answer: FleetAnswer) -> list[tuple[str, str]]:
     """Return what stands at the head of a report."""
     plan, tree = answer.plan, answer.tree
+    pue = float(tree.pue(plan.load))
     out = [
         ("goal", answer.goal),
-        ("site", f"{len(tree)} parts in {tree.depth} levels, PUE {float(tree.pue(plan.load)):.3f}"),
+        ("site", f"{len(tree)} parts in {tree.depth} levels" + ("" if math.isnan(pue) else f", PUE {pue:.3f}")),
         ("full speed", f"{show(answer.full_power, 'W')} for {show(answer.full_work, '')} chips' work"),
         ("whole settings", _whole(answer)),
     ]
