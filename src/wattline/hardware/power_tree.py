@@ -317,7 +317,7 @@ class PowerTree:
         return bare.row_flows(load)
 
     def pue(self, load: ArrayLike) -> Array:
-        """Return the feed's inflow over what is delivered at the parts, for loads (..., n); NaN where that is nothing."""
+        """Return the feed's inflow over what is delivered at the parts, for loads (..., n); NaN where nothing is."""
         drawn = np.sum(np.broadcast_to(load, np.broadcast_shapes(np.shape(load), (len(self),))), axis=-1)
         inflow = np.asarray(self.flows(load)[..., self.root], float)
         return np.asarray(np.divide(inflow, drawn, out=np.full(np.shape(inflow), np.nan), where=drawn > 0))
