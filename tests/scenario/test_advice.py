@@ -57,3 +57,15 @@ def test_a_side_figure_does_not_withhold_the_answer():
     )
     answer = scenarios.solve(scenario, simulated=False)
     assert "serve.prompt" in answer.elasticity
+
+
+def test_a_request_of_one_token_has_its_side_figures_or_none():
+    """One percent less than one output token is no request; the answer stands without that figure."""
+    scenario = scenarios.parse(
+        {
+            "model": {"name": "qwen3-8b"},
+            "hardware": {"chip": "l4", "chips_per_node": 1},
+            "serve": {"prompt": 4000, "output": 1, "rate": "0.6 rps"},
+        }
+    )
+    assert scenarios.solve(scenario, simulated=False).chosen.energy_j > 0

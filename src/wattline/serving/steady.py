@@ -446,8 +446,8 @@ def _elasticity(
     for name in ("prompt", "output"):
         # One percent longer may no longer fit or keep up, one percent shorter then tells the same.
         for step in (elasticity.STEP, -elasticity.STEP):
-            load = replace(job.load, **{name: getattr(job.load, name) * (1 + step)})
             with suppress(WattlineError):
+                load = replace(job.load, **{name: getattr(job.load, name) * (1 + step)})
                 moved = _lagrangian(replace(job, load=load), cluster, source, near, chosen.clock, price)
                 out[f"serve.{name}"] = (moved - base) / energy / step
                 break
