@@ -13,45 +13,46 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from .monitor import Monitor
-from .window import Window
 
 F = TypeVar("F", bound=Callable[..., Any])
+# Makes a window of a name: `window.Window`, handed in so that imports go one way.
+Make = Callable[[str, "Monitor | None"], Any]
 
 
-def decorate(function: F, name: str, monitor: Monitor | None) -> F:
+def decorate(function: F, name: str, monitor: Monitor | None, make: Make) -> F:
     """The same function, measured; ``function.last`` is its latest window."""
     if inspect.isclass(function):
-        return cast("F", _class(function, name, monitor))
+        return cast("F", _class(function, name, monitor, make))
     if inspect.iscoroutinefunction(function):
-        return cast("F", _coroutine(function, name, monitor))
+        return cast("F", _coroutine(function, name, monitor, make))
     if inspect.isasyncgenfunction(function):
-        return cast("F", _asynchronous_generator(function, name, monitor))
+        return cast("F", _asynchronous_generator(function, name, monitor, make))
     if inspect.isgeneratorfunction(function):
-        return cast("F", _generator(function, name, monitor))
+        return cast("F", _generator(function, name, monitor, make))
 
     @functools.wraps(function)
     def measured(*args: Any, **kwargs: Any) -> Any:
-        with Window(name, monitor) as window:
+        with make(name, monitor) as window:
             measured.last = window  # type: ignore[attr-defined]
             return function(*args, **kwargs)
 
     return cast("F", measured)
 
 
-def _coroutine(function: Callable[..., Any], name: str, monitor: Monitor | None) -> Callable[..., Any]:
+def _coroutine(function: Callable[..., Any], name: str, monitor: Monitor | None, make: Make) -> Callable[..., Any]:
     @functools.wraps(function)
     async def measured(*args: Any, **kwargs: Any) -> Any:
-        with Window(name, monitor) as window:
+        with make(name, monitor) as window:
             measured.last = window  # type: ignore[attr-defined]
             return await function(*args, **kwargs)
 
     return measured
 
 
-def _generator(function: Callable[..., Any], name: str, monitor: Monitor | None) -> Callable[..., Any]:
+def _generator(function: Callable[..., Any], name: str, monitor: Monitor | None, make: Make) -> Callable[..., Any]:
     @functools.wraps(function)
     def measured(*args: Any, **kwargs: Any) -> Any:
-        window, context = Window(name, monitor), contextvars.copy_context()
+        window, context = make(name, monitor), contextvars.copy_context()
         context.run(window.begin)
         measured.last = window  # type: ignore[attr-defined]
         try:
@@ -67,10 +68,12 @@ def _generator(function: Callable[..., Any], name: str, monitor: Monitor | None)
     return measured
 
 
-def _asynchronous_generator(function: Callable[..., Any], name: str, monitor: Monitor | None) -> Callable[..., Any]:
+def _asynchronous_generator(
+    function: Callable[..., Any], name: str, monitor: Monitor | None, make: Make
+) -> Callable[..., Any]:
     @functools.wraps(function)
     async def measured(*args: Any, **kwargs: Any) -> Any:
-        window, context = Window(name, monitor), contextvars.copy_context()
+        window, context = make(name, monitor), contextvars.copy_context()
         context.run(window.begin)
         measured.last = window  # type: ignore[attr-defined]
         inner = function(*args, **kwargs)
@@ -89,14 +92,14 @@ def _asynchronous_generator(function: Callable[..., Any], name: str, monitor: Mo
     return measured
 
 
-def _class(cls: type, name: str, monitor: Monitor | None) -> type:
+def _class(cls: type, name: str, monitor: Monitor | None, make: Make) -> type:
     """Measure the public methods that the class itself defines."""
     for attribute, value in list(vars(cls).items()):
         if attribute.startswith("_") and attribute != "__call__":
             continue
         kind = type(value)
         if kind in (staticmethod, classmethod):
-            setattr(cls, attribute, kind(decorate(value.__func__, f"{name}.{attribute}", monitor)))
+            setattr(cls, attribute, kind(decorate(value.__func__, f"{name}.{attribute}", monitor, make)))
         elif inspect.isfunction(value):
-            setattr(cls, attribute, decorate(value, f"{name}.{attribute}", monitor))
+            setattr(cls, attribute, decorate(value, f"{name}.{attribute}", monitor, make))
     return cls

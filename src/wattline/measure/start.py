@@ -17,8 +17,15 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from .monitor import Monitor
-    from .window import Window
+
+    class Window(Protocol):
+        """A window that waits for the monitor."""
+
+        def take_up(self, monitor: Monitor | None) -> None: ...
+
 
 _lock = threading.Lock()
 _thread: threading.Thread | None = None

@@ -168,7 +168,7 @@ class Window:
         """Decorate: every call of the function, sync or async, is a window; ``function.last`` is the latest."""
         from .decorate import decorate
 
-        return decorate(function, self.name, self._given)
+        return decorate(function, self.name, self._given, Window)
 
     # ---- what was done in it ----
 

@@ -16,6 +16,7 @@ from ...core.errors import InputError
 from ...core.units import show
 from ...frontier.answer import Answer
 from . import vega, words
+from .theme import config
 
 LINE, CHOSEN, BASELINE = "#2f7fc1", "#d2522d", "#7a828e"
 LESS, MORE = "#2c8f6b", "#8a63c9"
@@ -24,30 +25,6 @@ LESS, MORE = "#2c8f6b", "#8a63c9"
 # average per stage, that are drawn: more could not be told apart.
 POINTS, PARAMETERS, TASKS, TASKS_PER_STAGE = 300, 15, 4000, 160
 WIDTH: Final = 680
-
-_INK: Final = {"light": ("#1b1f24", "#4a525c", "#dfe3e8"), "dark": ("#eceff3", "#b4bcc6", "#39414b")}
-_PAGE: Final = {"light": "#ffffff", "dark": "#14181d"}
-
-
-def config(theme: str = "light") -> dict[str, Any]:
-    """Return the Vega-Lite configuration of a theme, "light" or "dark"."""
-    ink, soft, grid = _INK[theme]
-    text = {"labelColor": soft, "titleColor": ink, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": 500}
-    return {
-        "background": _PAGE[theme],
-        "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif",
-        "view": {"stroke": None},
-        "axis": {
-            **text,
-            "gridColor": grid,
-            "domainColor": grid,
-            "tickColor": grid,
-            "labelLimit": 360,
-            "titlePadding": 8,
-        },
-        "legend": {**text, "orient": "top", "titleAnchor": "start"},
-        "text": {"color": ink, "fontSize": 12},
-    }  # fmt: skip
 
 
 def charts(answer: Answer) -> dict[str, vega.Chart]:

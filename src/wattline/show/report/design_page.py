@@ -10,7 +10,8 @@ from typing import Any, Final
 from ...scenario.design_space import DesignAnswer
 from . import charts, design_charts, words
 from . import design_tables as tables
-from .page import chart_place, document, fluid, fold, reproduce, section, table, write_text
+from .document import chart_place, document, fluid
+from .page import fold, reproduce, section, table, write_text
 
 _ABOUT: Final[Mapping[str, str]] = {
     "designs": (

@@ -12,7 +12,8 @@ from ...site.answer import FleetAnswer
 from . import charts, fleet_charts, words
 from . import fleet_over_time as over_time
 from . import fleet_tables as tables
-from .page import chart_place, document, fluid, fold, reproduce, section, table, write_text
+from .document import chart_place, document, fluid
+from .page import fold, reproduce, section, table, write_text
 
 _ABOUT: Final[Mapping[str, str]] = {
     "tree": "What flows into every limited part of the power tree. Where a limit binds, power has a price.",

@@ -6,11 +6,9 @@ content security policy forbids it to load anything.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +16,10 @@ from ...core.errors import InputError
 from ...core.units import show
 from ...frontier.answer import Answer
 from . import charts, words
+from .document import chart_place, document, fluid
 from .terminal import compare
 
-# Scripts and styles stand in the page itself; pictures are those that the reader saves.
-_POLICY: Final = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 _KNOBS = 200
-_FOOT: Final = "<footer>Written by Wattline. This page holds everything it needs and loads nothing.</footer>\n"
 _ABOUT: Final[Mapping[str, str]] = {
     "frontier": (
         "Each point is a plan that no other beats in both time and energy. The dashed lines mark the chosen one."
@@ -54,46 +50,6 @@ def page(answer: Answer, *, scenario: str = "", command: str = "") -> str:
     drawn = {name: fluid(charts.specification(chart)) for name, chart in charts.charts(answer).items()}
     body = "\n".join([_head(answer), *_sections(answer, drawn), reproduce(scenario, command)])
     return document(f"{answer.title}: energy plan", body, drawn)
-
-
-def document(title: str, body: str, drawn: Mapping[str, Any], foot: str = _FOOT) -> str:
-    """Return a whole page around `body`; `drawn`: name -> specification of the charts that stand in it."""
-    parts = resources.files(__package__)
-    style = (parts / "style.css").read_text("utf-8")
-    draw = "\n".join((parts / name).read_text("utf-8") for name in ("scales.js", "marks.js", "draw.js"))
-    themes = {theme: charts.config(theme) for theme in ("light", "dark")}
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="Wattline">
-<title>{escape(title)}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-{body}
-{foot}</main>
-<script type="application/json" id="charts">{_json(drawn)}</script>
-<script type="application/json" id="themes">{_json(themes)}</script>
-<script>{draw}</script>
-</body>
-</html>
-"""
-
-
-def fluid(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the specification for a page, which gives it its width and its colours."""
-    return {key: value for key, value in spec.items() if key not in ("$schema", "config", "width")}
-
-
-def _json(value: object) -> str:
-    """Write JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 # ---- sections ------------------------------------------------------------------------------------
@@ -155,17 +111,6 @@ def section(title: str, *parts: str) -> str:
 
 def _chart(name: str, drawn: Mapping[str, Any]) -> str:
     return chart_place(name, drawn, _ABOUT.get(name, ""))
-
-
-def chart_place(name: str, drawn: Mapping[str, Any], about: str = "") -> str:
-    """Return where a chart is drawn, with a note above it; nothing where there is no such chart."""
-    if name not in drawn:
-        return ""
-    note = f'<p class="note">{escape(about)}</p>' if about else ""
-    return (
-        f'{note}<div class="chart" id="chart-{name}" role="img" aria-label="Chart: {name}"></div>'
-        f'<noscript><p class="note">The chart needs JavaScript; its numbers stand in the table.</p></noscript>'
-    )
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = ()) -> str:

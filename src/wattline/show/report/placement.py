@@ -16,8 +16,9 @@ from ...core.errors import InputError
 from ...core.units import show
 from . import charts, vega, words
 from .charts import WIDTH
+from .document import chart_place, document, fluid
 from .fleet_tables import grid
-from .page import chart_place, document, fluid, reproduce, section, table
+from .page import reproduce, section, table
 
 if TYPE_CHECKING:
     from ...scenario.fleet_place import PlacementAnswer

@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 
 from ...core.errors import InputError
-from . import page, vega
+from . import document as documents
+from . import vega
 from .charts import BASELINE, specification, svg
 
 # Most rows drawn per target, groups told apart by colour, and panels side by side.
@@ -158,6 +159,6 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _page(chart: vega.Chart) -> str:
     """Return a page that stands alone: the chart and what draws it, no address to fetch from."""
-    drawn = {"scatter": page.fluid(specification(chart))}
-    body = f"<h1>Predicted against measured</h1>{page.chart_place('scatter', drawn)}"
-    return page.document("Predicted against measured", body, drawn)
+    drawn = {"scatter": documents.fluid(specification(chart))}
+    body = f"<h1>Predicted against measured</h1>{documents.chart_place('scatter', drawn)}"
+    return documents.document("Predicted against measured", body, drawn)

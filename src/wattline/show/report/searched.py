@@ -188,7 +188,7 @@ def write_html(answer: SearchAnswer, path: Path, *, scenario: str = "", command:
 
 def page(answer: SearchAnswer, *, scenario: str = "", command: str = "") -> str:
     """Return the answer as HTML."""
-    drawn = {name: pages.fluid(drawing.specification(chart)) for name, chart in charts(answer).items()}
+    drawn = {name: documents.fluid(drawing.specification(chart)) for name, chart in charts(answer).items()}
     body = [
         f'<p class="kind">serving energy search</p><h1>{escape(headline(answer))}</h1>'
         f'<p class="goal">Goal: {escape(answer.goal)}. Chosen: {escape(answer.chosen.label)}.</p>'
@@ -197,24 +197,24 @@ def page(answer: SearchAnswer, *, scenario: str = "", command: str = "") -> str:
         *(
             pages.section(
                 f"Energy against {_NAMES[name].lower()}",
-                pages.chart_place(name, drawn, _note(answer)),
+                documents.chart_place(name, drawn, _note(answer)),
                 pages.fold("The same as a table", pages.table(*frontier(answer, name, _MANY), text=(3,))),
             )
             for name in LATENCIES
         ),
         pages.section(
-            "Where the joules go", pages.chart_place("breakdown", drawn, _ABOUT["breakdown"]),
+            "Where the joules go", documents.chart_place("breakdown", drawn, _ABOUT["breakdown"]),
             pages.table(*parts(answer)),
         ),
         pages.section(
-            "Confirmed by simulation", pages.chart_place("confirmation", drawn, _ABOUT["confirmation"]),
+            "Confirmed by simulation", documents.chart_place("confirmation", drawn, _ABOUT["confirmation"]),
             pages.table(*confirmed(answer)), f'<p class="note">{escape(agreement(answer))}</p>',
         ),
         pages.section("What to type", pages.typed(answer.apply)),
         pages.section("How sure, and on what assumptions", _said(answer)),
         pages.reproduce(scenario, command),
     ]  # fmt: skip
-    return pages.document(f"{answer.title}: energy search", "\n".join(body), drawn)
+    return documents.document(f"{answer.title}: energy search", "\n".join(body), drawn)
 
 
 def _note(answer: SearchAnswer) -> str:

@@ -14,6 +14,7 @@ from ...core.units import show
 from ...serving.simulate.outcome import PHASES, Run
 from ...serving.simulate.study import Study
 from . import charts, page, vega, words
+from . import document as documents
 from .page import write_text
 
 # Colours of phases, holding on light and dark alike; most bins of a series that are drawn.
@@ -48,7 +49,7 @@ def write_html(what: Page, path: Path, *, scenario: str = "", command: str = "")
 
 def html(what: Page, *, scenario: str = "", command: str = "") -> str:
     """Return the page as HTML."""
-    drawn = {name: page.fluid(charts.specification(chart)) for name, chart in draw(what).items()}
+    drawn = {name: documents.fluid(charts.specification(chart)) for name, chart in draw(what).items()}
     run = what.run
     said = f"{show(run.energy_j / run.tokens, 'J')} per token"
     kept = "" if not run.promised else "promise kept" if run.kept else "promise not kept"
@@ -69,11 +70,11 @@ def html(what: Page, *, scenario: str = "", command: str = "") -> str:
         page.section("How sure, and on what assumptions", f"<p>{escape(sure)}</p><ul>{notes}</ul>"),
         page.reproduce(scenario, command),
     ]
-    return page.document(f"{what.title}: simulated", "\n".join(body), drawn)
+    return documents.document(f"{what.title}: simulated", "\n".join(body), drawn)
 
 
 def _chart(name: str, drawn: Mapping[str, Any]) -> str:
-    return page.chart_place(name, drawn, _ABOUT[name])
+    return documents.chart_place(name, drawn, _ABOUT[name])
 
 
 def draw(what: Page) -> dict[str, vega.Chart]:

@@ -15,7 +15,8 @@ from ...core.units import show
 from ...site.simulate._site_state import REASONS
 from ...site.simulate.site_outcome import SiteRun
 from . import charts, vega, words
-from .page import chart_place, document, fluid, reproduce, section, table, write_text
+from .document import chart_place, document, fluid
+from .page import reproduce, section, table, write_text
 
 _COLOURS: Final = ("#7a828e", "#d2902d", "#8a63c9", "#2f7fc1", "#2c8f6b", "#c2548f")
 _LOST: Final = {"capped": "#2f7fc1", "failed": "#d2522d", "waiting": "#d2902d", "dark": "#7a828e"}

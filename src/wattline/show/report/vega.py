@@ -13,6 +13,7 @@ from html import escape
 from typing import Any, Final
 
 from ...core.errors import InputError
+from . import document as documents
 
 VERSION: Final = "6.4"
 SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
@@ -57,10 +58,8 @@ class Chart:
 
     def _repr_html_(self) -> str:
         """Draw it in a notebook, as a page of its own that loads nothing."""
-        from . import page
-
-        spec = page.fluid(self.to_dict())
-        text = page.document("chart", page.chart_place("chart", {"chart": spec}), {"chart": spec}, foot="")
+        spec = documents.fluid(self.to_dict())
+        text = documents.document("chart", documents.chart_place("chart", {"chart": spec}), {"chart": spec}, foot="")
         return f'<iframe srcdoc="{escape(text)}" style="width: 100%; height: 420px; border: 0"></iframe>'
 
 
