@@ -14,6 +14,7 @@ from rich.text import Text
 from ...core.units import show
 from ...serving.search_answer import LATENCIES, Configuration, Figures, SearchAnswer
 from . import charts as drawing
+from . import document as documents
 from . import page as pages
 from . import vega, words
 from .page import write_text
