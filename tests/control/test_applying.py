@@ -36,6 +36,12 @@ def test_a_schedule_of_many_clocks_is_not_one_setting():
         setting(many)
 
 
+def test_an_answer_without_settings_is_not_taken_for_a_schedule():
+    """Figures alone, as of an excerpt, are answered with how to write a whole answer."""
+    with pytest.raises(InputError, match=r"sets no clock and no power limit.*wattline plan FILE --json"):
+        setting({"chosen": {"energy_j": 1.0}})
+
+
 def test_a_dry_run_says_what_and_how_to_undo_it(tmp_path, capsys):
     """Nothing is set, no device is looked for, and the undo is printed."""
     path = tmp_path / "answer.json"

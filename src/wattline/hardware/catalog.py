@@ -33,7 +33,8 @@ def chip(name: str) -> Sheet:
     """
     if found := instance(name):
         return _find("chip", found.chip)
-    word = None if name.endswith(".toml") else _device_word(name)
+    plain = name.endswith(".toml") or name in names("chip")  # no need to read every chip for its aliases
+    word = None if plain else _device_word(name)
     return _find("chip", word or name)
 
 

@@ -30,7 +30,7 @@ def serving(
 
     `serve`: keys of [serve] as stated; `serve.tensor` among them keeps that layout. `changes`: dotted keys, after all.
     """
-    count = chips or _rented(chip)
+    count = _count(chips, chip)
     if models.model(model).role == "encoder":  # one pass over each text, and no token after it
         serve = {**serve, "output": 1}
     tried: list[tuple[float, Scenario]] = []
@@ -51,9 +51,14 @@ def serving(
     raise last
 
 
-def _rented(chip: str) -> int:
-    found = hardware.instance(chip)
-    return found.chips if found else 1
+def _count(chips: int | None, chip: str) -> int:
+    """Return how many chips there are: as stated, those of the rented instance, or one."""
+    if chips is None:
+        found = hardware.instance(chip)
+        return found.chips if found else 1
+    if chips < 1:
+        raise ScenarioError(f"the count of chips must be at least 1, got {chips}; try -n 1")
+    return chips
 
 
 def _replicas(
@@ -94,7 +99,7 @@ def training(
     model: str, chip: str, chips: int | None, train: Mapping[str, Any], changes: Mapping[str, Any] | None = None
 ) -> Scenario:
     """Return a scenario that trains `model`; a layout that fits is found where none is stated."""
-    count = chips or _rented(chip)
+    count = _count(chips, chip)
     work = {k: v for k, v in train.items() if v is not None}
     place = _place(chip, count)
     scenario = parse({"model": {"name": model}, "hardware": place, "train": work}, name="train").with_(changes or {})

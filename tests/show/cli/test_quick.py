@@ -30,6 +30,15 @@ def test_an_instance_brings_its_chips():
     assert scenario["serve.tensor"] * (scenario.get("serve.replicas") or 1) == 8
 
 
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_chips_are_not_taken_for_one(count):
+    """A count below one is refused, for serving as for training, and not read as left out."""
+    with pytest.raises(ScenarioError, match=rf"at least 1, got {count}; try -n 1"):
+        quick.serving("llama-3.1-8b", "h100", count, {})
+    with pytest.raises(ScenarioError, match=rf"at least 1, got {count}; try -n 1"):
+        quick.training("llama-3.1-8b", "h100", count, {"tokens": "1B"})
+
+
 def test_what_does_not_fit_is_told_how_many_chips_would_do():
     """The error names a count that gives an answer."""
     with pytest.raises(LayoutError, match=r"does not fit on 1 x h100; try -n 2$"):

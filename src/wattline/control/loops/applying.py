@@ -85,6 +85,11 @@ def setting(answer: Mapping[str, Any]) -> dict[str, float]:
     clocks = {float(k["clock_hz"]) for k in answer["chosen"].get("knobs", ()) if "clock_hz" in k}
     if len(clocks) == 1:
         return {"clock": clocks.pop()}
+    if not clocks:
+        raise InputError(
+            "the answer sets no clock and no power limit, and says nothing to type; write it anew with "
+            "wattline plan FILE --json, and for a fleet apply the answer of each job"
+        )
     raise InputError(
         f"the answer sets {len(clocks)} clocks, one for each step of a schedule, and names no one setting for all; "
         "follow it from the training loop (wattline.control), or allow more time so that one clock saves"
