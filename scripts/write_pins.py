@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TESTS = ("tests.source.roofline.test_pinned",)
+TESTS = ("tests.source.roofline.test_pinned", "tests.serving.test_pinned", "tests.training.test_pinned")
 
 
 def main() -> int:
