@@ -15,6 +15,7 @@ import pytest
 from wattline.frontier.answer import Goal
 from wattline.hardware import catalog
 from wattline.hardware.cluster import Cluster
+from wattline.serving import closed_loop
 from wattline.serving.engine import NEUTRAL, Beat, Sums, constants, host_time, longer, run, spread
 from wattline.serving.profile import Engine
 from wattline.serving.steady import ServingJob, plan_serving
@@ -104,8 +105,22 @@ def plans() -> dict[str, pins.Terms]:
     return out
 
 
+def benchmarks() -> dict[str, pins.Terms]:
+    """What closed-loop benchmarks of an engine, chip, model, lengths and concurrency would measure."""
+    rows = [
+        ("h100", "vllm", "llama-3.1-70b", 1024, 1024, 16, 4), ("h100", "sglang", "llama-3.1-8b", 8192, 512, 64, 1),
+        ("b200-trt", "trtllm", "gpt-oss-120b", 1024, 8192, 32, 2), ("h200", "vllm", "qwen3-30b-a3b", 512, 128, 256, 2),
+    ]  # fmt: skip
+    names = ("hw", "framework", "model", "isl", "osl", "conc", "tp")
+    out: dict[str, pins.Terms] = {}
+    for cells in rows:
+        one = closed_loop.row_of(dict(zip(names, cells, strict=True)), 0)
+        out[" ".join(map(str, cells))] = closed_loop.predict([one], SOURCE)
+    return out
+
+
 HERE = Path(__file__).parent
-PINNED = {HERE / "pinned.json": found, HERE / "pinned_plans.json": plans}
+PINNED = {HERE / "pinned_benchmarks.json": benchmarks, HERE / "pinned.json": found, HERE / "pinned_plans.json": plans}
 
 
 @pytest.mark.parametrize("path", PINNED, ids=lambda p: p.stem)
@@ -210,3 +225,20 @@ def test_a_stated_request_overhead_replaces_the_engines_own() -> None:
     """With `overhead` a request waits just that, whatever the tokens."""
     c = replace(replica("llama-3.1-8b"), overhead=0.25).constants(device("h100-sxm"))
     assert (c["first.request"], c["first.token"]) == (0.25, 0.0)
+
+
+def test_the_first_token_waits_for_the_request_its_prompt_and_a_step_and_a_half() -> None:
+    """0.1 + 0.001 x 500 + 2 x 0.3 + 1.5 x 0.02 = 1.23 s."""
+    c = {"first.request": 0.1, "first.token": 0.001, "first.prefill": 2.0}
+    found = closed_loop.first_token(c, np.array(500.0), np.array(0.02), np.array(0.3))
+    assert found == pytest.approx(1.23)
+
+
+def test_a_closed_loop_carries_its_requests_over_the_time_each_takes() -> None:
+    """Tokens per second and GPU = concurrency x output / (first token + output x time per token) / devices."""
+    cells = {"hw": "h100", "framework": "vllm", "model": "llama-3.1-8b", "isl": 1000, "osl": 500, "conc": 32, "tp": 2}
+    row = closed_loop.row_of(cells, 0)
+    got = {name: float(v[0]) for name, v in closed_loop.predict([row], SOURCE).items()}
+    assert (row.load.prompt, row.load.output) == (900.0, 450.0)  # lengths even between 0.8 and 1 of those stated
+    want = 32 * 450 / (got["median_ttft"] + 450 * got["median_tpot"]) / 2
+    assert got["output_tput_per_gpu"] == pytest.approx(want)
