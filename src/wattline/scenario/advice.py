@@ -14,7 +14,9 @@ from typing import Any, Final
 from ..core.errors import WattlineError
 from ..hardware import catalog as hardware
 from ..workload.fits import check_serving, check_training
-from .scenario import Scenario, cluster_of, model_of, serving_job, training
+from .serving_job import serving_job
+from .stated import Scenario, cluster_of, model_of
+from .training_job import training
 
 Changes = dict[str, Any]
 

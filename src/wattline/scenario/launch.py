@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InputError
-from ..serving.deploy import Launch, commands, emit
+from ..serving.deploy import Launch, commands
 from ..workload import catalog as models
-from . import scenario as scenarios
-from .scenario import Scenario
+from . import stated as scenarios
+from .stated import Scenario
 
 if TYPE_CHECKING:
     from ..frontier.answer import Outcome
@@ -73,21 +72,3 @@ def _common(scenario: Scenario) -> dict[str, Any]:
 def typed(scenario: Scenario, some: tuple[Launch, ...]) -> tuple[str, ...]:
     """Return what to type for the scenario's engine."""
     return commands(some, scenarios.engine_of(scenario).name)
-
-
-def text(scenario: Scenario, form: str) -> str:
-    """Plan a scenario and return what to run or apply in one of `FORMS`.
-
-    Raises
-    ------
-    InputError : the scenario serves nothing.
-    """
-    if not scenario.has("serve"):
-        raise InputError("--emit writes out what serves; the scenario has no [serve]")
-    if scenarios.searches(scenario):
-        from . import search
-
-        some = searched(scenario, search.search(scenario).chosen.pools)
-    else:
-        some = pools(scenario, scenarios.solve(scenario).chosen)
-    return emit(some, form, scenario.name)

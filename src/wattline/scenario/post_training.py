@@ -29,7 +29,7 @@ from ..workload.model import Model
 from ..workload.parallel import Parallel
 
 if TYPE_CHECKING:
-    from .scenario import Scenario
+    from .stated import Scenario
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,10 @@ def _standing(cluster: Cluster) -> float:
 
 def solve_grpo(scenario: Scenario, source: Source | None, detail: bool) -> Answer:
     """Return the plan of a whole run: the goal's point of the composed frontier, and how both halves are set."""
-    from . import scenario as sc
+    from . import stated as sc
+    from .training_job import training as training_of
 
-    job, cluster = sc.training(scenario)
+    job, cluster = training_of(scenario)
     apart = scenario["train.rollout_nodes"]
     serving = source or sc.default_source()
     training = source or sc.training_source()

@@ -46,9 +46,9 @@ from ..source.base import Source
 from ..source.overhead import Overhead
 from ..workload.traffic import Requests
 from . import launch
-from . import scenario as scenarios
 from . import simulate_serving as simulation
-from .scenario import Scenario
+from . import stated as scenarios
+from .stated import Scenario
 
 # Tokens of a step that are tried where none are stated: engines' defaults lie among them.
 CHUNKS: Final = (1024, 2048, 4096, 8192)

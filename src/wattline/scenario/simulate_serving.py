@@ -28,8 +28,8 @@ from ..workload.arrivals import LONGEST, SPREADS, Lengths, synthetic
 from ..workload.fits import check_serving
 from ..workload.infer import Precision
 from ..workload.traffic import Requests, read_requests
-from . import scenario as scenarios
-from .scenario import Scenario
+from . import stated as scenarios
+from .stated import Scenario
 
 # What keys of [serve] are where a scenario leaves them out.
 DEFAULTS: Final[Mapping[str, Any]] = {

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..core.errors import InputError, MissingExtraError, nearest
-from .scenario import Scenario
+from .stated import Scenario
 from .whatif import Changes, Row, sketches, summaries
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..core.errors import ScenarioError
 from ..hardware.cluster import Cluster
@@ -12,15 +11,11 @@ from ..training.validate_training import constants
 from ..workload.model import Model
 from ..workload.tuning import OPTIMIZERS, Adapter
 from . import schema
-
-if TYPE_CHECKING:
-    from .scenario import Scenario
+from .stated import Scenario, cluster_of, model_of, parallel_of
 
 
 def training_job(scenario: Scenario, model: Model, cluster: Cluster) -> tuple[TrainingJob, Cluster]:
     """Return the job that a scenario states, and the devices it runs on."""
-    from .scenario import parallel_of
-
     _check_precision(scenario["train.precision"], cluster)
     if scenario["train.method"] == "grpo":
         scenario = _grpo(scenario)
@@ -133,3 +128,8 @@ def _checkpoint_time(scenario: Scenario, model: Model, cluster: Cluster) -> floa
     nodes = max(1.0, replica * cluster.nodes / cluster.devices)
     size = constants()["checkpoint.bytes"] * model.parameters
     return float(size / (nodes * scenario["train.checkpoint_bandwidth"]) / every)
+
+
+def training(scenario: Scenario) -> tuple[TrainingJob, Cluster]:
+    """Return what to train and on what."""
+    return training_job(scenario, model_of(scenario), cluster_of(scenario))

@@ -19,9 +19,9 @@ from ...serving.simulate.table import StepTable, step_table
 from ...source.base import Device
 from ...source.overhead import Overhead
 from ...workload.traffic import Requests
-from .. import scenario as scenarios
 from .. import simulate_serving as simulation
-from ..scenario import Scenario
+from .. import stated as scenarios
+from ..stated import Scenario
 from ..whatif import Changes, Row
 from .space import Variant, placed, promise_of, same, slices
 

@@ -16,8 +16,8 @@ from ...serving.candidates import Candidate, Part, Promise, Question, Role, Rows
 from ...serving.fluid import Traffic
 from ...serving.search_answer import SearchAnswer
 from ...workload.memory import sequence_bytes
-from .. import scenario as scenarios
-from ..scenario import Scenario
+from .. import stated as scenarios
+from ..stated import Scenario
 from ..sweep import Progress, crew
 from ..whatif import Changes, Row
 from .confirm import confirm, link_between

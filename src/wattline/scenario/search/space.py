@@ -16,9 +16,9 @@ from ...serving.candidates import Promise
 from ...serving.fluid import Traffic
 from ...serving.step import Replica
 from ...workload.traffic import Requests
-from .. import scenario as scenarios
 from .. import simulate_serving as simulation
-from ..scenario import Scenario
+from .. import stated as scenarios
+from ..stated import Scenario
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "tensor": (1, 2, 4, 8), "expert": (1,), "data": (1,), "pools": ("one", "disaggregated", "by-length"), "confirm": 10,

@@ -12,10 +12,10 @@ from ...serving import candidates as plan
 from ...serving.candidates import Candidate
 from ...serving.fluid import Traffic
 from ...serving.search_answer import LATENCIES, Configuration, Figures, SearchAnswer
-from .. import scenario as scenarios
+from .. import stated as scenarios
 from ..launch import searched as launched
 from ..launch import typed
-from ..scenario import Scenario
+from ..stated import Scenario
 from ..whatif import Row
 from .confirm import table_for
 from .space import DEFAULTS, Variant, key_of, promise_of, slices, split, traffic_of

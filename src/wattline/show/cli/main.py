@@ -165,9 +165,9 @@ def plan(
         cli_design.plan(scenario, pairs(sets), wanted, engine or "local", jobs, progress)
         return
     if emit is not None:
-        from ...scenario import launch
+        from ...scenario import emitted
 
-        print(launch.text(scenarios.load(scenario).with_(pairs(sets)), emit), end="")
+        print(emitted.text(scenarios.load(scenario).with_(pairs(sets)), emit), end="")
         return
     spread = engine is not None or jobs is not None
     if not spread and cli_fleet.plan(scenario, pairs(sets), html, charts, csv, print_json if json else None):

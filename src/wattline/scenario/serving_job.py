@@ -1,0 +1,33 @@
+"""A [serve] scenario as the job that planning takes: the replica, its load and its promise."""
+
+from __future__ import annotations
+
+from ..core.errors import ScenarioError
+from ..serving.steady import ServingJob
+from ..serving.step import Load
+from . import simulate_serving as simulation
+from .stated import Scenario, cluster_of
+
+
+def serving_job(scenario: Scenario) -> ServingJob:
+    """Return what one replica is asked to serve."""
+    cluster = cluster_of(scenario)
+    load, rate = Load(prompt=scenario["serve.prompt"], output=scenario["serve.output"]), scenario.get("serve.rate")
+    if scenario.get("serve.requests") is not None:
+        requests = simulation.requests_of(scenario)
+        load = Load(prompt=float(requests.prompt.mean()), output=float(requests.output.mean()))
+        rate = requests.rate
+    clients = scenario.get("serve.concurrency")
+    if clients is not None and rate is not None:
+        raise ScenarioError(
+            f"serve.concurrency = {clients} states a closed loop and serve.rate or serve.requests an open one; keep one"
+        )
+    return ServingJob(
+        replica=simulation.replica_of(scenario, cluster),
+        load=load,
+        rate=None if rate is None else rate / simulation.value_of(scenario, "replicas"),
+        ttft=scenario.get("serve.ttft"),
+        tpot=scenario.get("serve.tpot"),
+        percentile=scenario["serve.percentile"],
+        max_batch=scenario["serve.max_batch"] if clients is None else min(clients, scenario["serve.max_batch"]),
+    )
