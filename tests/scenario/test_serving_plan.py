@@ -61,6 +61,19 @@ def test_simulating_what_was_printed_gives_what_was_printed(answer: Answer) -> N
     assert found.facility_j / run.tokens == pytest.approx(answer.chosen.energy_j, rel=0.05)
 
 
+def test_power_that_no_clock_draws_is_told_as_such_and_not_as_a_rate_to_lower() -> None:
+    """A lower rate would not help, so the least power is named instead of the latencies found on the way."""
+    with pytest.raises(GoalError, match=r"site.power_limit = 100 W cannot be met; the least power is \d+ W$"):
+        sc.solve(BASE.with_({"site.power_limit": "100 W"}))
+
+
+def test_a_plan_is_not_dearer_than_maximum_clocks_that_are_as_sure() -> None:
+    """With nothing to trade for energy, maximum clocks as they are come out, or a setting that is surer."""
+    found = sc.solve(BASE.with_({"goal.max_slowdown": "0 %"}))
+    sure = found.chosen.figures["promise_probability"] - found.baseline.figures["promise_probability"]
+    assert found.chosen.energy_j <= found.baseline.energy_j * (1 + 1e-9) or sure > 0
+
+
 def test_settings_are_real_ones(answer: Answer) -> None:
     """The clock is one the chip can be locked to, and the cap lies above what was ever seen running."""
     (knob,) = answer.chosen.knobs

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from wattline.core.errors import InputError
-from wattline.workload.catalog import ids, model, models
+from wattline.workload.catalog import hub_id, ids, model, models
 
 
 def test_there_are_at_least_twenty_five_models():
@@ -78,3 +78,20 @@ def test_an_unknown_name_gets_the_nearest_ones():
         model("llama-3.1-71b")
     with pytest.raises(InputError, match=r"`wattline catalog models` lists \d+ \(or give config"):
         model("zzzz")
+
+
+@pytest.mark.parametrize(
+    ("name", "talking", "said"),
+    [
+        ("qwen3-8b", True, "Qwen/Qwen3-8B"),
+        ("qwen3-30b-a3b", True, "Qwen/Qwen3-30B-A3B"),
+        ("gemma-3-4b-pt", True, "google/gemma-3-4b-it"),
+        ("llama-3.1-8b", True, "meta-llama/Llama-3.1-8B-Instruct"),
+        ("llama-3.1-8b", False, "meta-llama/Llama-3.1-8B"),
+        ("Qwen/Qwen3-VL-8B-Instruct", True, "Qwen/Qwen3-VL-8B-Instruct"),
+        ("megatron-1t", True, "megatron-1t"),
+    ],
+)
+def test_the_id_to_load_is_of_the_model_asked_for_and_not_of_one_of_its_shape(name, talking, said):
+    """One entry may stand for a chat, a coder's and a vision model; only its own name is loaded."""
+    assert hub_id(name, talking=talking) == said

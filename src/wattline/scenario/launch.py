@@ -22,12 +22,7 @@ def model_id(scenario: Scenario) -> str:
     if config is not None:
         path = scenarios.path_of(scenario, config)
         return str(path.parent if path.name == "config.json" else path)
-    name = scenario["model.name"]
-    if "/" in name:
-        return str(name)
-    known = [i for i, key in models.ids().items() if key == models.model(name).name]
-    talking = [i for i in known if i.lower().endswith(("instruct", "chat", "-it"))]
-    return (talking or known or [name])[0]
+    return models.hub_id(str(scenario["model.name"]))
 
 
 def pools(scenario: Scenario, chosen: Outcome) -> tuple[Launch, ...]:

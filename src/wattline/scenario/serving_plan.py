@@ -233,9 +233,17 @@ class _Plan:
         fresh, final_base = self.player(unseen), self.player(unseen[:_BASELINE])(default)
         wanted = self.wanted(goal, final_base)
         final = confirm(choice, best, fresh, wanted)
+        if self.energy(final) >= self.energy(final_base):
+            final_base = fresh(default)
+            wanted = self.wanted(goal, final_base)
+            final = min(final_base, final, key=lambda t: self._merit(t, wanted))
         self._check(final, seen, wanted, default)
         shown = [t for t in self._frontier(choice, final, seen, play) if t.setting != final.setting]
         return self._told(goal, final, final_base, shown)
+
+    def _merit(self, trial: Trial, wanted: Wanted) -> tuple[bool, float, float]:
+        """Return what orders confirmed trials: within the goal's conditions, then surer, then cheaper."""
+        return wanted.allowed(trial) > 1.0, -min(trial.odds(self.limits), TRUST), wanted.score(trial)
 
     def _fits(self) -> int:
         """Return the most requests of usual length that the cache of a replica holds."""
@@ -249,6 +257,10 @@ class _Plan:
         if wanted.rank(final, room=0.0)[0] <= 1.0:
             return
         trials = [final, *seen.values()]
+        least = min(self.power(t) for t in trials)
+        limit = self._most_power(goal := scenarios.goal_of(self.scenario))
+        if least > limit:
+            raise GoalError(f"{self._goal_text(goal)} cannot be met; the least power is {show(least, 'W')}")
         bound = []
         for name, limit in (("ttft", self.limits.ttft), ("tpot", self.limits.tpot)):
             if limit is not None and float(np.mean(getattr(final, name))) > limit:
@@ -261,24 +273,27 @@ class _Plan:
                 )
         if bound:
             where = f" at the {self.limits.percentile:g}th percentile, simulated"
-            rate = self._carried(default)
+            rate = self._carried((default, final.setting), wanted)
             slower = "lower serve.rate" if rate is None else f"lower serve.rate to {rate:.3g} req/s, which keeps it"
             raise GoalError("; ".join(bound) + where + f"; allow more, {slower}, or add chips (serve.tensor)")
-        least = min(self.power(t) for t in trials)
-        raise GoalError(
-            f"{self._goal_text(scenarios.goal_of(self.scenario))} cannot be met; the least power is {show(least, 'W')}"
-        )
+        raise GoalError(f"{self._goal_text(goal)} cannot be met; the least power is {show(least, 'W')}")
 
-    def _carried(self, setting: Setting) -> float | None:
-        """Return about the highest rate (requests/s) at which a setting keeps the promise; None where none does."""
+    def _most_power(self, goal: Goal) -> float:
+        """Return the most facility watts that the goal and the site allow."""
+        site = self.scenario.get("site.power_limit")
+        return min(math.inf if site is None else site, goal.value if goal.kind == "power" else math.inf)
+
+    def _carried(self, settings: Sequence[Setting], wanted: Wanted) -> float | None:
+        """Return about the highest rate (requests/s) at which one of these keeps promise and goal, if any does."""
         rate = self.scenario.get("serve.rate")
         if self.is_closed or rate is None:
             return None
         samples = self.samples(_FIRST, SEARCHED, 8.0)
 
         def kept(share: float) -> bool:
-            slower = [replace(some, arrival=some.arrival / share) for some in samples]
-            return bool(self.player(slower)(setting).ratio(self.limits).max() <= 1.0)
+            play = self.player([replace(some, arrival=some.arrival / share) for some in samples])
+            trials = (play(setting) for setting in dict.fromkeys(settings))
+            return any(t.ratio(self.limits).max() <= 1.0 and wanted.allowed(t) <= 1.0 for t in trials)
 
         low, high = _LEAST, 1.0
         if not kept(low):

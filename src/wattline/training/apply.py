@@ -14,6 +14,7 @@ import numpy as np
 
 from ..hardware.cluster import Cluster
 from ..source.base import Points
+from ..workload.catalog import hub_id
 from .job import TrainingJob
 
 # Limits looked at, as shares of the chip's highest, as nvidia-smi takes them in whole watts.
@@ -157,7 +158,7 @@ def _titan(job: TrainingJob) -> str:
 
 def _trl(job: TrainingJob) -> str:
     flags = [
-        f"--model_name_or_path {job.model.name}",
+        f"--model_name_or_path {hub_id(job.model.name, talking=False)}",
         f"--per_device_train_batch_size {job.microbatch}", f"--gradient_accumulation_steps {job.microbatches}",
         f"--max_length {job.sequence}", f"--{'fp16' if job.precision == 'fp16' else 'bf16'}",
     ]  # fmt: skip

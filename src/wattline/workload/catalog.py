@@ -35,6 +35,36 @@ def ids() -> dict[str, str]:
     return own | {i: key for key, entry in _configs().items() for i in entry["ids"]}
 
 
+# What makers put behind a model's name where its weights answer to instructions.
+_TALKING = ("instruct", "chat", "-it")
+_UNTAUGHT = ("base", "-pt")
+
+
+def hub_id(name: str, *, talking: bool = True) -> str:
+    """Return the Hugging Face id to load a model by: of instructed weights where wanted and known, else `name` itself.
+
+    A catalog entry may stand for several models of one shape, so an id that says the entry's own name comes first.
+
+    >>> hub_id("llama-3.1-8b"), hub_id("llama-3.1-8b", talking=False), hub_id("qwen3-8b")
+    ('meta-llama/Llama-3.1-8B-Instruct', 'meta-llama/Llama-3.1-8B', 'Qwen/Qwen3-8B')
+    """
+    if "/" in name:
+        return name
+    key = _names().get(name.lower(), name)
+    known = [i for i, of in ids().items() if of == key and "/" in i]
+    own = [i for i in known if _plain(i) == _plain(key)] or known
+    wanted = [i for i in own if i.lower().endswith(_TALKING) == talking]
+    return (wanted or own or [name])[0]
+
+
+def _plain(hub: str) -> str:
+    """Return the last part of an id, lower case, without the word for how its weights were trained."""
+    last = hub.lower().rpartition("/")[2]
+    for word in (*_TALKING, *_UNTAUGHT):
+        last = last.removesuffix(word)
+    return last.rstrip("-")
+
+
 @cache
 def model(name: str) -> Model:
     """Return a model by its short name or Hugging Face id, upper or lower case.

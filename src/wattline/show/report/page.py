@@ -114,8 +114,9 @@ def _chart(name: str, drawn: Mapping[str, Any]) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = ()) -> str:
-    """Return an HTML table; columns in `text` are left-aligned."""
-    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
+    """Return an HTML table; columns in `text` are left-aligned, and their headings with them."""
+    classes = [' class="text"' if i in text else "" for i in range(len(heads))]
+    head = "".join(f'<th scope="col"{c}>{escape(h)}</th>' for c, h in zip(classes, heads, strict=True))
     body = []
     for row in rows:
         first = f'<th scope="row">{escape(str(row[0]))}</th>'
