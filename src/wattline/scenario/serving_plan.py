@@ -258,8 +258,8 @@ class _Plan:
             return
         trials = [final, *seen.values()]
         least = min(self.power(t) for t in trials)
-        limit = self._most_power(goal := scenarios.goal_of(self.scenario))
-        if least > limit:
+        most = self._most_power(goal := scenarios.goal_of(self.scenario))
+        if least > most:
             raise GoalError(f"{self._goal_text(goal)} cannot be met; the least power is {show(least, 'W')}")
         bound = []
         for name, limit in (("ttft", self.limits.ttft), ("tpot", self.limits.tpot)):

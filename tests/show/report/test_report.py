@@ -255,3 +255,10 @@ def test_knobs_are_written_one_row_each(tmp_path):
     rows = list(csv.DictReader((tmp_path / "knobs.csv").read_text("utf-8").splitlines()))
     assert len(rows) == len(training().chosen.knobs)
     assert rows[0]["microbatches"] == "0, 5, 10, 15, 20"
+
+
+def test_a_heading_stands_over_its_column():
+    """Text is left-aligned in heading and cell alike."""
+    made = page.table(("Job", "At", "Power"), [("a", "row 1", "1 W")], text=(1,))
+    assert '<th scope="col" class="text">At</th>' in made and '<td class="text">row 1</td>' in made
+    assert '<th scope="col">Power</th>' in made
