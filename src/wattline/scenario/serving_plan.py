@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -151,7 +151,7 @@ class _Plan:
             edge = setting.cap * self.replicas if self.is_closed else 0
             return measured(setting, runs, self.limits, self.replicas, edge)
 
-        return play
+        return cache(play)
 
     # ---- what is wanted
     @cached_property

@@ -195,7 +195,8 @@ def commands(pools: tuple[Launch, ...], engine: str = "vllm") -> tuple[str, ...]
     for x in pools:
         if x.replicas > 1 or len(pools) > 1:
             kind = "" if x.role == "both" else f"{x.role} "
-            out.append(f"# {x.replicas} {kind}replicas of {x.devices} chips; on each:")
+            each = "1 chip" if x.devices == 1 else f"{x.devices} chips"
+            out.append(f"# {x.replicas} {kind}replicas of {each}; on each:")
         out += settings(x)
         out.append(shlex.join(_ENGINES[engine](x)))
         if engine == "trtllm" and (x.cache or x.drafts or x.data > 1):
