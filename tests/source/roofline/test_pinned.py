@@ -239,6 +239,14 @@ def test_voltage_is_flat_to_the_knee_and_then_rises_to_the_top() -> None:
     found = chip.volts(np.array([chip.clock_min, chip.knee, half, chip.clock_max]))
     rise = 0.5**1.4 * (chip.volt_max - chip.volt_min)
     assert found == pytest.approx([chip.volt_min, chip.volt_min, chip.volt_min + rise, chip.volt_max])
+    assert chip.volts(np.array(2 * chip.clock_max)) == pytest.approx(chip.volt_max)
+
+
+def test_an_unstated_cache_bandwidth_is_48_bytes_per_cycle_and_unit() -> None:
+    """At the reference clock, as a sheet without the fact has it."""
+    sheet = catalog.chip("h100-sxm")
+    bare = replace(sheet, facts={k: fact for k, fact in sheet.facts.items() if k != "memory.l2.bandwidth"})
+    assert Silicon.of(bare).l2_bandwidth == pytest.approx(48.0 * sheet["compute.units"] * sheet["clock.reference"])
 
 
 @pytest.mark.parametrize(
