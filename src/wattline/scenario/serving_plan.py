@@ -234,9 +234,10 @@ class _Plan:
         wanted = self.wanted(goal, final_base)
         final = confirm(choice, best, fresh, wanted)
         if self.energy(final) >= self.energy(final_base):
-            final_base = fresh(default)
-            wanted = self.wanted(goal, final_base)
-            final = min(final_base, final, key=lambda t: self._merit(t, wanted))
+            plain = fresh(default)
+            against = self.wanted(goal, plain)
+            if self._merit(plain, against) <= self._merit(final, against):
+                final, final_base, wanted = plain, plain, against
         self._check(final, seen, wanted, default)
         shown = [t for t in self._frontier(choice, final, seen, play) if t.setting != final.setting]
         return self._told(goal, final, final_base, shown)
