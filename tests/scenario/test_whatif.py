@@ -63,9 +63,15 @@ def test_sketches_of_many_points_are_those_of_each(some: list) -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(points(SERVING))
-def test_summaries_of_many_points_are_those_of_each(some: list) -> None:
+def test_sketches_of_serving_are_those_of_each(some: list) -> None:
     """Serving: likewise."""
     base = sc.parse(SERVE)
+    alike(whatif.sketches(base, some), [whatif.sketch(base, point) for point in some])
+
+
+def test_simulated_rows_are_those_of_each() -> None:
+    """Serving rows of a small sweep are simulated, each as it would be alone."""
+    base, some = sc.parse(SERVE).with_({"serve.count": 300}), [{"site.pue": 1.3}, {"serve.tpot": "60 ms"}]
     alike(whatif.summaries(base, some), [whatif.summary(base, point) for point in some])
 
 
@@ -84,7 +90,7 @@ def test_points_that_share_their_work_ask_the_source_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(Roofline, "stacks", lambda *a: asked.append(len(a[2])) or many(*a))
     some = [{"chip.memory.hbm.energy": f"{e} pJ/bit", "site.pue": "1.2"} for e in range(2, 52)]
     random.Random(0).shuffle(some)
-    rows = whatif.summaries(sc.parse(SERVE), some)
+    rows = whatif.sketches(sc.parse(SERVE), some)
     assert sorted(asked) == [1, 1, 49, 49]  # every batch's step, and the largest batch alone
     order = sorted(rows, key=lambda row: float(row["chip.memory.hbm.energy"].split()[0]))
     energies = [row["energy_j"] for row in order]

@@ -13,7 +13,7 @@ from wattline import InputError, ScenarioError
 from wattline.show.result import Result
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LOAD = {"rate": "1 req/s", "prompt": 200, "output": 50}
+LOAD = {"tpot": "40 ms", "prompt": 200, "output": 50}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_file_mapping_and_keywords_ask_the_same(found, tmp_path):
     file = tmp_path / "q.toml"
     file.write_text(
         '[model]\nname = "llama-3.2-1b"\n[hardware]\nchip = "h100-sxm"\nchips_per_node = 1\n'
-        '[serve]\nrate = "1 req/s"\nprompt = 200\noutput = 50\n'
+        '[serve]\ntpot = "40 ms"\nprompt = 200\noutput = 50\n'
     )
     for other in (wattline.plan(data), wattline.plan(file), wattline.plan(str(file))):
         assert other.to_dict()["chosen"] == found.to_dict()["chosen"]
@@ -63,9 +63,10 @@ def test_an_answer_is_a_frame_of_what_is_installed(found, backend):
 
 def test_a_sweep_gives_the_unchanged_row_first():
     """The unchanged question is row 0; every point of the grid follows in order."""
-    swept = wattline.sweep(EXAMPLES / "llama-8b-serving.toml", grid={"site.pue": [1.1, 1.3]}, jobs=1)
+    asked = {"model": "llama-3.2-1b", "chip": "h100-sxm", "chips_per_node": 1, "serve": LOAD}
+    swept = wattline.sweep(grid={"site.pue": [1.1, 1.3]}, jobs=1, **asked)
     assert [row.get("site.pue") for row in swept.rows] == [None, 1.1, 1.3]
-    changed = wattline.whatif(EXAMPLES / "llama-8b-serving.toml", changes={"site.pue": 1.3})
+    changed = wattline.whatif(changes={"site.pue": 1.3}, **asked)
     assert changed.rows[1]["energy_j"] == pytest.approx(swept.rows[2]["energy_j"])
 
 
