@@ -37,7 +37,7 @@ def test_the_unchanged_design_is_the_plain_plan(small):
     """With nothing changed every work's figures are those of its own plan, and the mix is (1, 1)."""
     found = study()
     (row,) = design.evaluate(found, [(-1, -1, -1)], summaries)
-    plain = scenario.solve(found.works[0].scenario).chosen
+    plain = scenario.solve(found.works[0].scenario, simulated=False).chosen
     assert row["works"]["chat"]["energy_j"] == pytest.approx(plain.energy_j, rel=1e-12)
     assert row["works"]["chat"]["time_s"] == pytest.approx(plain.time_s, rel=1e-12)
     none = [i for i, choice in enumerate(small.designs.choice) if (choice < 0).all()]
@@ -48,7 +48,7 @@ def test_the_chosen_design_is_the_plan_with_its_changes(small):
     """The changed scenario planned by itself gives the same energy, and the search saw the same."""
     found = study()
     choice = tuple(int(c) for c in small.designs.choice[small.chosen])
-    alone = scenario.solve(found.works[0].scenario.with_(found.changes(choice)))
+    alone = scenario.solve(found.works[0].scenario.with_(found.changes(choice)), simulated=False)
     assert small.works[0].chosen.chosen.energy_j == pytest.approx(alone.chosen.energy_j, rel=1e-9)
     assert small.designs.energy[small.chosen] == pytest.approx(small.exact[0], rel=1e-6)
 

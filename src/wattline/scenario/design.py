@@ -352,7 +352,8 @@ def _planned(study: Study, work: Work, unchanged: Any, choice: Choice) -> WorkAn
     _, limit = _budgeted(study, _built(study, changes))
     changed = work.scenario.with_(applied(work, changes | limit))
     weight = work.weight / float(_weights(study).sum())
-    return WorkAnswer(work.name, weight, unchanged, solve(changed, source=_source(work)))
+    # Designs are compared by the mean step, all alike: simulating one of them alone would set it apart.
+    return WorkAnswer(work.name, weight, unchanged, solve(changed, source=_source(work), simulated=False))
 
 
 def _elasticity(works: Iterable[WorkAnswer]) -> dict[str, float]:

