@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import json
 from dataclasses import replace
@@ -36,7 +37,7 @@ def small() -> DesignAnswer:
 def test_the_unchanged_design_is_the_plain_plan(small):
     """With nothing changed every work's figures are those of its own plan, and the mix is (1, 1)."""
     found = study()
-    (row,) = design.evaluate(found, [(-1, -1, -1)], summaries)
+    (row,) = design.evaluate(found, [(-1, -1, -1)], functools.partial(summaries, simulated=False))
     plain = scenario.solve(found.works[0].scenario, simulated=False).chosen
     assert row["works"]["chat"]["energy_j"] == pytest.approx(plain.energy_j, rel=1e-12)
     assert row["works"]["chat"]["time_s"] == pytest.approx(plain.time_s, rel=1e-12)

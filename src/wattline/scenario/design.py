@@ -9,6 +9,7 @@ the source, and a mapping search is done once per structure and asked again with
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -129,7 +130,8 @@ def _fast(study: Study, points: Sequence[Mapping[str, Any]]) -> list[dict[str, A
 
 
 def _exact(study: Study, points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return evaluate(study, [p["choice"] for p in points], summaries)
+    # By the mean step, as the unchanged chip and the chosen design are: one of them simulated would stand apart.
+    return evaluate(study, [p["choice"] for p in points], functools.partial(summaries, simulated=False))
 
 
 def evaluate(study: Study, choices: Sequence[Choice], how: Callable[..., list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -352,7 +354,6 @@ def _planned(study: Study, work: Work, unchanged: Any, choice: Choice) -> WorkAn
     _, limit = _budgeted(study, _built(study, changes))
     changed = work.scenario.with_(applied(work, changes | limit))
     weight = work.weight / float(_weights(study).sum())
-    # Designs are compared by the mean step, all alike: simulating one of them alone would set it apart.
     return WorkAnswer(work.name, weight, unchanged, solve(changed, source=_source(work), simulated=False))
 
 

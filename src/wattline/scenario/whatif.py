@@ -51,14 +51,19 @@ def sketch(scenario: Scenario, changes: Changes) -> Row:
     return sketches(scenario, [changes])[0]
 
 
-def summaries(scenario: Scenario, points: Sequence[Changes], source: Source | None = None) -> list[Row]:
-    """Return `summary` of many points, in order; faster where they share their work."""
-    return _rows(scenario, points, source, exact=True)
+def summaries(
+    scenario: Scenario, points: Sequence[Changes], source: Source | None = None, *, simulated: bool = True
+) -> list[Row]:
+    """Return `summary` of many points, in order; faster where they share their work.
+
+    `simulated` : serving plans are simulated (seconds each); by the mean step where not, as designs are compared.
+    """
+    return _rows(scenario, points, source, exact=True, simulated=simulated)
 
 
 def sketches(scenario: Scenario, points: Sequence[Changes], source: Source | None = None) -> list[Row]:
     """Return `sketch` of many points, likewise. `source`: asked instead of the one the scenario names."""
-    return _rows(scenario, points, source, exact=False)
+    return _rows(scenario, points, source, exact=False, simulated=False)
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,9 @@ class _Point:
     device: Device
 
 
-def _rows(scenario: Scenario, points: Sequence[Changes], asked: Source | None, *, exact: bool) -> list[Row]:
+def _rows(
+    scenario: Scenario, points: Sequence[Changes], asked: Source | None, *, exact: bool, simulated: bool
+) -> list[Row]:
     rows: list[Row] = [{} for _ in points]
     alike: dict[str, list[_Point]] = {}
     for place, changes in enumerate(points):
@@ -88,7 +95,7 @@ def _rows(scenario: Scenario, points: Sequence[Changes], asked: Source | None, *
         alike.setdefault(work, []).append(_Point(place, changes, changed, Device(cluster.chip, cluster.node)))
 
     def answer(point: _Point, source: Source) -> None:
-        rows[point.place] = _row(scenario, point, source, exact)
+        rows[point.place] = _row(scenario, point, source, exact, simulated)
 
     for group in alike.values():
         source = asked or source_of(group[0].scenario)
@@ -112,17 +119,17 @@ def _others(changes: Changes, light: tuple[str, ...]) -> tuple[tuple[str, Any], 
     return tuple(sorted((k, v) for k, v in changes.items() if not k.startswith(light)))
 
 
-def _row(base: Scenario, point: _Point, source: Source, exact: bool) -> Row:
+def _row(base: Scenario, point: _Point, source: Source, exact: bool, simulated: bool) -> Row:
     row, changed = dict(point.changes), point.scenario
     try:
         if not exact and row and changed.has("train") and not changed.has("serve"):
             sketched = _sketch(base, point, source)
             if sketched is not None:
                 return row | sketched
-        answer = solve(changed, source=source, detail=False, simulated=exact)
+        answer = solve(changed, source=source, detail=False, simulated=simulated)
     except WattlineError as error:
         return {**row, "error": str(error)}
-    return row | _figures(answer, exact)
+    return row | _figures(answer, simulated)
 
 
 def _figures(answer: Answer, exact: bool = True) -> Row:
