@@ -26,6 +26,10 @@ from wattline.show.cli.main import main
 WORKS = [{"name": "chat", "weight": 1, **SERVING}, {"name": "run", "weight": 3, **TRAINING, "hardware": {"nodes": 4}}]
 
 
+# How a study evaluates a design exactly: training planned, serving by the mean step.
+PLANNED = functools.partial(summaries, simulated=False)
+
+
 @pytest.fixture(scope="module")
 def small() -> DesignAnswer:
     return design.answer(study(budget={"area": "814 mm2", "power": "700 W"}, energy="100 GWh"), jobs=1)
@@ -37,7 +41,7 @@ def small() -> DesignAnswer:
 def test_the_unchanged_design_is_the_plain_plan(small):
     """With nothing changed every work's figures are those of its own plan, and the mix is (1, 1)."""
     found = study()
-    (row,) = design.evaluate(found, [(-1, -1, -1)], functools.partial(summaries, simulated=False))
+    (row,) = design.evaluate(found, [(-1, -1, -1)], PLANNED)
     plain = scenario.solve(found.works[0].scenario, simulated=False).chosen
     assert row["works"]["chat"]["energy_j"] == pytest.approx(plain.energy_j, rel=1e-12)
     assert row["works"]["chat"]["time_s"] == pytest.approx(plain.time_s, rel=1e-12)
@@ -80,7 +84,7 @@ def test_a_mix_of_training_and_serving_is_weighed():
 def test_a_dearer_constant_never_saves_energy(key, better, worse):
     """At any option of the rest, less energy in one part is no more energy for the mix."""
     found = study(WORKS, {key: [better, worse], "fanout.cores.size": [100, 132]})
-    rows = design.evaluate(found, list(itertools.product((0, 1), (0, 1))), summaries)
+    rows = design.evaluate(found, list(itertools.product((0, 1), (0, 1))), PLANNED)
     for cheap, dear in ((rows[0], rows[2]), (rows[1], rows[3])):
         for name in ("chat", "run"):
             assert cheap["works"][name]["energy_j"] <= dear["works"][name]["energy_j"] * (1 + 1e-6)
