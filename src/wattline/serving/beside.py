@@ -5,13 +5,13 @@ Rows are any configurations with an id and groups; targets are named columns of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import InputError
+from ..core.errors import InputError, WattlineError
 from ..source.base import Array
 from .conformal import factors
 from .engine import settings
@@ -33,6 +33,36 @@ class Labelled(Protocol):
 
     @property
     def traits(self) -> Mapping[str, float | str]: ...
+
+
+# ------------------------------------------------------------------ rows
+Found = TypeVar("Found")
+
+
+def each(
+    table: Columns, make: Callable[[Mapping[str, Any], int], Found], *, what: str, needed: Sequence[str],
+    optional: Iterable[str],
+) -> tuple[list[Found | None], list[str]]:  # fmt: skip
+    """Return each row as `make` reads it, None where it cannot be read, and for each the reason, "" where none.
+
+    A row that cannot be read costs no other. Raises InputError where a column of `needed` is missing for all.
+    """
+    missing = [name for name in needed if name not in table]
+    if missing:
+        raise InputError(
+            f"{what} rows lack column {missing[0]!r}; needed: {', '.join(needed)}; "
+            f"read where given: {', '.join(optional)}"
+        )
+    rows: list[Found | None] = []
+    reasons = []
+    for i in range(len(table[needed[0]])):
+        try:
+            rows.append(make({name: column[i] for name, column in table.items()}, i))
+            reasons.append("")
+        except WattlineError as error:
+            rows.append(None)
+            reasons.append(str(error))
+    return rows, reasons
 
 
 # ------------------------------------------------------------------ cells

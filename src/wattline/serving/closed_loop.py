@@ -16,13 +16,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..core.errors import InputError, WattlineError
+from ..core.errors import InputError
 from ..hardware import catalog as hardware
 from ..source.base import Array, Device, Source
 from ..workload import catalog as models
 from ..workload.model import Model
 from ..workload.parallel import Parallel
-from .beside import Columns, compare, number, whole
+from .beside import Columns, compare, each, number, whole
 from .engine import Constants, Parts, assemble
 from .profile import Engine
 from .step import Job, Load, Replica, clock_grid, work_of
@@ -73,22 +73,7 @@ def is_closed_loop(table: Columns) -> bool:
 
 def read(table: Columns) -> tuple[list[Row | None], list[str]]:
     """Return each row, None where it cannot be read, and for each the reason, "" where there is none."""
-    missing = [name for name in NEEDED if name not in table]
-    if missing:
-        raise InputError(
-            f"closed-loop rows lack column {missing[0]!r}; needed: {', '.join(NEEDED)}; "
-            f"read where given: {', '.join(OPTIONAL)}"
-        )
-    rows: list[Row | None] = []
-    reasons = []
-    for i in range(len(table["model"])):
-        try:
-            rows.append(row_of({name: column[i] for name, column in table.items()}, i))
-            reasons.append("")
-        except WattlineError as error:
-            rows.append(None)
-            reasons.append(str(error))
-    return rows, reasons
+    return each(table, row_of, what="closed-loop", needed=NEEDED, optional=OPTIONAL)
 
 
 def row_of(cells: Mapping[str, Any], index: int) -> Row:

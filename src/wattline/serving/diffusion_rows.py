@@ -23,7 +23,7 @@ from ..workload.diffusion import Diffuser, Picture, denoise_operators, diffuser,
 from ..workload.diffusion_config import guessed
 from ..workload.diffusion_config import read as read_config
 from ..workload.unet import Unet
-from .beside import Columns, compare, number, whole
+from .beside import Columns, compare, each, number, whole
 from .engine import (
     Beat,
     Constants,
@@ -121,22 +121,7 @@ def _empty(value: Any) -> bool:
 
 def read(table: Columns) -> tuple[list[Row | None], list[str]]:
     """Return each row, None where it cannot be read, and for each the reason, "" where there is none."""
-    missing = [name for name in NEEDED if name not in table]
-    if missing:
-        raise InputError(
-            f"diffusion rows lack column {missing[0]!r}; needed: {', '.join(NEEDED)}; "
-            f"read where given: {', '.join(OPTIONAL)}"
-        )
-    rows: list[Row | None] = []
-    reasons = []
-    for i in range(len(table["model_id"])):
-        try:
-            rows.append(_row({name: column[i] for name, column in table.items()}, i))
-            reasons.append("")
-        except InputError as error:
-            rows.append(None)
-            reasons.append(str(error))
-    return rows, reasons
+    return each(table, _row, what="diffusion", needed=NEEDED, optional=OPTIONAL)
 
 
 def rows_of(table: Columns) -> list[Row]:

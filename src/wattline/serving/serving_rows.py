@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..core.errors import InputError, WattlineError, nearest
+from ..core.errors import InputError, nearest
 from ..hardware import catalog as hardware
 from ..source.base import Array, Device, Source
 from ..workload import catalog as models
 from ..workload.model import Model
 from ..workload.parallel import Parallel
-from .beside import Columns, compare, number, whole
+from .beside import Columns, compare, each, number, whole
 from .conformal import group_of
 from .engine import Constants, Parts, Table, assemble, settings
 from .profile import Engine
@@ -108,22 +108,7 @@ def renamed(table: Columns) -> Columns:
 
 def read(table: Columns) -> tuple[list[Row | None], list[str]]:
     """Return each row, None where it cannot be read, and for each the reason, "" where there is none."""
-    missing = [name for name in NEEDED if name not in table]
-    if missing:
-        raise InputError(
-            f"serving rows lack column {missing[0]!r}; needed: {', '.join(NEEDED)}; "
-            f"read where given: {', '.join(OPTIONAL)}"
-        )
-    rows: list[Row | None] = []
-    reasons = []
-    for i in range(len(table["model_id"])):
-        try:
-            rows.append(_row({name: column[i] for name, column in table.items()}, i))
-            reasons.append("")
-        except WattlineError as error:
-            rows.append(None)
-            reasons.append(str(error))
-    return rows, reasons
+    return each(table, _row, what="serving", needed=NEEDED, optional=OPTIONAL)
 
 
 def rows_of(table: Columns) -> list[Row]:
