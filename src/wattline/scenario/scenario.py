@@ -12,7 +12,7 @@ from dataclasses import replace
 from ..core.errors import GoalError, LayoutError, ScenarioError
 from ..core.units import show
 from ..frontier.answer import Answer
-from ..source.base import Source
+from ..source.base import Source, slow
 from ..workload.model import Model
 from . import serving_plan
 from .advice import advised
@@ -161,6 +161,13 @@ def _solve_training(scenario: Scenario, source: Source, detail: bool) -> Answer:
     )
 
 
+# Told where the source is too slow to simulate with.
+_BY_MEAN_STEP = (
+    "latencies are those of the mean step and no promise is simulated: a simulation prices thousands of steps, "
+    "and this source searches for each"
+)
+
+
 def _solve_serving(scenario: Scenario, source: Source, detail: bool, simulated: bool) -> Answer:
     from ..serving.steady import plan_serving
 
@@ -182,6 +189,9 @@ def _solve_serving(scenario: Scenario, source: Source, detail: bool, simulated: 
             assumptions=assumptions_of(scenario, cluster),
         )
 
+    if simulated and slow(source):
+        told = mean(detail)
+        return replace(told, assumptions=(*told.assumptions, _BY_MEAN_STEP))
     if not simulated:
         return mean(detail)
     try:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.errors import WattlineError
 from ..frontier.answer import Answer, Array, Goal
-from ..source.base import Device, Source
+from ..source.base import Device, Source, slow
 from ..source.foreseen import Listener, Question, foresee
 from .scenario import Scenario, cluster_of, goal_of, rates_of, solve, source_of, training
 
@@ -129,7 +129,7 @@ def _row(base: Scenario, point: _Point, source: Source, exact: bool, simulated: 
         answer = solve(changed, source=source, detail=False, simulated=simulated)
     except WattlineError as error:
         return {**row, "error": str(error)}
-    return row | _figures(answer, simulated)
+    return row | _figures(answer, simulated and not slow(source))
 
 
 def _figures(answer: Answer, exact: bool = True) -> Row:

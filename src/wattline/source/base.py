@@ -172,7 +172,8 @@ class Source(Protocol):
 
     **Worth adding** where work recurs: ``tables(pieces, device, clocks) -> Sequence[Points]``, best a
     `PointsTable`, see `tables`; and where many devices are looked at:
-    ``stacks(pieces, devices, clocks) -> list[PointsTable] | None``, see `stacks`.
+    ``stacks(pieces, devices, clocks) -> list[PointsTable] | None``, see `stacks`. ``slow = True`` where one answer
+    takes a search of its own: serving is then planned by the mean step, since a simulation prices thousands of steps.
     """
 
     def points(self, operators: Sequence[Operator], device: Device, clocks: Array | None = None) -> Points:
@@ -182,6 +183,11 @@ class Source(Protocol):
         the work would draw more than the chip's power limit runs slower: the device throttles.
         """
         ...
+
+
+def slow(source: Source) -> bool:
+    """Return whether an answer of `source`, or of the one it stands for, takes a search of its own."""
+    return bool(getattr(getattr(source, "source", source), "slow", False))
 
 
 def tables(

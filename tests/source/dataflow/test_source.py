@@ -83,5 +83,10 @@ def test_a_scenario_asks_for_the_search_by_name():
     before = scenario.solve(scenario.parse(small), detail=False).chosen.energy_j
     after = scenario.parse(small).with_({"chip.architecture.level.hbm.read_energy": "1 pJ/bit"})
     assert scenario.solve(after, detail=False).chosen.energy_j < before
+    asked = scenario.solve(
+        scenario.parse(small), detail=False, simulated=True
+    )  # a search for each step of a simulation?
+    assert asked.chosen.energy_j == before
+    assert "no promise is simulated" in asked.assumptions[-1]
     with pytest.raises(ScenarioError, match=r"hardware\.source"):
         scenario.parse({"hardware": {"source": "guess"}})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -51,6 +52,8 @@ class Dataflow:
     fused : attention keeps its scores on the chip.
     density : share of values of activations and weights that are not zero; attention is taken as dense.
     """
+
+    slow: ClassVar[bool] = True
 
     architecture: Architecture | str | None = None
     objective: str = "time"
