@@ -263,3 +263,13 @@ def test_a_heading_stands_over_its_column():
     assert '<th scope="col" class="text">At</th>' in made
     assert '<td class="text">row 1</td>' in made
     assert '<th scope="col">Power</th>' in made
+
+
+def test_the_headline_tells_what_costs_no_time():
+    """A slower plan says how much of its saving the same speed has; one that is not slower says nothing of it."""
+    answer = training()
+    base = replace(answer.baseline, time_s=float(answer.time_s[0]), energy_j=1.1 * float(answer.energy_j[0]))
+    slower = replace(answer, baseline=base)
+    share = 1 - 1 / 1.1
+    assert f"{100 * share:.3g} % is saved at the same speed already" in str(words.headline(slower))
+    assert "same speed already" not in str(words.headline(replace(slower, chosen=base)))

@@ -276,8 +276,17 @@ def headline(answer: Answer) -> Sentence:
     start = f"{pace[:1].upper()}{pace[1:]}"
     if won["energy"] < 0:
         return Sentence(cost, f"{start} costs {percent(-won['energy'])} more than maximum clocks.")
-    more = knee(answer) if abs(won["time"]) < 5e-4 else ""
+    more = knee(answer) if abs(won["time"]) < 5e-4 else free(answer)
     return Sentence(cost, f"{start} saves {percent(won['energy'])} against maximum clocks.{more}")
+
+
+def free(answer: Answer) -> str:
+    """Say how much of what a slower plan saves costs no time at all, where that is worth a sentence."""
+    base, saved = answer.baseline, answer.savings["energy"]
+    if answer.kind != "training" or answer.savings["time"] >= 0 or not answer.time_s[0] <= base.time_s * (1 + 1e-9):
+        return ""
+    here = 1.0 - float(np.interp(base.time_s, answer.time_s, answer.energy_j)) / base.energy_j
+    return f" {percent(here)} is saved at the same speed already." if 0.005 <= here < saved else ""
 
 
 # Slowdowns at which the knee is told, shares of the time at maximum clocks.

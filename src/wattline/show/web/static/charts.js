@@ -92,7 +92,7 @@ export function frontier(answer, pins, choose) {
         }),
       );
   };
-  pins.forEach((pin, i) => draw(pin.answer, pinColour(i), pin.name));
+  for (const [i, pin] of pins.entries()) draw(pin.answer, pinColour(i), pin.name);
   draw(answer, "var(--curve)");
   const cx = f.x(answer.chosen.time_s * t),
     cy = f.y(answer.chosen.energy_j * e);

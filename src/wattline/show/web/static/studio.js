@@ -234,8 +234,7 @@ function draw() {
     `${show(chosen.energy_j, "J")}${perUnit(answer)} and ${show(chosen.time_s, "s")}`,
   );
   byId("goal").textContent = `Goal: ${answer.goal}.`;
-  const cost =
-      chosen.cost_usd ?? chosen.cost_usd_per_million_tokens ?? chosen.electricity_usd_per_million_tokens,
+  const cost = chosen.cost_usd ?? chosen.cost_usd_per_million_tokens ?? chosen.electricity_usd_per_million_tokens,
     carbon = chosen.carbon_g ?? chosen.carbon_g_per_million_tokens;
   const each = answer.kind === "serving" ? "per million tokens" : "for the whole job";
   tiles([
