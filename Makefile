@@ -28,10 +28,11 @@ format: .venv/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Tables, pictures and expected answers are written by the code; this writes them anew.
+# Pictures and expected answers are written anew by the code, and the guide is built as a site in build/site.
 docs: .venv/.dev
-	$(BIN)/python scripts/write_docs.py
 	$(BIN)/python scripts/write_examples.py
+	$(BIN)/python scripts/write_docs.py
+	$(BIN)/zensical build --strict
 
 # The studio's JavaScript and CSS; needs npm.
 js: node_modules

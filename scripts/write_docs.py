@@ -1,9 +1,9 @@
-"""Write the generated tables of docs/*.md anew, from the same files the code reads.
+"""Write the pages of the guide into a folder, with the reference tables that the code itself knows.
 
-    python scripts/write_docs.py            writes every page
-    python scripts/write_docs.py --check    exits 1 if that would change one
+    python scripts/write_docs.py [FOLDER]       build/docs where left out; `make docs` builds the site from it
 
-Each table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; the text around it is kept.
+A page of docs/ names a table by ``<!-- table: NAME -->``. On a terminal the same tables are printed by
+`wattline schema` and `wattline catalog`, so they are written for the site only and not kept with the pages.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,9 +20,8 @@ import wattline
 from wattline.core.units import show
 from wattline.hardware import architectures, catalog
 from wattline.hardware.chip import balance
-from wattline.hardware.facts import KINDS, Sheet, keys
-from wattline.hardware.stated import rules
-from wattline.scenario import schema, schema_design, schema_fleet
+from wattline.hardware.facts import Sheet
+from wattline.scenario import reference
 from wattline.scenario.listing import peak
 from wattline.workload import catalog as models
 
@@ -109,64 +109,14 @@ def described() -> str:
     return table(["Description", "Title", "Node", "Peak", "Parts, outermost first", "Checked against"], rows)
 
 
-def entries() -> str:
-    """Return every key a chip description may have."""
-    rows = [
-        [f"`{rule.name}`", rule.form, rule.unit or "-", "yes" if rule.required else "", rule.description]
-        for rule in rules().values()
-    ]
-    return table(["Key", "Form", "Unit", "Required", "Meaning"], rows)
+def _keys(file: str) -> Callable[[], str]:
+    """Return what writes the keys of one kind of file, as `wattline schema` prints them."""
 
+    def rows() -> str:
+        found = [[f"`{r.key}`", r.value, r.default and f"`{r.default}`", r.meaning] for r in reference.rows(file)]
+        return table(["Key", "Value", "Default", "Meaning"], found)
 
-def facts() -> str:
-    """Return every key a sheet may have."""
-    rows = [
-        [kind, f"`{rule.name}`", rule.unit or "-", "yes" if rule.required else "", rule.description]
-        for kind in KINDS
-        for rule in keys(kind).values()
-    ]
-    return table(["Kind", "Key", "Unit", "Required", "Meaning"], rows)
-
-
-def scenario() -> str:
-    """Return every key a scenario may have."""
-    rows = [[f"`{k.path}`", _value(k), _default(k), k.text] for k in schema.KEYS.values()]
-    return table(["Key", "Value", "Default", "Meaning"], rows)
-
-
-def fleet() -> str:
-    """Return every key a fleet scenario may have."""
-    rows = [[f"`{k.path}`", _value(k), _default(k), k.text] for k in schema_fleet.KEYS.values()]
-    return table(["Key", "Value", "Default", "Meaning"], rows)
-
-
-def design() -> str:
-    """Return every key a study of designs may have."""
-    rows = [
-        [f"`{'design.' if k.section == 'work' else ''}{k.path}`", _value(k), _default(k), k.text]
-        for k in schema_design.KEYS.values()
-    ]
-    return table(["Key", "Value", "Default", "Meaning"], rows)
-
-
-def _value(key: schema.Key) -> str:
-    if key.choices:
-        return ", ".join(f"`{c}`" for c in key.choices)
-    kinds = {
-        "text": "text", "whole": "whole number", "flag": "true or false", "": "number or %", "list": "list",
-        "texts": "list of names", "wholes": "list of whole numbers",
-        "names": "name or list of names", "pairs": "list of pairs",
-        "demand": "quantity in request/s or token/s", "temperature": "temperature", "instant": "time",
-    }  # fmt: skip
-    if key.kind.startswith("series "):
-        return f"quantity in {key.kind.partition(' ')[2]}, or a CSV file"
-    return kinds.get(key.kind, f"quantity in {key.kind}")
-
-
-def _default(key: schema.Key) -> str:
-    if key.default is None:
-        return ""
-    return f"`{str(key.default).lower() if key.kind == 'flag' else key.default}`"
+    return rows
 
 
 def known_models() -> str:
@@ -190,7 +140,7 @@ REFERENCE: dict[str, tuple[str, ...]] = {
 }
 
 
-def reference() -> str:
+def interface() -> str:
     """Every public name with its signature and docstring: shapes, units and errors stand there."""
     out = []
     for module, names in REFERENCE.items():
@@ -239,41 +189,30 @@ def _documented(what: object) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "chips": chips,
     "architectures": described,
-    "entries": entries,
+    "entries": _keys("architecture"),
     "nodes": nodes,
     "racks": racks,
     "sites": sites,
-    "keys": facts,
-    "scenario": scenario,
+    "keys": _keys("hardware"),
+    "scenario": _keys("scenario"),
     "models": known_models,
-    "fleet": fleet,
-    "design": design,
-    "reference": reference,
+    "fleet": _keys("fleet"),
+    "design": _keys("design"),
+    "reference": interface,
 }
 
 
 def render(page: str) -> str:
-    """Return `page` with each of its tables written anew."""
-    return re.sub(
-        r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
-        lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}",
-        page,
-        flags=re.DOTALL,
-    )
+    """Return `page` with each of its tables written out."""
+    return re.sub(r"<!-- table: (\w+) -->", lambda found: TABLES[found[1]](), page)
 
 
-def main() -> int:
-    """Write the pages, or with ``--check`` say whether one is stale."""
-    stale = 0
-    for path in sorted(PAGES.glob("*.md")):
-        page = path.read_text("utf-8")
-        fresh = render(page)
-        if fresh != page:
-            stale = 1
-            if "--check" not in sys.argv[1:]:
-                path.write_text(fresh, "utf-8")
-    return stale if "--check" in sys.argv[1:] else 0
+def write(folder: Path) -> None:
+    """Write every page, and the pictures, into `folder`."""
+    shutil.copytree(PAGES, folder, dirs_exist_ok=True)
+    for path in folder.glob("*.md"):
+        path.write_text(render(path.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else PAGES.parent / "build" / "docs")

@@ -1,6 +1,5 @@
-"""Tests for README.md and docs/: every block runs, every table is fresh, every link leads somewhere."""
+"""Tests for README.md and docs/: every block runs, every link leads somewhere, and the whole stays short."""
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -71,18 +70,10 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def test_generated_tables_are_fresh() -> None:
-    """The tables are those that scripts/write_docs.py would write now; run `make docs` where this fails."""
-    spec = importlib.util.spec_from_file_location("write_docs", ROOT / "scripts" / "write_docs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    pages = {p.name: p.read_text("utf-8") for p in PAGES}
-    stale = [name for name, text in pages.items() if script.render(text) != text]
-    assert not stale, "run make docs"
-    together = "".join(pages.values())
-    assert all(f"<!-- table: {name} -->" in together for name in script.TABLES)
+def test_the_pages_are_short_enough_to_be_read() -> None:
+    """README and guide together stay under 49,000 words; what the code can print is not written down."""
+    words = {page.name: len(page.read_text("utf-8").split()) for page in PAGES}
+    assert sum(words.values()) < 49_000, sorted(words.items(), key=lambda item: -item[1])[:5]
 
 
 def test_the_project_speaks_only_of_itself() -> None:

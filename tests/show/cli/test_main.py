@@ -68,7 +68,7 @@ def run(*words: object) -> int:
 
 # ---- every command -------------------------------------------------------------------------------
 
-COMMANDS = ("plan", "whatif", "catalog", "validate operators", "calibrate", "calibrate serving")
+COMMANDS = ("plan", "whatif", "catalog", "schema", "validate operators", "calibrate", "calibrate serving")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -114,6 +114,7 @@ def test_version(capsys):
         (["catalog", "chip"], "did you mean 'chips'"),
         (["catalog", "chips", "h101"], "did you mean 'h100'"),
         (["catalog", "models", "llama-3.1-71b"], "did you mean"),
+        (["schema", "srve"], "did you mean 'serve'"),
         (["validate", "operators", "missing.csv"], "missing.csv: cannot be read"),
         (["calibrate", "h200-sxm", "missing.csv"], "missing.csv: cannot be read"),
     ],
@@ -307,6 +308,15 @@ def test_catalog_lists_every_name(kind, capsys):
     assert names
     assert run("catalog", kind) == 0
     assert set(names) <= set(capsys.readouterr().out.split())
+
+
+def test_schema_prints_the_keys_of_a_section(capsys):
+    """A key is shown with its unit, its default and its meaning; without a word the kinds of file are."""
+    assert run("schema", "train.launch_time") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "train.launch_time quantity in s 5 µs Host time per kernel launch" in told
+    assert run("schema") == 0
+    assert "fleet" in capsys.readouterr().out
 
 
 def test_catalog_shows_a_chip_with_its_sources(capsys):

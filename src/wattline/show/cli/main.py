@@ -83,7 +83,7 @@ cli_validate.register(app)
 cli_trace.register(app)
 
 
-# Columns of chips as parts that need a wide page: they stand in docs/catalog.md, in JSON and in the sheet of one.
+# Columns of chips as parts that need a wide page: they stand in JSON and in the sheet of one.
 _LONG = ("title", "levels")
 
 # Most rows of a table that are printed.
@@ -365,6 +365,32 @@ def catalog(
         sheet = listing.sheet(kind, name)
         lines = [[k, listing.cell(k, f), f["source"]] for k, f in sheet["facts"].items()]
         tell(sheet, ["key", "value", "source"], lines, json)
+
+
+# ---- schema --------------------------------------------------------------------------------------
+
+
+@app.command
+def schema(what: str | None = None, /, *, json: Json = False) -> None:
+    """Show every key that a file may have, with its unit, its default and its meaning.
+
+    Example: wattline schema serve
+
+    Parameters
+    ----------
+    what
+        Kind of file (scenario, fleet, design, hardware, architecture), section or key; an overview where left out.
+    """
+    from ...scenario import reference
+
+    if what is None and not json:
+        tell(None, ["file", "what it is", "sections"], [list(row) for row in reference.sections()], json=False)
+        return
+    found = reference.rows(what)
+    several = len({row.file for row in found}) > 1
+    heads = ["key", "value", "default", "meaning", *(["file"] if several else [])]
+    lines = [[r.key, r.value, r.default, r.meaning, *([r.file] if several else [])] for r in found]
+    tell(found, heads, lines, json)
 
 
 if __name__ == "__main__":
