@@ -67,64 +67,52 @@ CLOCKS, RANKS, MICROBATCH, SCALE = (1005, 1095, 1200, 1275), 8, 8, 10.0
 DOCUMENT = """
 # Training: predicted and published
 
-Written by `scripts/calibrate_training.py REFERENCE --docs`. `wattline validate training RUNS.csv` does the same for
-any table of runs; rows are only read there.
+How well does Wattline predict published training runs? Compare your own runs in the same way with
 
-What an iteration is made of: forward, backward and recomputed operators of every stage, tensor-parallel collectives,
-messages between stages, the bubble through the graph of the schedule, the data-parallel exchange of gradients, the
-optimizer, and a wait for the host. What had been missing, by size:
+    wattline validate training RUNS.csv
 
-1. Products keep less of their benchmarked rate in a step than alone, and at the power limit the clock falls: an A100
-   that may draw 400 W runs the products of GPT-3 near 1.3 GHz, not 1.41 GHz (a stage measured without that limit
-   draws 475 W).
-2. Dropout on the scores: a mask, and random numbers that cost arithmetic.
-3. Collectives large enough for a ring take its steps, and ranks arrive apart.
-4. Unfused kernels reach less of the memory bandwidth than a large copy.
-5. The fp16 optimizer's passes to unscale, clip and cast; before 2022 a pass of its own to sum gradients, and input
-   gradients summed over the tensor ranks before the weight gradients instead of beside them.
-6. A receiver of slices puts them together; the host's time per iteration.
-
-All rows that count are in the fit or in the table below it; none was dropped. No constant names a model.
+`scripts/calibrate_training.py REFERENCE --docs` fits the constants and writes this page. An iteration consists of the
+operators of every stage, tensor-parallel collectives, messages between stages, the pipeline bubble, the exchange of
+gradients, the optimizer and a wait for the host. Products keep less of their benchmarked rate inside a step than
+alone, and a chip at its power limit lowers its clock: an A100 limited to 400 W runs the products of GPT-3 near 1.3
+GHz. No constant belongs to a model, and no row was dropped.
 """
 
 OPEN = """
 ## Open rows, never fitted
 
-Throughputs that trainers publish with their whole set-up, {count} rows of `training/data/open_training.csv`:
+{count} throughputs that trainers publish with their whole set-up (`training/data/open_training.csv`):
 
     wattline validate training src/wattline/training/data/open_training.csv
 
-No constant was fitted to any of them. What had been missing are terms of the software that a run states, each a key of
-`[train]` with a source of its own; which terms to add was found by looking at these rows, their values were not. The
-rows of Olmo 3 above were met afterwards.
+No constant was fitted to them. The terms below were added after looking at these rows; their values come from the
+source named.
 
-| Key | Term | Source |
-| --- | --- | --- |
-| `attention` | fused kernel: FlashAttention-1 (Triton's too) takes 1.8 times as long as 2; on Hopper 2 takes 1.65 \
-times as long as 3 | arXiv 2307.08691, section 4.1; arXiv 2407.08608, section 4.1 |
-| `recompute = "operator"` | all but attention and every second product runs again | torchtitan's \
-selective option "op" |
-| `kernels = "eager"` | norms, rotary embedding, gates and the loss as PyTorch's operators: 1.5 to 4 \
-passes where a fused kernel makes one | counted in torchtitan and Llama |
-| `zero = 3` | a gather per layer ahead of its use, all but the first hidden, while 20 compute \
-units carry them | PyTorch FSDP; DeepSeek-V3 report, section 3.2.2 |
-| (layout) | rails: ranks of a group that share a node leave by their own adapters | NCCL src/graph/tuning.cc |
-| `launch_time` | an instruction lasts at least as long as the host needs to launch it | estimate, 5 us a launch |
-
+- `attention`: FlashAttention-1 (also Triton's) takes 1.8 times as long as 2, and on Hopper 2 takes 1.65 times as long
+  as 3 (arXiv 2307.08691 and 2407.08608, section 4.1).
+- `recompute = "operator"`: everything but attention and every second product runs again (torchtitan's option "op").
+- `kernels = "eager"`: PyTorch operators make 1.5 to 4 passes where a fused kernel makes one (counted in torchtitan
+  and Llama).
+- `zero = 3`: a gather per layer, all but the first hidden, while 20 compute units carry it (PyTorch FSDP; DeepSeek-V3
+  report, 3.2.2).
+- Rails: ranks of a group that share a node leave by their own adapters (NCCL src/graph/tuning.cc).
+- `launch_time`: an instruction lasts at least as long as its launch (an estimate, 5 us).
 """
 
+NEVER = """
+Every row's source and what had to be assumed about it are in `training/data/published_training.csv`; several figures
+are recalled from their papers and not verified, which is said there.
+"""
 AFTER = """
-What is not met: mixtures of experts on x86 hosts run at half the predicted rate or less (Qwen3-30B and gpt-oss-120b on
-H100 and B200), and on GB200 with CUDA graphs a fifth faster than predicted for DeepSeek-V3 and Qwen3-235B: dispatch,
-per-expert quantisation and imbalance are not modelled as those programs do them. Context parallelism over 4 and 8 ranks
-is predicted 65 to 74 % too fast, a pipeline of 405B in torchtitan 30 to 50 %. A 30B model that fills the memory of its
-eight GPUs to the brim (microbatch 1 of 8192 tokens) runs 25 % slower than predicted. Adapters on sequences of up to 512
-tokens wait for Python, a fifth to two thirds of the time, which 5 us a launch does not tell; from 4,096 tokens on they
-are met within 16 %, and their memory within 15 % at every length.
+## Limits
 
-The fitted rows hid this: Megatron-LM runs on A100 have fused kernels, no sharded weights and short sequences. Rows of
-whole runs that state no goodput (BLOOM, Llama 2) stay 8 to 24 % below their GPU-hours, those that state it within 5 %;
-the card of Llama-3.1-8B counts more than twice the hours that its tokens take at any published rate of that model.
+Mixtures of experts on x86 hosts run at half the predicted rate or less (Qwen3-30B and gpt-oss-120b on H100 and B200);
+with CUDA graphs on GB200, DeepSeek-V3 and Qwen3-235B run a fifth faster than predicted. Context parallelism over 4
+and 8 ranks is predicted 65 to 74 % too fast, a 405B pipeline in torchtitan 30 to 50 %, and a 30B model that fills its
+eight GPUs 25 %. Adapters on sequences of up to 512 tokens wait for Python a fifth to two thirds of the time; from
+4,096 tokens on they are within 16 %, and their memory within 15 % at every length. Whole runs that state no goodput
+(BLOOM, Llama 2) stay 8 to 24 % below their GPU-hours; those that state it are within 5 %. The card of Llama-3.1-8B
+counts more than twice the hours that its tokens take at any published rate.
 """
 
 
@@ -242,31 +230,27 @@ def document(values: Array, errors: Array, outside: Array) -> None:
         'Errors of the iteration\'s time; "left out": constants fitted without that model.',
         "",
     ]
-    lines += ["| Run | GPUs | Recomputation | Published | Fit | Left out |", "| --- | --- | --- | --- | --- | --- |"]
+    lines += ["| Run, GPUs, recomputation | Published | Fit | Left out |", "| --- | --- | --- | --- |"]
     for row, error, out in zip(rows(), errors, outside, strict=True):
-        what = f"| {row['names'].split(';')[0]} | {row['devices']} | {row['recompute']} | {row['value']} {row['unit']} "
+        what = f"| {row['names'].split(';')[0]}, {row['devices']}, {row['recompute']} | {row['value']} {row['unit']} "
         lines.append(f"{what}| {100 * np.expm1(error):+.1f} % | {100 * np.expm1(out):+.1f} % |")
     for name, e in (("Fit", errors), ("Leave one model out", outside)):
         size = 100 * np.abs(np.expm1(e))
         lines += ["", f"{name}: mean {size.mean():.2f} %, worst {size.max():.1f} %."]
-    lines += ["", "## Rows never fitted", "", "| Run | GPUs | Figure | Published | Predicted | Error |"]
-    lines += ["| --- | --- | --- | --- | --- | --- |"]
-    told: dict[str, list[str]] = {}
+    lines += ["", "## Rows never fitted", "", *NEVER.strip().splitlines(), ""]
+    lines += ["| Run, GPUs | Figure | Published | Predicted | Error |", "| --- | --- | --- | --- | --- |"]
     for row in training.published():
         if row["fit"] == "yes" or (row["paper"] == "2104.04473" and row["metric"] == "days"):
             continue
         r = training.published_run(row)
         guess = training.predict_run(r, SOURCE)
-        told.setdefault(f"{row['source']}. Assumed: {row['assumed']}.", []).append(row["names"].split(";")[0])
         lines.append(
-            f"| {row['names'].split(';')[0]} | {row['devices']} | {row['metric']} | {float(row['value']):.6g} "
+            f"| {row['names'].split(';')[0]}, {row['devices']} | {row['metric']} | {float(row['value']):.6g} "
             f"| {guess:.4g} | {100 * (guess / r.measured - 1):+.1f} % |"
         )
-    open_lines = open_rows()
-    lines += open_lines
+    lines += open_rows()
     path = ROOT.parent.parent / "docs" / "validation-training.md"
-    notes = [f"- {', '.join(dict.fromkeys(names))}: {text}" for text, names in told.items()]
-    path.write_text("\n".join([*lines[: len(lines) - len(open_lines)], "", *notes, *open_lines, ""]), "utf-8")
+    path.write_text("\n".join([*lines, ""]), "utf-8")
 
 
 def open_rows() -> list[str]:
@@ -284,13 +268,14 @@ def open_rows() -> list[str]:
         for name in (key, *both):
             errors.setdefault(name, []).append(p["relative_error"])
     lines = ["", *OPEN.strip().format(count=len(table)).splitlines(), ""]
-    lines += ["| Software | Chip | Products | Rows | Median | 90th percentile | Bias |", "| --- " * 7 + "|"]
+    lines += ["| Software, chip, products | Rows | Median, 90th percentile | Bias |", "| --- " * 4 + "|"]
     for (software, chip, precision), values in sorted(
         errors.items(), key=lambda item: (not item[0][0].startswith("all"), item[0])
     ):
         e = 100 * np.array(values)
-        size = f"{np.median(abs(e)):.1f} % | {np.quantile(abs(e), 0.9):.1f} %"
-        lines.append(f"| {software} | {chip} | {precision} | {len(e)} | {size} | {np.median(e):+.1f} % |")
+        size = f"{np.median(abs(e)):.1f}, {np.quantile(abs(e), 0.9):.1f} %"
+        name = ", ".join(filter(None, (software, chip, precision)))
+        lines.append(f"| {name} | {len(e)} | {size} | {np.median(e):+.1f} % |")
     every = found["metrics"]["all"]
     lines += [
         "",
