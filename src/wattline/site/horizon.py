@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from ..core.errors import GoalError, InputError
 from ..core.units import show
 from ..hardware.power_tree import TOLERANCE, PowerTree
+from . import decompose
 from .allocate import Fleet
 from .curves import Curves, Job, Points
 from .equipment import Equipment
@@ -41,6 +42,9 @@ from .tasks import Array, Conditions, Goal, Task
 from .timeline import moment
 
 __all__ = ["Conditions", "Goal", "Horizon", "HorizonPlan", "Task"]
+
+# Most entries of what each place does to each constraint in each period that are held at once.
+_DENSE = 20_000_000
 
 
 class Horizon:
@@ -68,7 +72,8 @@ class Horizon:
         span = float(conditions.dt.sum())
         self.owing = np.array([t.due > 1e-12 * f * span for t, f in zip(tasks, self.points.fastest, strict=True)])
         paused = np.where(may, [t.job.paused or 0.0 for t in tasks], self.curves.least)
-        self.rest = np.where(self.off, 0.0, paused[:, None])
+        rest = np.broadcast_to(paused[:, None], self.off.shape)
+        self.rest = np.where(self.off, 0.0, rest) if self.off.any() else rest
 
     # ---- the tree, period by period -------------------------------------------------------
 
@@ -86,9 +91,8 @@ class Horizon:
     @cached_property
     def off(self) -> NDArray[np.bool_]:
         """(tasks, n) True where a job draws from a part without power."""
-        at = [[t.job.at] if isinstance(t.job.at, str) else list(t.job.at) for t in self.tasks]
-        places = [[self.tree.index(name) for name in names] for names in at]
-        return np.stack([self.dark[:, some].any(axis=1) for some in places])
+        place, loads = self.places
+        return np.stack([self.dark[:, some > 0].any(axis=1) for some in loads])[place]
 
     @cached_property
     def trees(self) -> list[PowerTree]:
@@ -111,14 +115,33 @@ class Horizon:
         return out
 
     @cached_property
+    def places(self) -> tuple[NDArray[np.int64], Array]:
+        """(tasks,) the place of each job, and (places, parts) W at every part per watt there; jobs alike share one."""
+        known: dict[tuple[tuple[str, float], ...], int] = {}
+        place = np.empty(len(self.tasks), np.int64)
+        for j, task in enumerate(self.tasks):
+            at = ((task.job.at, 1.0),) if isinstance(task.job.at, str) else tuple(task.job.at.items())
+            place[j] = known.setdefault(at, len(known))
+        loads = np.zeros((len(known), len(self.tree)))
+        for at, k in known.items():
+            for name, share in at:
+                loads[k, self.tree.index(name)] += share
+        return place, loads
+
+    def by_place(self, power: Array) -> Array:
+        """Return (places, n) W of (tasks, n) W of the jobs."""
+        place, loads = self.places
+        columns = [np.bincount(place, weights=column, minlength=len(loads)) for column in power.T]
+        return np.stack(columns, axis=1)
+
+    @cached_property
     def response(self) -> list[tuple[Array, Array]]:
-        """Per period: (rows,) W with no job at all, and (tasks, rows) W through every constraint per watt of a task."""
-        unit = np.stack([self.fleet.load(one) for one in np.eye(len(self.tasks))])
+        """Per period: (rows,) W with no job at all, and (places, rows) W through every constraint per watt of one."""
         known: dict[int, tuple[Array, Array]] = {}
         for tree in self.trees:
             if id(tree) not in known:
                 none = tree.row_flows(np.zeros(len(tree)))
-                known[id(tree)] = (none, tree.row_per_watt(unit))
+                known[id(tree)] = (none, tree.row_per_watt(self.places[1]))
         return [known[id(tree)] for tree in self.trees]
 
     # ---- planning ---------------------------------------------------------------------------
@@ -142,6 +165,8 @@ class Horizon:
     def elastic(self, goal: Goal, *, gap: float = 1e-4, nodes: int = NODES) -> HorizonPlan:
         """Return the same, leaving work undone only where it cannot be done; see `short`."""
         self._check_least()
+        if decompose.applies(self, goal):
+            return decompose.plan(self, goal, gap)
         try:
             return Stated(self, goal).solve(gap=gap, nodes=nodes)
         except InfeasibleError:
@@ -233,7 +258,7 @@ class Horizon:
         joules = flows[:, self.tree.root] * c.dt
         value = float(self.points.weight @ work.sum(axis=1))
         objective = value if goal == "work" else float(c.weight(goal) @ joules)
-        done = (work * self.open).sum(axis=1)
+        done = work.sum(axis=1, where=self.open)
         return HorizonPlan(
             tree=self.tree,
             names=tuple(t.job.name for t in self.tasks),
@@ -261,7 +286,10 @@ class Horizon:
 
     def flows(self, power: Array) -> Array:
         """Return (n, rows) W through every constraint for (tasks, n) W of the jobs."""
-        return np.stack([none + power[:, t] @ per for t, (none, per) in enumerate(self.response)])
+        watts, loads = self.by_place(power), self.places[1]
+        if loads.size * len({id(tree) for tree in self.trees}) > _DENSE:
+            return np.stack([tree.row_flows(watts[:, t] @ loads) for t, tree in enumerate(self.trees)])
+        return np.stack([none + watts[:, t] @ per for t, (none, per) in enumerate(self.response)])
 
     def _check_least(self) -> None:
         """Refuse periods whose limits cannot carry what must run, naming limit, period and watts."""

@@ -112,8 +112,19 @@ class Span(Protocol):
         """The tree of each period."""
 
     @property
+    def dark(self) -> Flags:
+        """(n, parts) True where a part has no power."""
+
+    @property
+    def places(self) -> tuple[NDArray[np.int64], Array]:
+        """(tasks,) the place of each job, and (places, parts) W at every part per watt there."""
+
+    @property
     def response(self) -> Sequence[tuple[Array, Array]]:
-        """Per period: (rows,) W with no job, and (tasks, rows) W through every constraint per watt of a task."""
+        """Per period: (rows,) W with no job, and (places, rows) W through every constraint per watt of one."""
+
+    def by_place(self, power: Array) -> Array:
+        """Return (places, n) W of (tasks, n) W of the jobs."""
 
     def flows(self, power: Array) -> Array:
         """Return (n, rows) W through every constraint for (tasks, n) W of the jobs."""

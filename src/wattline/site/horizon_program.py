@@ -29,7 +29,8 @@ class Stated:
         self.program = Program()
         c, curves = horizon.conditions, horizon.curves
         self.n, self.tasks = len(c.dt), len(horizon.tasks)
-        self.at_feed = np.stack([per[:, horizon.tree.root] for _, per in horizon.response], axis=1)  # (tasks, n)
+        self.place = horizon.places[0]
+        self.at_feed = np.stack([per[:, horizon.tree.root] for _, per in horizon.response], axis=1)[self.place]
         self.rate = c.weight(goal)
         # With equipment what is bought has a price, not what is used.
         self.cost = (0.0 if horizon.equipment else self.rate * c.dt) * self.at_feed
@@ -166,12 +167,12 @@ class Stated:
         """Every constraint of the tree that could bind, in every period."""
         h = self.h
         top = np.maximum(h.curves.power[h.curves.begin + h.curves.count - 1][:, None], self.base)
+        base, grown = h.by_place(self.base), h.by_place((top - self.base) * h.runs)
         owning = [np.flatnonzero(self.when == t) for t in range(self.n)] if self.n < 64 else _groups(self.when, self.n)
         self.limit_rows: list[tuple[int, Ints, Ints]] = []
         for t, (tree, (none, per)) in enumerate(zip(h.trees, h.response, strict=True)):
-            room = tree.row_limit - none - self.base[:, t] @ per
-            grown = (top[:, t] - self.base[:, t]) * h.runs[:, t]
-            might = np.flatnonzero(grown @ per > room)
+            room = tree.row_limit - none - base[:, t] @ per
+            might = np.flatnonzero(grown[:, t] @ per > room)
             if self.fitted is not None:  # the feed's limit is one on what is bought
                 might = might[might != h.tree.root]
             if not might.size:
@@ -179,10 +180,14 @@ class Stated:
             rows = self.program.constraints(len(might), most=np.maximum(room[might], 0.0))
             self.limit_rows.append((t, might, rows))
             mine = owning[t]
-            self.program.add(rows[None, :], self.x[mine][:, None], per[self.job[self.piece[mine]]][:, might])
+            self.program.add(
+                rows[None, :], self.x[mine][:, None], per[self.place[self.job[self.piece[mine]]]][:, might]
+            )
             if len(self.paid):
                 extra = (h.curves.least - h.rest[:, t])[self.paid]
-                self.program.add(rows[None, :], self.on[:, t][:, None], per[self.paid][:, might] * extra[:, None])
+                self.program.add(
+                    rows[None, :], self.on[:, t][:, None], per[self.place[self.paid]][:, might] * extra[:, None]
+                )
 
     def _due(self) -> None:
         """Work done while the job is open is what is due: no less, and no more than it must do anyway."""
