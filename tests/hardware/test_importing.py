@@ -12,8 +12,6 @@ from wattline.hardware.architectures import architecture
 from wattline.hardware.description import load
 from wattline.hardware.importing import read_yaml
 
-pytest.importorskip("yaml")
-
 # In the form of AccelForge's examples/arches and of ZigZag's inputs/hardware, written for this test.
 ACCELFORGE = """\
 arch:

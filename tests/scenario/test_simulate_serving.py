@@ -43,7 +43,8 @@ def test_a_promise_that_is_not_kept_exits_1(capsys: pytest.CaptureFixture[str]) 
 
 def test_json_page_and_parquet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All outputs at once, with policies: joules by phase sum up, the page loads nothing, one row per request."""
-    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import parquet
+
     html, rows = tmp_path / "a.html", tmp_path / "a.parquet"
     assert cli.main(simulated("--policies", "--json", "--html", str(html), "--parquet", str(rows))) == 0
     told = json.loads(capsys.readouterr().out)

@@ -169,7 +169,6 @@ def test_keys_of_the_simulation_are_checked() -> None:
 
 def test_ray_gives_the_same_runs() -> None:
     """The engine only says where runs are played."""
-    pytest.importorskip("ray")
     scenario = fleet.load(EXAMPLE, {"simulate.lasts": "30 s", "simulate.runs": "2"})
     local, ray = (
         site_simulation.run(scenario, controllers=("prices",), engine=engine, jobs=1) for engine in ("local", "ray")

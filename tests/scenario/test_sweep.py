@@ -130,7 +130,6 @@ def test_a_missing_ray_is_named(monkeypatch):
 
 def test_ray_gives_the_same_rows():
     """A real local Ray cluster gives the same rows in the same order."""
-    pytest.importorskip("ray")
     # Ray leaves sockets and files to the garbage collector and warns of settings to come; a process
     # of its own keeps that, and its threads, away from the other tests.
     code = """

@@ -57,7 +57,6 @@ def test_an_answer_is_rows_a_page_a_table_and_json(found, tmp_path):
 def test_an_answer_is_a_frame_of_what_is_installed(found, backend):
     """A frame has a column for every plain value and a row for every row."""
     pytest.importorskip(backend)
-    pytest.importorskip("narwhals")
     assert len(found.to_frame(backend)) == len(found.rows)
 
 

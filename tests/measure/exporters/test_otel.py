@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from opentelemetry.sdk import metrics as sdk
 
 from wattline.measure.devices.replay import ReplayMeter, VirtualClock
 from wattline.measure.exporters.otel import Otel
 from wattline.measure.meter import State
 from wattline.measure.monitor import Monitor
-
-sdk = pytest.importorskip("opentelemetry.sdk.metrics", reason="no OpenTelemetry here; pip install 'wattline[otel]'")
 
 
 def test_a_reader_gets_every_device() -> None:

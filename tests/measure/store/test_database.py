@@ -37,7 +37,6 @@ ANSWER = {
 def server() -> Iterator[str]:
     if postgres.binaries() is None:
         pytest.skip("no PostgreSQL here; apt-get install postgresql")
-    pytest.importorskip("psycopg", reason="no psycopg here; pip install 'wattline[postgres]'")
     with postgres.server() as url:
         yield url
 

@@ -105,7 +105,8 @@ def test_tables_are_exported_as_csv(store: Store, tmp_path: Path) -> None:
 
 def test_parquet_holds_what_csv_holds(store: Store, tmp_path: Path) -> None:
     """Both formats have the same rows, and Parquet keeps numbers as numbers."""
-    pq = pytest.importorskip("pyarrow.parquet", reason="no pyarrow here; pip install 'wattline[parquet]'")
+    from pyarrow import parquet as pq
+
     for table in ("runs", "windows", "samples"):
         runs.export(store, tmp_path / "t.csv", table)
         runs.export(store, tmp_path / "t.parquet", table)

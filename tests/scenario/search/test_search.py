@@ -175,7 +175,6 @@ def test_the_same_search_gives_the_same_answer(found: SearchAnswer) -> None:
 
 def test_ray_gives_the_same_answer(found: SearchAnswer, tmp_path: Path) -> None:
     """A local Ray cluster in a process of its own answers what this process does."""
-    pytest.importorskip("ray")
     path = tmp_path / "tiny.json"
     path.write_text(json.dumps(TINY))
     code = f"""

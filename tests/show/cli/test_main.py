@@ -336,7 +336,6 @@ def test_catalog_shows_a_chip_description_and_imports_one(tmp_path, capsys):
     assert found["facts"]["fanout.rows.size"]["source"]
     assert run("catalog", "architectures", "eyeriss") == 0
     assert "level.buffer.capacity" in capsys.readouterr().out
-    pytest.importorskip("yaml")
     theirs, ours = tmp_path / "theirs.yaml", tmp_path / "ours.toml"
     theirs.write_text(ZIGZAG)
     assert run("catalog", "architectures", "--import", str(theirs)) == 0

@@ -155,7 +155,6 @@ def test_a_cap_s_holder_and_history_are_shown() -> None:
 
 def test_the_application_shows_updates_and_obeys_its_keys() -> None:
     """The table follows the devices and the width; s sorts, r counts anew, space holds the picture, q ends."""
-    pytest.importorskip("textual", reason="no Textual here; pip install 'wattline[top]'")
     from textual.widgets import DataTable, Static
 
     clock = VirtualClock()

@@ -10,12 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from playwright import sync_api as playwright
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here; pip install playwright")
+from wattline.show.report import charts, page, vega
 
-from wattline.show.report import charts, page, vega  # noqa: E402
-
-from .test_report import BOTH  # noqa: E402
+from .test_report import BOTH
 
 Draw = Callable[..., "playwright.Page"]
 RED, BLUE = "#ff0000", "#0000ff"
@@ -165,7 +164,8 @@ def test_what_charts_use_is_what_is_drawn():
 
 def test_a_chart_is_vega_lite():
     """The specification is what Vega-Lite's own compiler draws."""
-    converter = pytest.importorskip("vl_convert", reason="no vl-convert here; pip install 'wattline[charts]'")
+    import vl_convert as converter
+
     spec = charts.specification(charts.frontier(BOTH[0]), "light")
     assert json.loads(json.dumps(spec)) == spec
     assert "<svg" in converter.vegalite_to_svg(spec, vl_version=vega.VERSION, allowed_base_urls=[])

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright import sync_api as playwright
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here; pip install playwright")
-
-from wattline.core.units import show  # noqa: E402
-from wattline.scenario import scenario as scenarios  # noqa: E402
+from wattline.core.units import show
+from wattline.scenario import scenario as scenarios
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 # Screenshots of each view are kept here where the variable names a folder.

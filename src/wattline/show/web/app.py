@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-import anyio.to_thread
 import msgspec
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request as Http
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -100,10 +100,10 @@ def create(settings: Settings | None = None) -> Starlette:
         return asked if isinstance(asked, Response) else JSONResponse({"stopped": desk.stop(asked.task)})
 
     async def runs(_: Http) -> Response:
-        return JSONResponse({"runs": await anyio.to_thread.run_sync(api.runs, 50)})
+        return JSONResponse({"runs": await run_in_threadpool(api.runs, 50)})
 
     async def devices(_: Http) -> Response:
-        return JSONResponse({"devices": await anyio.to_thread.run_sync(_live)})
+        return JSONResponse({"devices": await run_in_threadpool(_live)})
 
     async def described(_: Http) -> Response:
         return JSONResponse(openapi.description())
@@ -149,7 +149,7 @@ def _ask(desk: Desk, lane: str, what: str, kind: type[Request]) -> Callable[[Htt
         more = {name: getattr(asked, name) for name in names}
         plain = Request(asked.scenario, asked.set, asked.files, asked.task)
         try:
-            found = await anyio.to_thread.run_sync(desk.ask, lane, what, plain, more)
+            found = await run_in_threadpool(desk.ask, lane, what, plain, more)
         except StoppedError as error:
             return _error(str(error), 409, code=130)
         except RefusedError as error:
