@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Protocol
 
+from wattline.measure.devices.replay import ReplayMeter, VirtualClock
 from wattline.measure.monitor import Monitor
 from wattline.measure.window import Window
 
@@ -48,3 +49,22 @@ class Driver:
         chased = self.monitor._chased()
         if chased:
             self._due = min(self._due, self.clock.now + self.monitor._chase_step(chased))
+
+
+class Replayed(Monitor):
+    """A replayed device of 200 W on an invented clock, ; `wait` lets time pass."""
+
+    def __init__(self) -> None:
+        self.now = VirtualClock()
+        meter = ReplayMeter(200.0, clock=self.now, update=0.002, limit=400.0)
+        super().__init__([meter], clock=self.now, thread=False)
+        self.driver = Driver(self, self.now)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, the monitor's turns included."""
+        self.driver.run(seconds)
+
+    def settle(self, edges, timeout=1.0) -> bool:
+        """The sensors' next update comes as time passes."""
+        self.wait(0.1)
+        return super().settle(edges, 0.0)

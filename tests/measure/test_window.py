@@ -19,25 +19,7 @@ from wattline.measure.meter import CallableMeter, Meter, MeterError
 from wattline.measure.monitor import Monitor
 from wattline.measure.window import Window, begin, current, end, measure
 
-from .drive import Driver
-
-
-class Replayed(Monitor):
-    """A replayed device of 200 W on an invented clock, as the monitor of the process; `wait` lets time pass."""
-
-    def __init__(self) -> None:
-        clock = VirtualClock()
-        super().__init__([ReplayMeter(200.0, clock=clock, update=0.002, limit=400.0)], clock=clock, thread=False)
-        self.driver = Driver(self, clock)
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass, the monitor's turns included."""
-        self.driver.run(seconds)
-
-    def settle(self, edges, timeout=1.0) -> bool:
-        """The sensors' next update comes as time passes."""
-        self.wait(0.1)
-        return super().settle(edges, 0.0)
+from .drive import Driver, Replayed
 
 
 @pytest.fixture
@@ -105,15 +87,16 @@ def test_nested_windows_know_their_parent(monitor):
 def test_async_tasks_do_not_mix(monitor):
     """Windows of tasks that overlap keep their own nesting and counts."""
 
-    async def task(name: str) -> Window:
+    async def task(name: str, together: asyncio.Barrier) -> Window:
         async with measure(name) as m:
-            await asyncio.sleep(0.01)
+            await together.wait()
             current().count(steps=1)
-            await asyncio.sleep(0.01)
+            await together.wait()
         return m
 
     async def both() -> list[Window]:
-        return await asyncio.gather(task("a"), task("b"))
+        together = asyncio.Barrier(2)
+        return await asyncio.gather(task("a", together), task("b", together))
 
     for window, name in zip(asyncio.run(both()), "ab", strict=True):
         assert (window.name, window.counts, window.result.parent, window.notes) == (name, {"steps": 1.0}, "", [])

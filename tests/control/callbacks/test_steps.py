@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 
 import pytest
 
@@ -11,25 +10,24 @@ from wattline.control.callbacks import loggers
 from wattline.control.callbacks.steps import Steps, need
 from wattline.core.errors import MissingExtraError
 from wattline.measure import window as windows
-from wattline.measure.devices.replay import ReplayMeter
 from wattline.measure.monitor import Monitor
 from wattline.measure.window import measure
+
+from ...measure.drive import Replayed
 
 
 @pytest.fixture
 def monitor():
-    made = Monitor([ReplayMeter(200.0, period=0.02, limit=300.0)])
-    yield made
-    made.stop()
+    return Replayed()
 
 
-def test_figures_are_of_the_stretch_and_totals_of_the_whole(monitor: Monitor) -> None:
+def test_figures_are_of_the_stretch_and_totals_of_the_whole(monitor: Replayed) -> None:
     """J per step and per token since the last report, with bounds that hold the truth, and J in all."""
     logged: list = []
     steps = Steps(monitor=monitor, log=lambda found, step: logged.append((step, dict(found))))
     steps.begin()
     for number in range(1, 5):
-        time.sleep(0.1)
+        monitor.wait(0.1)
         steps.count(number, tokens=50.0)
         if number % 2 == 0:
             steps.report()
@@ -58,7 +56,7 @@ def test_without_a_sensor_there_is_nothing_to_log() -> None:
     assert any("no sensor" in note for note in answer.notes)
 
 
-def test_a_tracker_that_fails_ends_no_training(monitor: Monitor) -> None:
+def test_a_tracker_that_fails_ends_no_training(monitor: Replayed) -> None:
     """The failure is noted once, and the figures are still returned."""
 
     def fail(*_: object) -> None:
@@ -67,7 +65,7 @@ def test_a_tracker_that_fails_ends_no_training(monitor: Monitor) -> None:
     steps = Steps(monitor=monitor, log=fail)
     steps.begin()
     for number in (1, 2):
-        time.sleep(0.05)
+        monitor.wait(0.05)
         steps.count(number)
         assert steps.report()
     steps.end()
@@ -90,15 +88,15 @@ def test_loggers_speak_their_trackers_tongue() -> None:
     assert calls == [({"energy/step_j": 1.0}, 3), {"energy/step_j": 1.0, "energy/step": 3}]
 
 
-def test_every_window_can_be_followed(monitor: Monitor) -> None:
+def test_every_window_can_be_followed(monitor: Replayed) -> None:
     """Windows are logged under their name and number, and nothing is left listening."""
     calls: list = []
     with loggers.follow(lambda found, step: calls.append((step, sorted(found)))) as flush:
         for _ in range(2):
             with measure("epoch", monitor=monitor) as m:
-                time.sleep(0.1)
+                monitor.wait(0.1)
                 m.count(steps=2)
-        time.sleep(0.05)
+        monitor.wait(0.05)
         flush()
     assert [step for step, _ in calls] == [1, 2]
     assert calls[0][1] == ["epoch/energy_j", "epoch/high_j", "epoch/low_j", "epoch/power_w", "epoch/step_j"]

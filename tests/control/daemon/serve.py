@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from wattline.control.daemon.policy import Policy, read
@@ -30,11 +31,16 @@ leases = 2000
 
 @contextlib.contextmanager
 def serving(
-    actuators: Sequence[Actuator], folder: Path, policy: str | Policy = ALL, **options: object
+    actuators: Sequence[Actuator],
+    folder: Path,
+    policy: str | Policy = ALL,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    **options: object,
 ) -> Iterator[Daemon]:
     """A daemon that serves `folder`/daemon.sock until left."""
     made = read(policy) if isinstance(policy, str) else policy
-    service = Service(Keeper(actuators, folder / "state"), made)
+    service = Service(Keeper(actuators, folder / "state", clock=clock), made)
     daemon = Daemon(service, Options(socket=folder / "daemon.sock", **options))  # type: ignore[arg-type]
     ready, loops = threading.Event(), list[asyncio.AbstractEventLoop]()
 

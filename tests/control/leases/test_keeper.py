@@ -21,6 +21,8 @@ from wattline.control.leases import journal, local
 from wattline.control.leases.actuator import ControlError
 from wattline.control.leases.keeper import Keeper
 
+from ...waiting import until
+
 
 def log(keeper: Keeper) -> list[dict]:
     return [json.loads(line) for line in keeper.audit.path.read_text().splitlines()]
@@ -224,10 +226,10 @@ def test_a_child_that_outlives_its_killed_parent_holds_nothing(fake_nvml, tmp_pa
     """Workers forked by a program keep no lock: when the program is killed its record is free at once."""
     fake_nvml(found=450, state=tmp_path / "knobs")
     code = (
-        "import os, sys, time\nfrom pathlib import Path\nfrom wattline.control.devices import nvidia\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom wattline.control.devices import nvidia\n"
         "from wattline.control.leases.keeper import Keeper\n"
         "lease = Keeper(nvidia.find()[0], Path(sys.argv[1])).take('0', power_limit=300.0)\n"
-        "child = os.fork()\nif child == 0:\n    time.sleep(30)\n    os._exit(0)\nprint(child, flush=True)\ntime.sleep(30)"
+        "child = os.fork()\nif child == 0:\n    signal.pause()\n    os._exit(0)\nprint(child, flush=True)\nsignal.pause()"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "state")], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
@@ -237,9 +239,8 @@ def test_a_child_that_outlives_its_killed_parent_holds_nothing(fake_nvml, tmp_pa
     try:
         device = nvidia.find()[0][0]
         # The child may not have run yet: it lets go in its first instant.
-        notes, end = [], time.monotonic() + 10
-        while not notes and time.monotonic() < end:
-            notes = Keeper([device], tmp_path / "state").recover()
+        notes: list[str] = []
+        assert until(lambda: notes.extend(Keeper([device], tmp_path / "state").recover()) or notes)
         assert "was put back" in notes[0]
         assert device.read("power_limit") == 450.0
     finally:
@@ -313,7 +314,7 @@ def test_records_of_devices_not_here_wait(keeper, tmp_path):
 
 
 CHILD = """
-import os, signal, sys, time
+import os, sys
 from pathlib import Path
 from wattline.control.devices import nvidia
 from wattline.control.leases.keeper import Keeper
@@ -359,10 +360,7 @@ def test_the_guard_puts_back_at_once(fake_nvml, tmp_path, monkeypatch):
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (killed.returncode, killed.stdout) == (-signal.SIGKILL, "held\n")
     actuator = nvidia.find()[0][0]
-    until = time.monotonic() + 20
-    while actuator.read("power_limit") != 450.0 and time.monotonic() < until:
-        time.sleep(0.02)
-    assert actuator.read("power_limit") == 450.0
+    assert until(lambda: actuator.read("power_limit") == 450.0)
 
 
 @pytest.mark.parametrize("end", ["", "raise ValueError('crash')", "import sys; sys.exit(3)", "open_ended = 1"])
@@ -397,9 +395,7 @@ def test_a_local_lease_expires(gpu, tmp_path):
     local.use(Keeper([gpu], tmp_path))
     try:
         lease = local.lease(ttl=0.05, power_limit=300.0)
-        until = time.monotonic() + 5
-        while not lease.over and time.monotonic() < until:
-            time.sleep(0.01)
+        assert until(lambda: lease.over)
         assert gpu.read("power_limit") == 600.0
     finally:
         local.use(None)

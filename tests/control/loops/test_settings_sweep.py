@@ -367,7 +367,7 @@ def test_progress_goes_to_a_terminal_or_to_lines(tmp_path):
     assert picture(dataclasses.replace(found, trials=())) == []
 
 
-PROGRAM = [sys.executable, "-c", "import time; time.sleep(0.06)"]
+PROGRAM = ["sleep", "0.06"]
 QUICK = ["--simulate", "--settle", "0 s", "--waiting-power", "100 W", "--least", "2", "--most", "2"]
 
 

@@ -9,7 +9,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -183,12 +182,15 @@ def test_state_is_in_si(fake_nvml):
 
 def test_a_slow_driver_does_not_break_a_window(fake_nvml):
     """Calls of 20 ms make a window wider, not wrong."""
-    fake_nvml(fault="slow", slow=0.02, counter=0.05)
-    monitor = Monitor(nvidia.find()[0])
+    fake = fake_nvml(fault="slow", slow=0.02, counter=0.05)
+    meters = nvidia.find()[0]
+    monitor = Monitor(meters)
     from wattline.measure.window import Window
 
     with Window("slow", monitor) as window:
-        time.sleep(0.3)
+        for _ in range(6):  # updates of the counter, each seen by a slow call
+            fake.now += 0.05
+            meters[0].read()
     part = window.settle().parts[0]
     monitor.stop()
     assert part.low is not None

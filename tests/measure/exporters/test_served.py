@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wattline.core.errors import InputError
-from wattline.measure.devices.replay import ReplayMeter
+from wattline.measure.exporters import served as served_module
 from wattline.measure.exporters.served import (
     Interval,
     Poller,
@@ -20,7 +20,8 @@ from wattline.measure.exporters.served import (
     parse,
     scrape,
 )
-from wattline.measure.monitor import Monitor
+
+from ..drive import Replayed
 
 # As vLLM writes them, two engines, shortened to the metrics that matter and two that do not.
 VLLM = """\
@@ -138,10 +139,8 @@ def test_every_joule_goes_somewhere(rows: list, every: list[Request]) -> None:
         assert share.joules <= share.high + 1e-6
 
 
-def test_a_poller_measures_between_scrapes() -> None:
+def test_a_poller_measures_between_scrapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Energy and tokens of the same span meet; the first poll has nothing to compare with."""
-    import time
-
     counts = iter((0, 100, 300))
 
     def fetch(address: str) -> str:
@@ -149,14 +148,15 @@ def test_a_poller_measures_between_scrapes() -> None:
         n = next(counts)
         return f"vllm:prompt_tokens_total {n}\nvllm:generation_tokens_total {n}\nvllm:request_success_total {n / 100}\nvllm:num_requests_running 1\n"
 
-    monitor = Monitor([ReplayMeter(200.0, period=0.02)])
+    monitor = Replayed()
+    monkeypatch.setattr(served_module.time, "time", monitor.now)
     poller = Poller("http://server:8000", monitor, fetch=fetch)
     assert poller.poll() is None
     for _ in range(2):
-        time.sleep(0.3)
+        monitor.wait(0.3)
         interval = poller.poll()
         assert interval is not None
-        assert interval.low <= 200.0 * (interval.stop - interval.start) <= interval.high * 1.2
+        assert interval.low <= 200.0 * (interval.stop - interval.start) <= interval.high
     poller.close()
     monitor.stop()
     served = poller.served()

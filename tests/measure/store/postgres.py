@@ -9,10 +9,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ...waiting import until
 
 
 def binaries() -> Path | None:
@@ -46,13 +47,8 @@ def server() -> Iterator[str]:
             [bin_ / "postgres", "-D", home / "data", "-k", home, "-F", "-c", "listen_addresses="], **quiet
         )
         try:
-            for _ in range(200):
-                ready = subprocess.run(
-                    [bin_ / "pg_isready", "-q", "-h", home, "-d", "postgres"], timeout=10, check=False
-                )
-                if ready.returncode == 0:
-                    break
-                time.sleep(0.05)
+            asked = [bin_ / "pg_isready", "-q", "-h", home, "-d", "postgres"]
+            assert until(lambda: subprocess.run(asked, timeout=60, check=False).returncode == 0)
             yield f"postgresql://wattline@/{{}}?host={home}"
         finally:
             running.send_signal(signal.SIGINT)

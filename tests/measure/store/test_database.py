@@ -21,6 +21,7 @@ from wattline.core.errors import InputError
 from wattline.measure.store import database as module
 from wattline.measure.store.database import Store, StoreError, Writer, default_url
 
+from ...waiting import until
 from . import postgres
 
 ANSWER = {
@@ -272,7 +273,7 @@ def test_a_writer_that_is_never_closed_ends_with_the_program(tmp_path: Path) -> 
 
 
 KILLED = """
-import sys, time
+import sys
 import wattline.measure.store.recorder
 from wattline.measure.monitor import Monitor
 from wattline.measure.devices.replay import ReplayMeter
@@ -280,18 +281,16 @@ from wattline.measure.window import measure
 
 monitor = Monitor([ReplayMeter(200.0)])
 recorder = wattline.measure.store.recorder.Recorder("killed", sys.argv[1], monitor=monitor, interval=0.05).start()
-number = 0
-while True:
+for number, _ in enumerate(sys.stdin, 1):
     with measure("step", monitor=monitor) as m:
-        time.sleep(0.01)
-        number += 1
         m.count(number=number)
 """
 
 
 def test_a_killed_program_loses_only_what_was_not_committed_yet(url: str) -> None:
     """After kill -9 everything that was ever seen in the store is there, without a hole, and the run is lost."""
-    with subprocess.Popen([sys.executable, "-c", KILLED, url]) as program:
+    with subprocess.Popen([sys.executable, "-c", KILLED, url], stdin=subprocess.PIPE, text=True) as program:
+        assert program.stdin is not None
         store = Store(url)
 
         def seen() -> tuple[str, list[float]]:
@@ -301,11 +300,17 @@ def test_a_killed_program_loses_only_what_was_not_committed_yet(url: str) -> Non
                 return "", []
             return found[0], sorted(w["counts"]["number"] for w in store.windows(found[0]))
 
-        until = time.monotonic() + 120.0  # a bound for a broken program; the test ends as soon as there are rows
         run, before = "", []
-        while len(before) < 20 and time.monotonic() < until and program.poll() is None:
+
+        def enough() -> bool:
+            nonlocal run, before
+            program.stdin.write("step\n" * 3)
+            program.stdin.flush()
             with contextlib.suppress(StoreError):
                 run, before = seen()
+            return len(before) >= 20 and list(store.samples(run))
+
+        assert until(enough)
         os.kill(program.pid, signal.SIGKILL)
     run, after = seen()
     assert len(before) >= 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,21 +14,14 @@ from wattline.measure.store.recorder import Recorder, record
 from wattline.measure.window import current, listeners, measure
 from wattline.show.cli import store as cli_store
 
+from ...waiting import until, updated
+
 
 @pytest.fixture
 def monitor():
     made = Monitor([ReplayMeter(200.0, "g", limit=300.0, period=0.02)])
     yield made
     made.stop()
-
-
-def updated(monitor: Monitor, times: int = 4) -> None:
-    """Wait until the device's counter has been seen to update so often."""
-    track = monitor.tracks[0]
-    before = track.changed
-    while track.changed < before + times:
-        track.drain()
-        time.sleep(0.001)
 
 
 def test_a_run_is_kept_with_its_windows_and_samples(tmp_path: Path, monitor: Monitor) -> None:
@@ -60,10 +52,8 @@ def test_a_sample_is_committed_as_soon_as_it_is_taken(tmp_path: Path, monitor: M
     kept = Recorder("r", tmp_path / "runs.db", monitor=monitor)
     kept._writer.seconds = 3600.0
     kept.start()
-    store, until = Store(tmp_path / "runs.db"), time.monotonic() + 10.0
-    while time.monotonic() < until and not (store.exists and store.runs() and list(store.samples(kept.run))):
-        time.sleep(0.1)
-    assert list(store.samples(kept.run))
+    store = Store(tmp_path / "runs.db")
+    assert until(lambda: store.exists and store.runs() and list(store.samples(kept.run)))
     kept.close()
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
+
+from ...waiting import until
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +24,7 @@ def studio() -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(create(), log_level="error", lifespan="on"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.02)
+    assert until(lambda: server.started)
     yield f"http://localhost:{listener.getsockname()[1]}"
     server.should_exit = True
     thread.join(10)

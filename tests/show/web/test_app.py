@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from wattline.show.web.app import BODY_LIMIT, POLICY, Settings, create
+
+from ...waiting import until
 
 ROOT = Path(__file__).parents[3]
 SERVING = (ROOT / "examples" / "llama-8b-serving.toml").read_text()
@@ -129,10 +130,7 @@ def test_long_work_is_stopped_and_the_next_request_answered(client: TestClient):
     done: list[int] = []
     asking = threading.Thread(target=lambda: done.append(client.post("/api/whatif", json=body).status_code))
     asking.start()
-    for _ in range(200):
-        if client.get("/api/progress/long").json()["running"]:
-            break
-        time.sleep(0.02)
+    assert until(lambda: client.get("/api/progress/long").json()["running"])
     assert client.post("/api/stop", json={"task": "long"}).json() == {"stopped": True}
     asking.join(30)
     assert done == [409]
