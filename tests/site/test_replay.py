@@ -149,7 +149,7 @@ def test_what_never_fits_is_told() -> None:
     job = Arrival("x", "u", 0, 0, 10, 8, "a")
     with pytest.raises(InputError, match="job x asks for 8 chips of 'a', and there are 4"):
         play([job], {"a": 4.0}, TABLES)
-    with pytest.raises(GoalError, match="below what idle chips draw"):
+    with pytest.raises(GoalError, match="below what is drawn with all chips idle"):
         play([job], {"a": 8.0}, TABLES, cap=100.0)
     with pytest.raises(GoalError, match="never fits under the cap"):
         play([job], {"a": 8.0}, TABLES, controller="wait", cap=600.0)

@@ -14,6 +14,7 @@ import numpy as np
 from ..core.errors import InputError
 from ..core.units import parse
 from ..hardware import catalog
+from ..site import machines
 from ..site.replay import CONTROLLERS, Controller, Replay, Table, play
 from ..site.traces import Trace, read
 
@@ -65,13 +66,17 @@ def summary(run: Replay) -> dict[str, Any]:
 def replayed(
     form: str, path: Path, *, chip: str = "h100-sxm", speeds: Sequence[float] = (), powers: Sequence[str] = (),
     chips: float | None = None, cap: str | None = None, controllers: Sequence[str] = ("recorded",), zone: str = "UTC",
+    machine: str | None = None,
 ) -> TraceAnswer:  # fmt: skip
     """Read a trace and replay it.
 
     chip : of the catalog; its limit is what a busy chip draws at full speed. speeds, powers : in place of that, shares
     of full speed and watts of one chip. chips : of each kind; as many as were ever in use at once where left out.
+    machine : of RAPS, in place of all these: its nodes with hosts, network, losses and pumps.
     """
     trace = read(form, path, zone=_zone(zone))
+    if machine is not None:
+        return _on_machine(trace, machine, cap, controllers)
     sheet = catalog.chip(chip)
     idle = float(sheet["power.idle"])
     watts = [parse(p, "W", key="--powers") for p in powers] or [float(sheet["power.limit"])]
@@ -94,6 +99,28 @@ def replayed(
             + ", ".join(f"{count:,.0f} {kind}".strip() for kind, count in has.items())
         )
     return TraceAnswer(trace, has, limit, runs, tuple(assumptions))
+
+
+def _on_machine(trace: Trace, name: str, cap: str | None, controllers: Sequence[str]) -> TraceAnswer:
+    """Return the replays on a machine of RAPS: a busy accelerator brings its share of a busy node."""
+    some = machines.machine(name)
+    per = max(1.0, some.facts["gpus_per_node"])
+    whole = some.table(1.0, 1.0)
+    table = Table(whole.speed, whole.power / per, whole.idle / per)
+    kinds = sorted({job.kind for job in trace.jobs})
+    if len(kinds) > 1:
+        raise InputError(f"a machine has one kind of node and the trace has {', '.join(kinds)}; leave out the others")
+    has, limit = {kinds[0]: some.nodes * per}, np.inf if cap is None else parse(cap, "W", key="--cap")
+    runs: dict[str, Replay] = {}
+    for one in controllers:
+        how: Controller = one  # type: ignore[assignment]
+        runs[one] = play(trace.jobs, has, {kinds[0]: table}, controller=how, cap=limit, standing=some.standing)
+    assumptions = (
+        f"{some.name}: {some.nodes:,} nodes of {per:g} accelerators, {whole.power[0]:,.0f} W busy and "
+        f"{whole.idle:,.0f} W idle at the feed, and {some.standing:,.0f} W of switches and pumps, as RAPS has it",
+        "a busy node is busy with all its processors and accelerators; RAPS' own replays use measured shares",
+    )
+    return TraceAnswer(trace, has, limit, runs, assumptions)
 
 
 def _zone(name: str) -> Any:

@@ -29,8 +29,8 @@ class Tariff:
     ----------
     demand : money per W of the highest period mean of a month. within : (n,) True in the periods that count.
     month : (n,) number of the billing month of each period; each has a peak of its own.
-    so_far : W, the first month's peak before the plan begins; it is owed already. ratchet : share of `past`, the
-        highest peak of earlier months, that is billed at the least.
+    so_far : W, the first month's peak before the plan begins; it is owed already. ratchet : share of the highest peak
+        of earlier months that is billed at the least; `past` is that of months before the plan.
     share : of each month's charge that is counted, 1 for all of it.
     """
 
@@ -50,6 +50,12 @@ class Tariff:
         if len(months):
             least[0] = max(least[0], self.so_far)
         return months, least
+
+    def billed(self, peaks: Array) -> Array:
+        """Return the W billed in each month for its own peak, floors and the ratchet on earlier months included."""
+        own = np.maximum(peaks, self.floors()[1])
+        before = np.maximum.accumulate(np.append(0.0, own[:-1])) if len(own) else own
+        return np.maximum(own, self.ratchet * before)
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,12 @@ class Fitted:
                 rows = self.program.constraints(len(when), least=0.0)
                 self.program.add(rows, column, 1.0)
                 self.program.add(rows, self.buy[when], -1.0)
+            if tariff.ratchet > 0 and len(months) > 1:
+                # What earlier months of the plan reached is billed later, as far as the ratchet goes.
+                first, then = np.triu_indices(len(months), 1)
+                rows = self.program.constraints(len(first), least=0.0)
+                self.program.add(rows, peak[then], 1.0)
+                self.program.add(rows, peak[first], -tariff.ratchet)
 
     def _ramp(self) -> None:
         """Means of neighbouring periods differ by no more than the ramp allows from middle to middle."""
@@ -246,9 +252,6 @@ def settle(
 
 def _charge(tariff: Tariff, buy: Array) -> float:
     """Return what the peaks of every month cost under a tariff."""
-    months, least = tariff.floors()
-    peaks = [
-        max(float(floor), float(buy[tariff.within & (tariff.month == month)].max(initial=0.0)))
-        for month, floor in zip(months, least, strict=True)
-    ]
-    return tariff.demand * tariff.share * sum(peaks)
+    months, _ = tariff.floors()
+    peaks = [buy[tariff.within & (tariff.month == month)].max(initial=0.0) for month in months]
+    return tariff.demand * tariff.share * float(tariff.billed(np.array(peaks)).sum())

@@ -70,7 +70,7 @@ class Replay:
     Attributes
     ----------
     time, power : (n + 1,) s and (n,) W of the jobs and idle chips between events. start, end, energy : (jobs,) s, s and
-        J of each job. idle : J of chips without work. over : J above the cap.
+        J of each job. idle : J of chips without work and of what always flows. over : J above the cap.
     """
 
     jobs: tuple[Arrival, ...]
@@ -103,9 +103,9 @@ class Replay:
 
 def play(
     jobs: Sequence[Arrival], chips: Mapping[str, float], tables: Mapping[str, Table], *,
-    controller: Controller = "uncapped", cap: float = np.inf,
+    controller: Controller = "uncapped", cap: float = np.inf, standing: float = 0.0,
 ) -> Replay:  # fmt: skip
-    """Replay jobs on `chips` of each kind. `cap` : W of all chips, idle ones included.
+    """Replay jobs on `chips` of each kind. `cap` : W of all, idle chips included. `standing` : W that always flow.
 
     Raises
     ------
@@ -113,16 +113,17 @@ def play(
     """
     if controller not in CONTROLLERS:
         raise InputError(f"no controller is called {controller!r}; {nearest(controller, CONTROLLERS)}")
-    return _Play(tuple(jobs), dict(chips), dict(tables), controller, cap).run()
+    return _Play(tuple(jobs), dict(chips), dict(tables), controller, cap, standing).run()
 
 
 class _Play:
     """The state between two events."""
 
     def __init__(
-        self, jobs: tuple[Arrival, ...], chips: dict[str, float], tables: dict[str, Table], how: Controller, cap: float
-    ) -> None:
-        self.jobs, self.how, self.cap = jobs, how, cap
+        self, jobs: tuple[Arrival, ...], chips: dict[str, float], tables: dict[str, Table], how: Controller, cap: float,
+        standing: float,
+    ) -> None:  # fmt: skip
+        self.jobs, self.how, self.cap, self.standing = jobs, how, cap, standing
         self.kinds = sorted(chips)
         self.kind = {name: k for k, name in enumerate(self.kinds)}
         for job in jobs:
@@ -130,7 +131,7 @@ class _Play:
                 has = chips.get(job.kind, 0.0)
                 raise InputError(f"job {job.name} asks for {job.chips:g} chips of {job.kind!r}, and there are {has:g}")
         self.table = [tables[name].hull() for name in self.kinds]
-        self.most = np.array([chips[name] for name in self.kinds])
+        self.most = np.array([chips[name] for name in self.kinds], float)
         self.idle = np.array([t.idle for t in self.table])
         self.of = [self.kind[job.kind] for job in jobs]
         # W that one more busy chip draws at full speed.
@@ -139,9 +140,11 @@ class _Play:
         # Speeds at which the power of some kind bends, and the W of one chip of each kind at them, for `uniform`.
         self.steps = np.unique(np.concatenate([t.speed for t in self.table]))
         self.levels = np.array([[t.at(max(float(s), float(t.speed[-1]))) for t in self.table] for s in self.steps])
-        idle = float(self.most @ self.idle)
+        idle = self.rest(np.zeros(len(self.kinds)))
         if cap < idle:
-            raise GoalError(f"the cap of {show(cap, 'W')} is below what idle chips draw, {show(idle, 'W')}")
+            raise GoalError(
+                f"the cap of {show(cap, 'W')} is below what is drawn with all chips idle, {show(idle, 'W')}"
+            )
 
     def _pieces(self) -> list[tuple[float, int, float, float]]:
         """(work per watt, kind, W and speed of one chip) of every piece above the slowest, best first."""
@@ -166,7 +169,7 @@ class _Play:
             return slowest
         if self.how == "prices":
             return self._priced(busy, slowest)
-        rest = float(np.maximum(self.most - busy, 0.0) @ self.idle)
+        rest = self.rest(busy)
         common = float(np.interp(self.cap, self.levels @ busy + rest, self.steps))
         return np.asarray(np.maximum(slowest, common), float)
 
@@ -186,7 +189,11 @@ class _Play:
     def draw(self, busy: Array, speed: Array) -> float:
         """Return the W of all chips, so many of which are busy at a speed."""
         each = np.array([t.at(s) for t, s in zip(self.table, speed, strict=True)])
-        return float(busy @ each + np.maximum(self.most - busy, 0.0) @ self.idle)
+        return float(busy @ each) + self.rest(busy)
+
+    def rest(self, busy: Array) -> float:
+        """Return the W of idle chips and of what always flows."""
+        return float(np.maximum(self.most - busy, 0.0) @ self.idle) + self.standing
 
     def _starts(self, waiting: list[int], free: Array, busy: Array) -> list[int]:
         """Return which waiting jobs start now, in order; those that do not fit are passed by."""
@@ -241,7 +248,7 @@ class _Play:
                 raise GoalError(f"job {job.name} never fits under the cap of {show(self.cap, 'W')}, though all is idle")
             span = max(upcoming - now, 0.0)
             each = np.array([t.at(s) for t, s in zip(self.table, speed, strict=True)])
-            rest = float(np.maximum(self.most - busy, 0.0) @ self.idle)
+            rest = self.rest(busy)
             drawn = float(busy @ each) + rest
             idle += rest * span
             over += max(0.0, drawn - self.cap) * span

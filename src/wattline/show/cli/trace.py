@@ -36,6 +36,9 @@ def import_(
     chips: Annotated[
         float | None, Parameter(help="Chips of each kind; as many as were ever in use where left out.")
     ] = None,
+    machine: Annotated[
+        str | None, Parameter(help="In place of chips: frontier, marconi100, or a configuration of RAPS (JSON).")
+    ] = None,
     cap: Annotated[str | None, Parameter(help='Most power of all chips, e.g. "1 MW".')] = None,
     controller: Annotated[
         tuple[Literal["recorded", "uncapped", "wait", "uniform", "prices"], ...],
@@ -64,13 +67,15 @@ def import_(
         writable(path)
     if (speeds is None) != (powers is None):
         raise InputError("--speeds and --powers say one thing together; give both or none")
+    if machine is not None and (speeds is not None or chips is not None):
+        raise InputError("--machine says what nodes draw and how many there are; leave out --speeds, --powers, --chips")
     try:
         told = [float(x) for x in speeds.split(",")] if speeds else []
     except ValueError:
         raise InputError(f"--speeds must be numbers with commas such as 1,0.9,0.75, got {speeds!r}") from None
     found = fleet_trace.replayed(
         form, file, chip=chip, speeds=told, powers=powers.split(",") if powers else [], chips=chips, cap=cap,
-        controllers=controller or ("recorded",), zone=zone,
+        controllers=controller or ("recorded",), zone=zone, machine=machine,
     )  # fmt: skip
     if csv:
         write_csv(csv, fleet_trace.rows(found))
