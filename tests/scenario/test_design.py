@@ -314,3 +314,49 @@ def test_the_command_line_runs_a_study(tmp_path: Path, capsys):
     plain = Path(__file__).parents[2] / "examples" / "llama-8b-serving.toml"
     assert main(["plan", str(plain), "--jobs", "2"]) == 2
     assert "has no [design]" in capsys.readouterr().err
+
+
+# ---- what a design costs its owner ------------------------------------------------------------------
+
+OWNED = {"fanout.cores.size": [100, 132], "level.l2.capacity": ["25 MB", "50 MB"], "making.dies": [1, 2]}
+
+
+def owned(**asked: Any) -> DesignAnswer:
+    """Return the answer to a study with a price of electricity and its carbon."""
+    data = {
+        "hardware": {"chip": "h100-like", "chips_per_node": 1},
+        "site": {"price": "80 USD/MWh", "carbon": "400 g/kWh"},
+        "design": {"vary": OWNED, "work": [{"name": "chat", **SERVING}], **asked},
+    }
+    return design.answer(parse_study(data), jobs=1)
+
+
+def test_cost_is_electricity_and_the_chips_written_off() -> None:
+    """Recomputed by hand from the row of every design, and least where it says so."""
+    found = owned(least="cost", max_slowdown="20 %", life="4 y", use="50 %", markup=3.0)
+    work = found.works[0]
+    start, price, held = work.unchanged.chosen.energy_j, 80 / 3.6e9, 3.0 / (4 * 31557600.0 * 0.5)
+    seconds = 1 / work.unchanged.chosen.figures["tokens_per_s"]
+    before = price * start + held * seconds * found.making["unchanged"].total_usd
+    row = found.designs.rows[found.chosen]["chat"]
+    after = price * row["energy_j"] + held * row["machine_time_s"] * found.making["chosen"].total_usd
+    assert found.designs.owned["cost"][found.chosen] == pytest.approx(after / before, rel=1e-12)
+    assert found.designs.owned["cost"][found.chosen] == min(found.designs.owned["cost"])
+    assert found.options(found.chosen)["making.dies"] == "2"
+    assert any("written off over 4 years" in line for line in found.assumptions)
+
+
+def test_the_dearer_the_chip_the_smaller_the_one_chosen() -> None:
+    """At a hundredfold mark-up the owner takes the smallest die; the climate counts no mark-up."""
+    dear = owned(least="cost", max_slowdown="20 %", markup=100.0)
+    cheap = owned(least="cost", max_slowdown="20 %", markup=0.01)
+    assert dear.designs.area[dear.chosen] <= cheap.designs.area[cheap.chosen]
+    assert dear.designs.owned["carbon"] == pytest.approx(cheap.designs.owned["carbon"])
+
+
+def test_least_cost_without_what_it_needs_is_refused() -> None:
+    """A price of electricity, and a chip of parts."""
+    data = {"hardware": {"chip": "h100-like", "chips_per_node": 1}}
+    asked = {"vary": OWNED, "work": [{"name": "chat", **SERVING}], "least": "cost"}
+    with pytest.raises(ScenarioError, match=r'site\.price = "80 USD/MWh"'):
+        design.answer(parse_study({**data, "design": asked}), jobs=1)

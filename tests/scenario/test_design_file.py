@@ -104,7 +104,7 @@ def test_keys_of_training_leave_serving_alone():
         ({"vary": {"train.precision": ["fp8"]}}, r"no work has such a section"),
         ({"vary": VARY, "budgets": {"area": "1 mm2"}}, "did you mean 'budget.area'|known"),
         ({"vary": VARY, "budget": {"area": "814 W"}}, "expected m2"),
-        ({"vary": VARY, "least": "joules"}, "known: area, edp, energy, time"),
+        ({"vary": VARY, "least": "joules"}, "known: area, carbon, cost, edp, energy, time"),
         ({"vary": VARY, "search": "random"}, "known: auto, grid, optimise"),
         ({"vary": VARY, "work": []}, r"tables like \[\[design.work\]\]"),
         ({"vary": VARY, "work": [{"weight": 1}]}, "got neither"),

@@ -13,6 +13,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +23,9 @@ from ..core.errors import GoalError, ScenarioError, WattlineError
 from ..core.units import show
 from ..frontier.answer import Array
 from ..hardware.facts import INSIDE, Sheet
+from ..hardware.manufacture import Made
 from ..source.base import Source
+from . import design_owning as owning
 from .design_file import Study, Work, applied
 from .design_space import DesignAnswer, Designs, Step, WorkAnswer, choose, mixed, undominated
 from .scenario import cluster_of, rates_of, solve
@@ -46,6 +49,7 @@ def answer(
     start = time.monotonic()
     base = {work.name: _unchanged(work) for work in study.works}
     known: dict[Choice, Row] = {}
+    owning.check(study)
     with crew(study, _exact if study.possible <= EXACT else _fast, engine=engine, jobs=jobs) as work:
 
         def ask(choices: Sequence[Choice]) -> list[Row]:
@@ -74,6 +78,7 @@ def answer(
         chosen=chosen,
         counted=_counted(study, known),
         unchanged=(1.0, 1.0, float(_chip(study, _nothing(study)).get("area.die", 0.0))),
+        making=_making(study, order[chosen]),
         steps=steps,
         elasticity=_elasticity(works),
         works=works,
@@ -175,7 +180,7 @@ def _built(study: Study, changes: Mapping[str, Any]) -> Sheet:
 def _budgeted(study: Study, chip: Sheet) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the row of a design so far, and what the power budget changes of it."""
     area, most, watts = chip.get("area.die", 0.0), study.get("budget.area"), study.get("budget.power")
-    row: dict[str, Any] = {"area": area}
+    row: dict[str, Any] = {"area": area, **owning.made_of(chip)}
     if most is not None and not area:
         raise ScenarioError(
             f"design.budget.area needs a chip whose area is stated, and {chip.name} states no area.die; name a chip "
@@ -222,7 +227,7 @@ def _weights(study: Study) -> Array:
 
 
 def _costs(study: Study, base: Mapping[str, Any], row: Row) -> tuple[Array | None, float]:
-    """Return energy, time and area of a design, and 0; or None, and by how much it misses the budgets."""
+    """Return energy, time, area (and cost or carbon) of a design, and 0; or None, and how far it misses the budgets."""
     if "over" in row:
         limits = {"area": study.get("budget.area"), "power": study.get("budget.power")}
         return None, sum(v / limits[k] for k, v in row["over"].items())
@@ -232,7 +237,9 @@ def _costs(study: Study, base: Mapping[str, Any], row: Row) -> tuple[Array | Non
     energy = mixed(weights, np.array([r["energy_j"] for r, _ in rows]), np.array([b.chosen.energy_j for _, b in rows]))
     before = [_machine_time(b.kind, b.chosen.time_s, b.chosen.figures) for _, b in rows]
     seconds = mixed(weights, np.array([r["machine_time_s"] for r, _ in rows]), np.array(before))
-    return np.array([energy, seconds, row["area"]]), 0.0
+    least = study.get("least")
+    own = [owning.ratios(study, base, row)[least]] if least in owning.GOALS else []
+    return np.array([energy, seconds, row["area"], *own]), 0.0
 
 
 def _designs(study: Study, base: Mapping[str, Any], known: Mapping[Choice, Row]) -> tuple[Designs, list[Choice]]:
@@ -242,10 +249,11 @@ def _designs(study: Study, base: Mapping[str, Any], known: Mapping[Choice, Row])
         if cost is not None:
             order.append(choice)
             costs.append(cost)
-    table = np.array(costs).reshape(-1, 3)
+    table = np.array(costs).reshape(len(order), -1 if order else 3)
     rows = tuple(known[c]["works"] for c in order)
     choices = np.array(order, dtype=np.int64).reshape(-1, len(study.axes))
-    return Designs(choices, table[:, 0], table[:, 1], table[:, 2], rows), order
+    owned = owning.table(study, base, [known[c] for c in order])
+    return Designs(choices, table[:, 0], table[:, 1], table[:, 2], rows, owned, study.get("least")), order
 
 
 def _frontier(designs: Designs) -> NDArray[np.intp]:
@@ -303,7 +311,7 @@ def _steps(
         for i, axis in enumerate(study.axes)
         for c in _others(len(axis.options), choice[i])
     ]
-    energy, seconds, area = designs.costs[chosen]
+    energy, seconds, area = designs.costs[chosen, :3]
     out = []
     for (axis, c, _), row in zip(tried, ask([t[2] for t in tried]), strict=True):
         cost, _ = _costs(study, base, row)
@@ -311,9 +319,11 @@ def _steps(
         if cost is None:
             out.append(Step(axis.name, name, None, None, None, _why_not(study, row)))
             continue
-        changed = Step(axis.name, name, cost[0] / energy - 1, cost[1] / seconds - 1, cost[2] - area, "")
+        here = owning.table(study, base, [row])
+        owned = {k: float(v[0] / designs.owned[k][chosen] - 1) for k, v in here.items() if k in designs.owned}
+        changed = Step(axis.name, name, cost[0] / energy - 1, cost[1] / seconds - 1, cost[2] - area, "", owned)
         slow = cost[1] > (1 + study.get("max_slowdown")) * (1 + 1e-9)
-        out.append(Step(axis.name, name, changed.energy, changed.time, changed.area, _verdict(study, changed, slow)))
+        out.append(replace(changed, verdict=_verdict(study, changed, slow)))
     return tuple(out)
 
 
@@ -341,6 +351,7 @@ def _verdict(study: Study, step: Step, slow: bool) -> str:
         "time": step.time,
         "edp": (1 + step.energy) * (1 + step.time) - 1,
         "area": step.area,
+        **step.owned,
     }[study.get("least")]
     if slow:
         return "too slow"
@@ -355,6 +366,13 @@ def _planned(study: Study, work: Work, unchanged: Any, choice: Choice) -> WorkAn
     changed = work.scenario.with_(applied(work, changes | limit))
     weight = work.weight / float(_weights(study).sum())
     return WorkAnswer(work.name, weight, unchanged, solve(changed, source=_source(work), simulated=False))
+
+
+def _making(study: Study, chosen: Choice) -> dict[str, Made]:
+    """Return what the unchanged and the chosen chip cost to make, where both descriptions say enough."""
+    found = {"unchanged": _chip(study, _nothing(study)), "chosen": _chip(study, chosen)}
+    rows = {name: owning.making(chip) for name, chip in found.items()}
+    return {name: made for name, made in rows.items() if made is not None} if all(rows.values()) else {}
 
 
 def _elasticity(works: Iterable[WorkAnswer]) -> dict[str, float]:
@@ -405,7 +423,7 @@ def _assumptions(study: Study, works: Sequence[WorkAnswer]) -> tuple[str, ...]:
     out = [
         "time is machine time: the duration of a run, or a replica's seconds per token",
         "weights are shares of the mix's energy on the unchanged chip",
-        "masks, yield, packaging and embodied carbon of another die are not counted",
+        *owning.assumed(study),
     ]
     if study.get("budget.power") is not None:
         out.append("the power budget is kept by the chip's power limit: clocks fall until it holds")

@@ -49,10 +49,11 @@ def _evolve(sizes: Sequence[int], ask: Evaluate, known: dict[Choice, Cost], eval
             'searching this many designs needs Optuna, which is not installed; pip install "wattline[design]", or '
             'design.search = "grid"'
         ) from None
+    goals = 4 if any(cost is not None and len(cost) == 4 for cost, _ in known.values()) else 3
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     population = min(POPULATION, max(8, evaluations // 8))
     sampler = optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
-    study = optuna.create_study(directions=["minimize"] * 3, sampler=sampler)
+    study = optuna.create_study(directions=["minimize"] * goals, sampler=sampler)
     idle = 0
     while len(known) < evaluations and idle < 3:
         before = len(known)
@@ -61,7 +62,7 @@ def _evolve(sizes: Sequence[int], ask: Evaluate, known: dict[Choice, Cost], eval
         for trial, (cost, over) in zip(trials, ask(choices), strict=True):
             trial.set_constraint("budgets", over)
             # What has no cost is never among the best: it misses a constraint.
-            study.tell(trial, [1e9] * 3 if cost is None else [float(v) for v in cost])
+            study.tell(trial, [1e9] * goals if cost is None else [float(v) for v in cost])
         idle = idle + 1 if len(known) == before else 0
 
 

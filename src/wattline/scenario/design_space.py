@@ -6,6 +6,10 @@ A design is one value for each thing that may vary. To a mix of works it is thre
     time     the same of machine time: a run's duration, or a replica's seconds per token
     area     square metres of die
 
+and, where the chip's making is priced (`hardware.manufacture`) and the site says what a joule costs or emits, two more:
+
+    cost, carbon   electricity and the chips written off over their life, relative to the unchanged chip
+
 So with weights that are shares of a site's energy today, `energy` is what the site would take, as a share of today.
 
 Laws: a design with nothing changed is (1, 1, its area); more choices never worsen the frontier; a wider budget never
@@ -15,7 +19,7 @@ worsens the chosen design; the frontier does not depend on the order of designs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -23,9 +27,10 @@ from numpy.typing import NDArray
 
 from ..core.errors import GoalError
 from ..frontier.answer import Answer, Array
+from ..hardware.manufacture import Made
 
 # What the chosen design may have least of.
-LEAST: Final = ("energy", "time", "edp", "area")
+LEAST: Final = ("energy", "time", "edp", "area", "cost", "carbon")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Designs:
     choice : (n, axes) index of the option taken on each axis; -1 for the unchanged chip's own value.
     energy, time : (n,) of the mix, relative to the unchanged chip. area : (n,) m2; zeros where no chip states one.
     rows : the figures of every work, by design.
+    owned : "cost", "carbon" -> (n,) of the mix with the chips it takes, relative to the unchanged chip, where known.
+    least : what is chosen by; one of `owned` joins the three costs of the frontier.
     """
 
     choice: NDArray[np.int64]
@@ -44,14 +51,17 @@ class Designs:
     time: Array
     area: Array
     rows: tuple[Mapping[str, Any], ...]
+    owned: Mapping[str, Array] = field(default_factory=dict)
+    least: str = "energy"
 
     def __len__(self) -> int:
         return len(self.energy)
 
     @property
     def costs(self) -> Array:
-        """(n, 3) energy, time and area."""
-        return np.stack([self.energy, self.time, self.area], axis=1)
+        """(n, 3) energy, time and area; (n, 4) with cost or carbon where the least of that is asked for."""
+        own = [self.owned[self.least]] if self.least in self.owned else []
+        return np.stack([self.energy, self.time, self.area, *own], axis=1)
 
 
 def mixed(weights: Array, new: Array, old: Array) -> float:
@@ -92,6 +102,7 @@ def choose(designs: Designs, least: str, slowdown: float) -> int:
         "time": designs.time,
         "edp": designs.energy * designs.time,
         "area": designs.area,
+        **designs.owned,
     }[least]
     keys = (*designs.choice.T[::-1], designs.area, designs.time, designs.energy, costs)
     return int(ok[np.lexsort(tuple(np.round(k[ok], 12) for k in keys))[0]])
@@ -111,6 +122,7 @@ class Step:
     time: float | None
     area: float | None
     verdict: str
+    owned: Mapping[str, float] = field(default_factory=dict)  # relative change of cost and carbon, where known
 
 
 @dataclass(frozen=True)
@@ -159,6 +171,7 @@ class DesignAnswer:
     method: str
     seconds: float
     assumptions: tuple[str, ...] = ()
+    making: Mapping[str, Made] = field(default_factory=dict)  # "unchanged", "chosen" -> what a chip costs to make
 
     def options(self, design: int) -> dict[str, str]:
         """Return axis -> option of a design, only those that are changed from the unchanged chip."""
@@ -180,7 +193,7 @@ class DesignAnswer:
             "steps": [
                 {
                     "axis": s.axis, "option": s.option, "energy": s.energy, "time": s.time, "area_m2": s.area,
-                    "verdict": s.verdict,
+                    "verdict": s.verdict, **s.owned,
                 }
                 for s in self.steps
             ],
@@ -195,6 +208,7 @@ class DesignAnswer:
                 for w in self.works
             ],
             "site": {name: {"today": a, "chosen": b} for name, (a, b) in self.site.items()},
+            "making": {name: made.to_dict() for name, made in self.making.items()},
             "method": self.method,
             "seconds": self.seconds,
             "assumptions": list(self.assumptions),
@@ -222,6 +236,7 @@ class DesignAnswer:
             "energy": float(d.energy[i]),
             "time": float(d.time[i]),
             "area_m2": float(d.area[i]),
+            **{name: float(values[i]) for name, values in d.owned.items()},
             "changes": self.options(i),
             "works": dict(d.rows[i]),
         }

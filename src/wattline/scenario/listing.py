@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ..core.errors import InputError
 from ..core.units import show
 from ..hardware import architectures
 from ..hardware import catalog as hardware
 from ..hardware.architecture import Architecture
+from ..hardware.manufacture import made
 from ..workload import catalog as models
 
 # The facts that tell entries of a kind apart at a glance, and the head of their column.
@@ -57,7 +59,32 @@ def description(chip: Architecture) -> dict[str, Any]:
         key: {"value": e.value, "unit": e.unit, "source": e.source, "uncertainty": e.uncertainty}
         for key, e in chip.stated.items()
     }
-    return {"name": chip.name, "title": chip.title, "technology": chip.node, **chip.tags, "facts": facts}
+    return {
+        "name": chip.name, "title": chip.title, "technology": chip.node, **chip.tags, "facts": facts,
+        **_making(chip),
+    }  # fmt: skip
+
+
+def _making(chip: Architecture) -> dict[str, Any]:
+    """Return what a chip costs to make under `making`; nothing where its description does not say enough."""
+    try:
+        return {"making": made(chip).to_dict()}
+    except InputError:
+        return {}
+
+
+def making_lines(sheet: Mapping[str, Any]) -> list[list[str]]:
+    """Return rows (what, how much, how it was worked out) of what a chip costs to make, where its sheet has it."""
+    if "making" not in sheet:
+        return []
+    m = sheet["making"]
+    parts = ", ".join(f"{name} {usd:,.0f}" for name, usd in m["usd"].items())
+    grams = ", ".join(f"{name} {g / 1000:.3g}" for name, g in m["carbon_g"].items())
+    how = f"{100 * m['die_yield']:.0f} % of {m['dies_per_wafer']:.0f} dies of a wafer are good; data/manufacture.toml"
+    return [
+        ["to make one", f"{m['total_usd']:,.0f} USD ± {100 * m['usd_uncertainty']:.0f} %", f"{parts}; {how}"],
+        ["", f"{m['total_carbon_g'] / 1000:.3g} kg CO2e ± {100 * m['carbon_uncertainty']:.0f} %", f"kg: {grams}"],
+    ]
 
 
 def peak(chip: Architecture) -> tuple[str, float]:

@@ -19,11 +19,14 @@ def _table() -> tuple[Key, ...]:
 
     tiny = 1e-12
     return (
-        key("design.least", "choice", "energy", "What the chosen design has least of; edp is energy times time", choices=LEAST),
+        key("design.least", "choice", "energy", "What the chosen design has least of; edp is energy times time, cost and carbon count electricity and the chips", choices=LEAST),
         key("design.max_slowdown", "", 0.0, "Most machine time of the mix over that of the unchanged chip, less one", high=1e6),
         key("design.budget.area", "m2", None, "Most die area; no limit where left out", low=tiny),
         key("design.budget.power", "W", None, "Most power of one chip: its power limit is set no higher; no limit where left out", low=tiny),
         key("design.energy", "J", None, "What the site takes for this mix in a year on the unchanged chip, for its energy, cost and carbon", low=tiny),
+        key("design.life", "s", 5 * 31557600.0, "Years over which a chip is written off, for least cost or carbon; five, as the large operators' accounts have it", low=1.0),
+        key("design.markup", "", 1.0, "Price of a chip over what it costs to make, for least cost", low=tiny),
+        key("design.use", "", 0.8, "Share of its life a chip is at this work, for least cost or carbon", low=tiny, high=1),
         key("design.search", "choice", "auto", "Every design, or an optimiser; auto: every one of up to 20,000", choices=SEARCHES),
         key("design.evaluations", "whole", 2000, "Most designs the optimiser evaluates", low=8),
         key("design.seed", "whole", 0, "Seed of the optimiser"),

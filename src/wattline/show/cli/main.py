@@ -364,6 +364,7 @@ def catalog(
     else:
         sheet = listing.sheet(kind, name)
         lines = [[k, listing.cell(k, f), f["source"]] for k, f in sheet["facts"].items()]
+        lines += listing.making_lines(sheet)
         tell(sheet, ["key", "value", "source"], lines, json)
 
 

@@ -48,11 +48,15 @@ def page(answer: DesignAnswer, *, scenario: str = "", command: str = "") -> str:
         _head(answer),
         section("The chosen design", tabled(tables.changed(answer), text=(1, 2))),
         section(
-            "All designs", chart("designs"), fold("The frontier as a table", tabled(tables.frontier(answer), (4,)))
+            "All designs",
+            chart("designs"),
+            fold("The frontier as a table", tabled(tables.frontier(answer), (4 + len(answer.designs.owned),))),
         ),
         section("What limits it", chart("steps"), tabled(tables.steps(answer), text=(1, 5))),
         section("What it is worth to each work", chart("joules"), tabled(tables.works(answer), text=(1,))),
     ]
+    if answer.making:
+        parts.append(section("What a chip costs to make", tabled(tables.making(answer), text=(0,))))
     if answer.site:
         parts.append(section("A year of the site", tabled(tables.site(answer))))
     parts += [

@@ -90,11 +90,15 @@ def frontier(answer: DesignAnswer, most: int | None = None) -> Tabled:
     rows = [
         [
             "chosen" if i == answer.chosen else "", f"{d.energy[i]:.4f}", f"{d.time[i]:.4f}", _area(d.area[i]),
-            _said(answer, int(i)) or "nothing changed",
+            *_owned(answer, int(i)), _said(answer, int(i)) or "nothing changed",
         ]
         for i in keep
     ]  # fmt: skip
-    return ["", "Energy", "Time", "Area", "Design"], rows
+    return ["", "Energy", "Time", "Area", *map(str.capitalize, d.owned), "Design"], rows
+
+
+def _owned(answer: DesignAnswer, i: int) -> list[str]:
+    return [f"{values[i]:.4f}" for values in answer.designs.owned.values()]
 
 
 def every(answer: DesignAnswer) -> Tabled:
@@ -103,11 +107,12 @@ def every(answer: DesignAnswer) -> Tabled:
     rows = [
         [
             "chosen" if i == answer.chosen else "frontier" if i in on else "",
-            f"{d.energy[i]:.4f}", f"{d.time[i]:.4f}", _area(d.area[i]), _said(answer, i) or "nothing changed",
+            f"{d.energy[i]:.4f}", f"{d.time[i]:.4f}", _area(d.area[i]), *_owned(answer, i),
+            _said(answer, i) or "nothing changed",
         ]
         for i in map(int, np.argsort(d.energy, kind="stable"))
     ]  # fmt: skip
-    return ["", "Energy", "Time", "Area", "Design"], rows
+    return ["", "Energy", "Time", "Area", *map(str.capitalize, d.owned), "Design"], rows
 
 
 def works(answer: DesignAnswer) -> Tabled:
@@ -160,6 +165,34 @@ def site(answer: DesignAnswer) -> Tabled:
     return ["", "Unchanged", "Chosen", "Less by", "Change"], rows
 
 
+def making(answer: DesignAnswer) -> Tabled:
+    """Return heads and what a chip costs to make, by part: the unchanged one and the chosen."""
+    if not answer.making:
+        return [], []
+    a, b = answer.making["unchanged"], answer.making["chosen"]
+    names = {"logic": "Logic dies", "memory": "Memory", "package": "Package", "lost": "Lost with bad packages",
+             "other": "Board side and test"}  # fmt: skip
+    rows = [
+        [name, _usd(a.usd[k]), _usd(b.usd[k]), _kg(a.carbon_g.get(k)), _kg(b.carbon_g.get(k))]
+        for k, name in names.items()
+    ]
+    spread = [f" ± {words.percent(s, 2)}" for s in (b.usd_uncertainty, b.carbon_uncertainty)]
+    total = [_usd(a.total_usd), _usd(b.total_usd) + spread[0], _kg(a.total_carbon_g), _kg(b.total_carbon_g) + spread[1]]
+    yields = [f"{words.percent(m.die_yield, 2)} of {m.dies_per_wafer:.0f}" for m in (a, b)]
+    return (
+        ["To make one chip", "Unchanged", "Chosen", "Unchanged, CO2e", "Chosen, CO2e"],
+        [*rows, ["Together", *total], ["Good dies of a wafer", *yields, "", ""]],
+    )
+
+
+def _usd(value: float) -> str:
+    return f"{value:,.3g} USD" if value < 1000 else f"{value:,.0f} USD"
+
+
+def _kg(grams: float | None) -> str:
+    return "" if grams is None else f"{grams / 1000:.3g} kg"
+
+
 def parameters(answer: DesignAnswer, most: int) -> Tabled:
     """Return heads and what one percent of each constant would save on the chosen design."""
     rows = [
@@ -201,6 +234,7 @@ def show_design(answer: DesignAnswer, console: Console) -> None:
         ("What limits it: one change each, against the chosen design", steps(answer)),
         (f"{title}, relative to the unchanged chip", every(answer) if few else frontier(answer, _ROWS)),
         ("What it is worth to each work", works(answer)),
+        ("What a chip costs to make", making(answer)),
         ("A year of the site", site(answer)),
         ("What would help next", parameters(answer, _PARAMETERS)),
     ]
@@ -212,7 +246,7 @@ def show_design(answer: DesignAnswer, console: Console) -> None:
     console.print(Padding(Group(*map(Text, trust(answer))), (0, 0, 1, 2)))
 
 
-_LEFT = {"", "What varies", "Tried", "Instead", "Not taken because", "Design", "Work", "Key",
+_LEFT = {"", "What varies", "Tried", "Instead", "Not taken because", "Design", "Work", "Key", "To make one chip",
          "On the chosen design", "What helps"}  # fmt: skip
 
 
@@ -232,7 +266,12 @@ def write_designs(answer: DesignAnswer, path: Path) -> None:
     rows = []
     for i in range(len(d)):
         flat = {f"{work}.{k}": v for work, figures in d.rows[i].items() for k, v in figures.items()}
-        costs = {"energy": d.energy[i], "time": d.time[i], "area_m2": d.area[i]}
+        costs = {
+            "energy": d.energy[i],
+            "time": d.time[i],
+            "area_m2": d.area[i],
+            **{k: v[i] for k, v in d.owned.items()},
+        }
         rows.append({**answer.options(i), **costs, "frontier": i in on, "chosen": i == answer.chosen, **flat})
     names = [*answer.axes, *dict.fromkeys(n for row in rows for n in row if n not in answer.axes)]
     try:
