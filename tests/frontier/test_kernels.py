@@ -36,7 +36,7 @@ def everything(seed: int, n: int) -> list[np.ndarray]:
     for share in (0.0, 0.4):
         deadline = found.time[0] + share * (found.time[-1] - found.time[0])
         schedule = found.schedule(deadline)
-        plan = round_discrete(dag, found, hulls, deadline)
+        plan = round_discrete(dag, found, hulls, deadline, rounds=30)
         answer += [schedule.start, schedule.duration, schedule.price, plan.option, plan.start, np.array(plan.energy)]
         answer.append(start_times(dag, schedule.duration))
     return answer

@@ -5,6 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wattline.frontier import _rounding
+from wattline.frontier.graph import solve
+from wattline.frontier.rounding import round_discrete
+
+from .test_kernels import random_graph
 
 
 @settings(max_examples=60, deadline=None)
@@ -38,3 +42,15 @@ def test_a_parallel_path_blocks_and_a_chain_does_not() -> None:
         pointer, ends = _rounding.neighbours(3, np.array(edges)[:, ::-1].copy())
         reach = _rounding.longest(np.arange(3), pointer, ends, pick, time)
         assert _rounding._blocked(1, 2, np.array([1]), pointer, ends, pick, time, reach, 0.5) is blocked
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 14), st.floats(0.0, 1.0))
+def test_moving_many_nodes_keeps_the_deadline_and_costs_no_more(seed: int, n: int, share: float) -> None:
+    """Moves never end later than the deadline, never below the exact bound, and never above the plan they began with."""
+    dag, hulls = random_graph(seed, n)
+    exact = solve(dag, hulls, 1.0, start_price=0.0)
+    deadline = exact.time[0] + share * (exact.time[-1] - exact.time[0])
+    before, after = (round_discrete(dag, exact, hulls, deadline, rounds) for rounds in (0, 60))
+    assert after.energy <= before.energy * (1 + 1e-12)
+    assert after.time <= deadline * (1 + 1e-9)
+    assert after.energy >= after.bound * (1 - 1e-9)

@@ -12,6 +12,13 @@ from wattline.show.cli.main import main
 
 from ..training.profiles import text
 
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search little: what is tested here holds of every plan."""
+    monkeypatch.setattr("wattline.training.pipeline.MOVES", 50)
+
+
 SHAPE = ("--stages", "3", "--microbatches", "4", "--points", "3")
 WAITS = ("--waiting-power", "75 W")
 

@@ -15,6 +15,13 @@ from wattline.training.profile import parse
 
 from .profiles import HEAD, profile
 
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search little: what is tested here holds of every plan."""
+    monkeypatch.setattr("wattline.training.pipeline.MOVES", 50)
+
+
 WAITING = 75.0
 PROFILE = profile()
 JOB = PipelineJob(PROFILE, 4, 6, waiting_power=WAITING)

@@ -24,6 +24,8 @@ ROUNDS = 4  # of trading and spending spare time
 NEGLIGIBLE = 1e-9  # of a node's duration: not worth a switch
 SHAKES = 2_000_000  # about how many nodes to visit while shaking the best plan: some 0.2 s
 LARGE = 4096  # nodes from which the exact prices alone are a start: a long schedule has room for every correction
+MOVES = 4000  # rounds in which many nodes move at once, each over some tens of them: some 0.2 s
+MOST_MOVED = 1024  # nodes up to which that is done: there, each choice weighs, and few corrections are at hand
 TRIALS = 400_000  # about how many trades to look at in a round
 
 
@@ -107,15 +109,18 @@ class _Tables:
         self.time, self.energy, self.row = np.concatenate(times), np.concatenate(energies), np.concatenate(rows)
 
 
-def round_discrete(dag: Dag, frontier: GraphFrontier, options: Sequence[Hull], deadline: float) -> DiscretePlan:
+def round_discrete(
+    dag: Dag, frontier: GraphFrontier, options: Sequence[Hull], deadline: float, rounds: int = 0
+) -> DiscretePlan:
     """Pick one option per node so that the longest path meets `deadline` (seconds), at as little energy as found.
 
     `options` is (time, energy) per class, all measured settings, of which the frontier's hulls are the lower convex
     hulls; rows beaten in both are never picked. A deadline beyond the slowest breakpoint is met there. The exact
     optimum is rounded in several ways, what time is left is spent where it saves most, pairs of nodes trade time, and
-    the best plan is kept.
+    the best plan is moved `rounds` times, many nodes at once (`MOVES` is plenty).
     """
     from wattline.frontier import _rounding
+    from wattline.frontier._forest import Events
 
     tables = _Tables(options)
     first, time, energy = tables.first, tables.time, tables.energy
@@ -168,6 +173,10 @@ def round_discrete(dag: Dag, frontier: GraphFrontier, options: Sequence[Hull], d
         price, int(np.clip(n // 8, 2, 64)), min(SHAKES // n, 20 * n), np.random.default_rng(0),
         best, first, time, energy,
     )  # fmt: skip
+    if n <= MOST_MOVED and rounds:
+        spans = np.stack((exact.start, exact.end), axis=1)
+        events = Events(dag.nodes, dag.edges, spans, first, time, energy)
+        best = events.improve(best[rank], deadline + slack, rounds, np.random.default_rng(0))[order]
     least = float(energy[best].sum())
     start = _rounding.longest(*forward[:3], best, time)
     bound = frontier.energy_at(deadline)
