@@ -12,7 +12,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..core.kernels import Source
 from ._flow import Floats, Ints, contract, incidence, topological_order
