@@ -168,13 +168,14 @@ def _shift(
                 continue
             u, found = int(tail[a] + head[a] - v), np.full(size, np.inf)
             for spare, joules in options(a, 2 * half if u in parent else half):
-                k = grid - spare if tail[a] == v else grid + spare
+                there = grid - spare if tail[a] == v else grid + spare
                 if u not in parent:
-                    possible = k <= half if tail[a] == v else k >= half
+                    possible = there <= half if tail[a] == v else there >= half
                     found[possible] = np.minimum(found[possible], joules)
                 else:
-                    possible = k < size if tail[a] == v else k >= 0
-                    found[possible] = np.minimum(found[possible], joules + best[u][np.clip(k[possible], 0, size - 1)])
+                    possible = there < size if tail[a] == v else there >= 0
+                    reached = best[u][np.clip(there[possible], 0, size - 1)]
+                    found[possible] = np.minimum(found[possible], joules + reached)
             cost[v] += found
         if parent[v] >= 0:
             low = np.minimum.accumulate
@@ -233,7 +234,7 @@ class Events:
         heat = HEAT * float(np.median(self.energy[found[: len(pick)]])) if len(pick) else 0.0
         sway(
             self.tail, self.head, self.kind, self.pointer, self.arc, self.first, self.time, self.energy, deadline,
-            np.geomspace(*(part * self.middle for part in GRID), 16), HALF, CYCLE, rounds, max(heat, 0.0), random,
+            np.geomspace(GRID[0] * self.middle, GRID[1] * self.middle, 16), HALF, CYCLE, rounds, max(heat, 0.0), random,
             found,
         )  # fmt: skip
         return found[: len(pick)] - 1
