@@ -31,8 +31,9 @@ from wattline.scenario.search.search import analyse
 from wattline.scenario.search.space import variants
 from wattline.serving.candidates import FIGURES, Part, Rows
 from wattline.serving.simulate.outcome import Limits, Run
+from wattline.serving.simulate.parking import Parking
 from wattline.serving.simulate.play import simulate
-from wattline.serving.simulate.policies import FixedClock, Governor, Parking, Policy
+from wattline.serving.simulate.policies import FixedClock, Governor, Policy
 from wattline.serving.simulate.pool import Fleet, Pool
 from wattline.serving.simulate.table import StepTable, step_table
 from wattline.serving.step import Replica

@@ -1,8 +1,8 @@
-"""Tests for what to type: every text is read by a parser with the engines' own flags, or as the objects it declares.
+"""Tests for what to type: every text is held against the engines' own flags and against Kubernetes' own schema.
 
-The parsers below hold names and types as the engines declare them: vLLM 0.11 (EngineArgs and FrontendArgs in
-vllm/engine/arg_utils.py and vllm/entrypoints/openai/cli_args.py), SGLang 0.5 (python/sglang/srt/server_args.py) and
-TensorRT-LLM at 00209af1 (tensorrt_llm/commands/serve.py). They refuse what these refuse: other names, other types.
+`engine_flags.json` and `kubernetes.json` are read out of the releases of vLLM, SGLang and Kubernetes' schema by
+scripts/write_engine_flags.py: names, types and choices of every argument. TensorRT-LLM is in no package index; its
+flags are those of commit 00209af1 (tensorrt_llm/commands/serve.py). What these parsers refuse is refused here.
 """
 
 from __future__ import annotations
@@ -10,57 +10,57 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
 from wattline.hardware import catalog as hardware
+from wattline.scenario.schema import PRECISIONS
 from wattline.serving.deploy import Launch, commands, emit, sglang, trtllm, vllm
 from wattline.show.cli.main import app
 
-WORDS = {
-    "vllm": {
-        "model": str, "--tensor-parallel-size": int, "--data-parallel-size": int, "--max-num-seqs": int,
-        "--max-num-batched-tokens": int, "--gpu-memory-utilization": float, "--max-model-len": int,
-        "--quantization": str, "--speculative-config": json.loads,
-    },
-    "sglang": {
-        "--model-path": str, "--tp-size": int, "--dp-size": int, "--ep-size": int, "--max-running-requests": int,
-        "--chunked-prefill-size": int, "--mem-fraction-static": float, "--context-length": int, "--quantization": str,
-        "--port": int, "--speculative-num-draft-tokens": int, "--speculative-draft-model-path": str,
-    },
-    "trtllm": {
-        "model": str, "--tp_size": int, "--ep_size": int, "--max_batch_size": int, "--max_num_tokens": int,
-        "--max_seq_len": int, "--kv_cache_free_gpu_memory_fraction": float,
-    },
-}  # fmt: skip
-SWITCHES = {"vllm": ["--enable-expert-parallel"], "sglang": ["--enable-metrics", "--enable-dp-attention"], "trtllm": []}
-CHOICES = {
-    "vllm": {"--kv-cache-dtype": ["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"]},
-    "sglang": {
-        "--kv-cache-dtype": ["auto", "fp8_e5m2", "fp8_e4m3", "bf16"],
-        "--speculative-algorithm": ["EAGLE", "EAGLE3", "NEXTN", "STANDALONE", "NGRAM"],
-    },
-    "trtllm": {"--backend": ["pytorch", "tensorrt", "_autodeploy"]},
+HERE = Path(__file__).parent
+FLAGS: dict[str, Any] = json.loads((HERE / "engine_flags.json").read_text("utf-8"))
+TRTLLM = {
+    **{f"--{name}": {"type": "int"} for name in ["tp_size", "ep_size", "max_batch_size", "max_num_tokens", "max_seq_len"]},
+    "--kv_cache_free_gpu_memory_fraction": {"type": "float"}, "--enable_chunked_prefill": {"type": "switch"},
+    "--backend": {"type": "str", "choices": ["pytorch", "tensorrt", "_autodeploy"]},
 }  # fmt: skip
 START = {"vllm": ["vllm", "serve"], "sglang": ["python", "-m", "sglang.launch_server"], "trtllm": ["trtllm-serve"]}
+KINDS: dict[str, Any] = {"int": int, "float": float, "str": str, "json": json.loads}
+
+
+def parser(engine: str) -> argparse.ArgumentParser:
+    """A parser of all of an engine's flags, with its types and choices."""
+    flags = TRTLLM if engine == "trtllm" else FLAGS[engine]["flags"]
+    out = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
+    if engine != "sglang":
+        out.add_argument("model", type=str)
+    for name, what in flags.items():
+        if not name.startswith("-"):
+            continue
+        if what.get("type") == "switch":
+            out.add_argument(name, action="store_true")
+        else:
+            out.add_argument(name, type=KINDS[what.get("type", "str")], choices=what.get("choices"))
+    return out
 
 
 def read(engine: str, words: list[str]) -> dict[str, Any]:
     """Parse a command line as the engine does."""
-    parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    for name, kind in WORDS[engine].items():
-        parser.add_argument(name, type=kind)
-    for name in SWITCHES[engine]:
-        parser.add_argument(name, action="store_true")
-    for name, choices in CHOICES[engine].items():
-        parser.add_argument(name, choices=choices)
     start = START[engine]
     assert words[: len(start)] == start
-    found, rest = parser.parse_known_args(words[len(start) :])
+    found, rest = parser(engine).parse_known_args(words[len(start) :])
     assert not rest, rest
+    if engine == "vllm" and found.speculative_config:
+        assert set(found.speculative_config) <= set(FLAGS["vllm"]["speculative_config"])
     return vars(found)
+
+
+SCHEMA: dict[str, Any] = {"$defs": json.loads((HERE / "kubernetes.json").read_text("utf-8"))["$defs"]}
 
 
 def launch(**more: Any) -> Launch:
@@ -71,6 +71,7 @@ def launch(**more: Any) -> Launch:
 WAYS = [
     {}, {"tensor": 8, "expert": 8}, {"tensor": 4, "data": 2, "batch": 97}, {"weights": "fp8", "cache": "fp8"},
     {"context": 32768}, {"drafts": 3}, {"drafts": 4, "draft": "meta-llama/Llama-3.2-1B"},
+    *({"weights": p, "cache": p} for p in PRECISIONS),
 ]  # fmt: skip
 
 
@@ -84,10 +85,12 @@ def test_engines_read_their_lines(more: dict[str, Any]) -> None:
     assert a["max_num_seqs"] * x.data >= b["max_running_requests"] == x.batch
     assert a["max_num_batched_tokens"] * x.data == b["chunked_prefill_size"] == x.chunk
     assert a["max_model_len"] == b["context_length"] == c["max_seq_len"] == x.context
-    assert (a["kv_cache_dtype"], b["kv_cache_dtype"]) == (("fp8", "fp8_e4m3") if x.cache else (None, None))
+    if x.cache in ("fp8", None):
+        assert (a["kv_cache_dtype"], b["kv_cache_dtype"]) == (("fp8", "fp8_e4m3") if x.cache else (None, None))
     assert a["enable_expert_parallel"] == (x.expert > 1)
     if x.drafts:
-        assert a["speculative_config"]["num_speculative_tokens"] == b["speculative_num_draft_tokens"] == x.drafts
+        assert a["speculative_config"]["num_speculative_tokens"] == b["speculative_num_draft_tokens"] - 1 == x.drafts
+        assert (b["speculative_num_steps"], b["speculative_eagle_topk"]) == ((x.drafts, 1) if x.draft else (None, None))
 
 
 def test_clocks_come_first_and_can_be_undone() -> None:
@@ -113,6 +116,8 @@ def test_manifests_are_what_they_declare(more: dict[str, Any]) -> None:
     """A deployment whose labels meet its selector and its service's, with vLLM's own line and as many chips as it needs."""
     x = launch(replicas=3, **more)
     deployment, service = yaml.safe_load_all(emit((x,), "k8s", "Llama 8B"))
+    for made, name in ((deployment, "apps.v1.Deployment"), (service, "core.v1.Service")):
+        jsonschema.validate(made, {**SCHEMA, "$ref": f"#/$defs/io.k8s.api.{name}"})
     spec, pod = deployment["spec"], deployment["spec"]["template"]
     assert (deployment["apiVersion"], deployment["kind"], spec["replicas"]) == ("apps/v1", "Deployment", 3)
     assert spec["selector"]["matchLabels"] == pod["metadata"]["labels"] == service["spec"]["selector"]
@@ -136,3 +141,29 @@ def test_a_dynamo_graph_has_a_worker_a_pool() -> None:
     assert args[-1] == "--is-prefill-worker"
     assert read("vllm", ["vllm", "serve", args[1], *args[2:-1]])["max_num_batched_tokens"] == 8192
     assert "-lgc 1200,1200" in text
+
+
+def test_what_the_engines_refuse_is_refused_here() -> None:
+    """The parsers above bite: a name, a type and a choice that no engine has, and a field that no manifest has."""
+    for words in (["m", "--max-num-seq", "4"], ["m", "--max-num-seqs", "x"], ["m", "--quantization", "bf16"]):
+        with pytest.raises((argparse.ArgumentError, AssertionError)):
+            read("vllm", ["vllm", "serve", *words])
+    (deployment, _) = yaml.safe_load_all(emit((launch(),), "k8s", "x"))
+    deployment["spec"]["template"]["spec"]["containers"][0]["argz"] = []
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(deployment, {**SCHEMA, "$ref": "#/$defs/io.k8s.api.apps.v1.Deployment"})
+
+
+def test_a_precision_that_no_flag_makes_is_said() -> None:
+    """Weights in fp4 are a checkpoint of their own; a cache that an engine has no name for is not silently left out."""
+    lines = commands((launch(weights="fp4", cache="fp4"),))
+    assert "# weights in fp4: name a checkpoint that is stored so" in lines
+    assert "# vllm has no flag for a cache in fp4" in lines
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_every_engine_has_its_governor(engine: str) -> None:
+    """The line that lets clocks follow the load reads the metrics where the engine serves them."""
+    line = commands((launch(),), engine)[-1]
+    assert line.startswith("wattline govern --metrics http://127.0.0.1:8000/")
+    assert ("prometheus" in line) == (engine == "trtllm")

@@ -15,8 +15,9 @@ from ..hardware import chip as chips
 from ..hardware.cluster import Cluster
 from ..serving.simulate.choose import closed
 from ..serving.simulate.outcome import Limits, Run
+from ..serving.simulate.parking import Parking
 from ..serving.simulate.play import simulate
-from ..serving.simulate.policies import BatchSteering, FixedClock, Governor, Parking, Policy
+from ..serving.simulate.policies import BatchSteering, FixedClock, Governor, Policy
 from ..serving.simulate.pool import Fleet, Link, Pool
 from ..serving.simulate.study import Study, compare
 from ..serving.simulate.table import StepTable, step_table

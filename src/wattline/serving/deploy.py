@@ -3,9 +3,10 @@
     Launch --vllm | sglang | trtllm--> one command line       every flag whose value the plan rests on is written out
            --k8s | dynamo-----------> manifests (YAML)        the same command in a container, clocks set before it
 
-Flags are those of vLLM 0.11 (`vllm serve`, vllm/engine/arg_utils.py), SGLang 0.5 (`sglang.launch_server`,
-python/sglang/srt/server_args.py) and TensorRT-LLM 1.2 (`trtllm-serve`, tensorrt_llm/commands/serve.py). Dynamo's
-graph is `nvidia.com/v1alpha1`, as components/backends/vllm/deploy of ai-dynamo/dynamo has it.
+Flags are those of vLLM 0.11.2 (`vllm serve`, vllm/engine/arg_utils.py), SGLang 0.5.6 (`sglang.launch_server`,
+python/sglang/srt/server_args.py) and TensorRT-LLM 1.2 (`trtllm-serve`, tensorrt_llm/commands/serve.py); the tests hold
+them against what scripts/write_engine_flags.py reads out of the first two's releases. Dynamo's graph is
+`nvidia.com/v1alpha1`, as components/backends/vllm/deploy of ai-dynamo/dynamo has it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,24 @@ IMAGES: Final[Mapping[str, str]] = MappingProxyType(
         "dynamo": "nvcr.io/nvidia/ai-dynamo/vllm-runtime:latest",
     }
 )
-# What engines call a cache of one byte an element.
-_NARROW: Final[Mapping[str, str]] = MappingProxyType({"vllm": "fp8", "sglang": "fp8_e4m3"})
+# Weights that an engine makes of a stored model while it loads it: any other precision is a checkpoint of its own.
+_LOADED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "bf16": ("--dtype", "bfloat16"), "fp16": ("--dtype", "float16"), "fp32": ("--dtype", "float32"),
+        "tf32": ("--dtype", "float32"), "fp8": ("--quantization", "fp8"),
+    }
+)  # fmt: skip
+# What engines call the cache's precisions.
+_CACHE: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "vllm": {"fp8": "fp8", "bf16": "bfloat16"},
+        "sglang": {"fp8": "fp8_e4m3", "bf16": "bf16", "fp4": "fp4_e2m1"},
+    }
+)
+# Where each engine serves its metrics.
+_METRICS: Final[Mapping[str, str]] = MappingProxyType(
+    {"vllm": "/metrics", "sglang": "/metrics", "trtllm": "/prometheus/metrics"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +117,9 @@ def vllm_flags(x: Launch) -> list[str]:
     out += ["--data-parallel-size", str(x.data)] if x.data > 1 else []
     out += ["--enable-expert-parallel"] if x.expert > 1 else []
     out += ["--max-model-len", str(x.context)] if x.context else []
-    out += ["--quantization", x.weights] if x.weights else []
-    out += ["--kv-cache-dtype", _NARROW["vllm"]] if x.cache == "fp8" else []
+    out += _LOADED.get(x.weights or "", ())
+    cache = _CACHE["vllm"].get(x.cache or "")
+    out += ["--kv-cache-dtype", cache] if cache else []
     if x.drafts:
         told: dict[str, object] = {"num_speculative_tokens": x.drafts}
         told |= {"model": x.draft} if x.draft else {"method": "ngram", "prompt_lookup_max": 4}
@@ -119,15 +137,18 @@ def sglang(x: Launch) -> list[str]:
     out += ["--dp-size", str(x.data), "--enable-dp-attention"] if x.data > 1 else []
     out += ["--ep-size", str(x.expert)] if x.expert > 1 else []
     out += ["--context-length", str(x.context)] if x.context else []
-    out += ["--quantization", x.weights] if x.weights else []
-    out += ["--kv-cache-dtype", _NARROW["sglang"]] if x.cache == "fp8" else []
+    out += _LOADED.get(x.weights or "", ())
+    cache = _CACHE["sglang"].get(x.cache or "")
+    out += ["--kv-cache-dtype", cache] if cache else []
     if x.drafts:
-        out += ["--speculative-num-draft-tokens", str(x.drafts)]
+        # SGLang counts the token that is verified anyway, and refuses a draft model without its steps and breadth.
+        out += ["--speculative-num-draft-tokens", str(x.drafts + 1)]
         out += (
-            ["--speculative-algorithm", "STANDALONE", "--speculative-draft-model-path", x.draft]
+            ["--speculative-algorithm", "STANDALONE", "--speculative-draft-model-path", x.draft,
+             "--speculative-num-steps", str(x.drafts), "--speculative-eagle-topk", "1"]
             if x.draft
             else ["--speculative-algorithm", "NGRAM"]
-        )
+        )  # fmt: skip
     return [*out, "--port", "8000"]
 
 
@@ -136,7 +157,7 @@ def trtllm(x: Launch) -> list[str]:
     out = [
         "trtllm-serve", x.model, "--backend", "pytorch", "--tp_size", str(x.devices), "--max_batch_size",
         str(x.group_batch), "--max_num_tokens", str(x.group_chunk),
-        "--kv_cache_free_gpu_memory_fraction", f"{x.memory:g}",
+        "--kv_cache_free_gpu_memory_fraction", f"{x.memory:g}", "--enable_chunked_prefill",
     ]  # fmt: skip
     out += ["--ep_size", str(x.expert)] if x.expert > 1 else []
     out += ["--max_seq_len", str(x.context)] if x.context else []
@@ -173,11 +194,11 @@ def settings(x: Launch) -> list[str]:
     return out
 
 
-def governor(x: Launch) -> list[str]:
+def governor(x: Launch, engine: str = "vllm") -> list[str]:
     """Return the command that lets clocks follow the load instead, where there is a promise."""
     if x.ttft is None and x.tpot is None:
         return []
-    words = ["wattline", "govern", "--metrics", "http://127.0.0.1:8000/metrics"]
+    words = ["wattline", "govern", "--metrics", f"http://127.0.0.1:8000{_METRICS[engine]}"]
     words += ["--tpot", show(x.tpot, "s", 6)] if x.tpot is not None else []
     words += ["--ttft", show(x.ttft, "s", 6)] if x.ttft is not None else []
     words += ["--percentile", str(x.percentile)]
@@ -199,9 +220,13 @@ def commands(pools: tuple[Launch, ...], engine: str = "vllm") -> tuple[str, ...]
             out.append(f"# {x.replicas} {kind}replicas of {each}; on each:")
         out += settings(x)
         out.append(shlex.join(_ENGINES[engine](x)))
+        if x.weights and x.weights not in _LOADED:
+            out.append(f"# weights in {x.weights}: name a checkpoint that is stored so")
+        if engine in _CACHE and x.cache and x.cache not in _CACHE[engine]:
+            out.append(f"# {engine} has no flag for a cache in {x.cache}")
         if engine == "trtllm" and (x.cache or x.drafts or x.data > 1):
             out.append("# trtllm-serve takes the cache type, drafts and attention groups from --config FILE.yaml only")
-    if len(pools) == 1 and engine == "vllm" and (follow := governor(pools[0])):
+    if len(pools) == 1 and (follow := governor(pools[0], engine)):
         out += ["# or, instead of the fixed clock, let it follow the load:", shlex.join(follow)]
     return tuple(out)
 

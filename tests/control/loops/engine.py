@@ -76,7 +76,7 @@ class Engine:
     gpu: SimulatedGpu
     page: Page
     governed: Callable[[float], None] = lambda _t: None
-    interval: float | None = 2.0
+    interval: float | None = 1.0
     name: str = "governed from outside"
     stage: Any = None
     clocks: list[tuple[float, float]] = field(default_factory=list)
@@ -114,9 +114,9 @@ def play(engine: Engine, requests: Any, fleet: Any, limits: Any) -> Any:
     """Serve the requests with this engine; a stage of the simulator tells the engine of itself."""
 
     class Told(serving._Stage):
-        def _look(self, t: float, interval: float) -> None:
+        def _look(self, t: float, interval: float) -> Any:
             engine.stage = self
-            super()._look(t, interval)
+            return super()._look(t, interval)
 
     before, serving._Stage = serving._Stage, Told  # type: ignore[misc]
     try:

@@ -51,11 +51,6 @@ class Settings:
     block: int = 16
     reserve: int = 0
     page: int = 0
-    tpot: float = math.inf
-    ttft: float = math.inf
-    spend: float = 0.5
-    credit: float = 10.0
-    gather: float = 0.2
     mixed: float = math.inf  # levels
     alone: float = math.inf
     accepted: float = 0.0
@@ -176,7 +171,7 @@ class Replica:
         what = (
             len(decode), seen / len(decode) if decode else 1.0, prompt, reach / prompt if prompt else 0.0, ends
         )  # fmt: skip
-        cost = table.step(*what, level=self.level(what, now))
+        cost = table.step(*what, level=self.level(what))
         each = cost.energy - cost.prefill_attention - (cost.decode_attention if decode else 0.0)
         each /= len(decode) * table.verified + prompt
         for job in decode:
@@ -187,26 +182,8 @@ class Replica:
         self.steps += 1
         self.ends = self.since = now + cost.time
 
-    def level(self, what: tuple[float, ...], now: float) -> float:
-        s, top = self.s, len(self.s.table.clocks) - 1
-        asked = min(s.mixed if what[2] else s.alone, float(top))
-        if s.tpot == math.inf and s.ttft == math.inf:
-            return asked
-        allowed = [math.inf]
-        for job in self.running:
-            if job.decodes and s.tpot < math.inf:
-                allowed.append(s.tpot + s.spend * (job.first + (job.generated - 1 + s.credit) * s.tpot - now))
-            elif job.take and not job.decodes:
-                allowed.append((job.arrival + s.ttft - now) * job.take / (job.goal - job.have))
-        if self.queue and s.ttft < math.inf:
-            allowed.append(0.5 * (self.queue[0].arrival + s.ttft - now))
-        best, least = asked, math.inf
-        for level in range(int(asked) + 1):
-            time, joules = unlimited(s.table, what, level)
-            worth = joules / time**s.gather
-            if time <= min(allowed) and worth < least:
-                best, least = float(level), worth
-        return best
+    def level(self, what: tuple[float, ...]) -> float:
+        return min(self.s.mixed if what[2] else self.s.alone, float(len(self.s.table.clocks) - 1))
 
     def finish(self) -> None:
         now, drafted = self.ends, self.s.table.verified - 1
@@ -240,14 +217,6 @@ class Replica:
             if not (self.running or self.queue) or self.ready >= until:
                 return
             self.begin(self.ready)
-
-
-def unlimited(table: StepTable, what: tuple[float, ...], level: int) -> tuple[float, float]:
-    """Seconds and joules above waiting of a step, whatever it draws."""
-    from dataclasses import replace
-
-    cost = replace(table, limit=math.inf).step(*what, level=float(level))
-    return cost.time, cost.energy - table.waiting * cost.time
 
 
 def accepted(seed: int, request: int, position: int, most: int, chance: float) -> int:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from wattline.core import kernels
 from wattline.serving.simulate.outcome import Limits, Run
+from wattline.serving.simulate.parking import Parking
 from wattline.serving.simulate.play import simulate
-from wattline.serving.simulate.policies import FixedClock, Governor, Parking, Policy
+from wattline.serving.simulate.policies import FixedClock, Governor, Policy
 from wattline.serving.simulate.pool import Fleet, Pool
 from wattline.workload.traffic import Requests
 
@@ -28,17 +29,15 @@ ROWS = st.lists(
 
 def both(
     requests: Requests, *, batch: int, blocks: int, replicas: int, route: str, clock: float | None = None,
-    tpot: float | None = None, ttft: float | None = None, draft: int = 0, accepted: float = 0.6, seed: int = 0,
+    draft: int = 0, accepted: float = 0.6, seed: int = 0,
 ) -> tuple[Run, list[plain.Job], list[plain.Replica]]:  # fmt: skip
     """Serve a trace both ways."""
     table = tiny(draft)
     pool = Pool(table=table, replicas=replicas, max_batch=batch, blocks=blocks, accepted=accepted)
-    policy = Governor(margin=1.0) if tpot or ttft else FixedClock(clock)
-    run = simulate(requests, Fleet((pool,), route), policy, limits=Limits(ttft, tpot), seed=seed)
+    run = simulate(requests, Fleet((pool,), route), FixedClock(clock), seed=seed)
     level = math.inf if clock is None else table.level(clock)
     rules = plain.Settings(
-        table, batch, blocks, page=requests.page, tpot=tpot or math.inf, ttft=ttft or math.inf, mixed=level,
-        alone=level, accepted=accepted, seed=seed,
+        table, batch, blocks, page=requests.page, mixed=level, alone=level, accepted=accepted, seed=seed,
     )  # fmt: skip
     return run, *plain.serve(requests, rules, replicas, route)
 
@@ -76,15 +75,6 @@ def test_the_core_is_the_plain_engine(
     agree(*both(requests, batch=batch, blocks=blocks, replicas=replicas, route=route, clock=clock))
 
 
-@given(rows=ROWS, tpot=st.sampled_from([None, 0.005, 0.02]), ttft=st.sampled_from([None, 0.02, 0.2]))
-@settings(max_examples=25, deadline=None)
-def test_the_governor_is_the_plain_one(
-    rows: list[tuple[float, int, int]], tpot: float | None, ttft: float | None
-) -> None:
-    """Per-step clocks by slack, both ways."""
-    agree(*both(trace(rows), batch=8, blocks=200, replicas=1, route="least_loaded", tpot=tpot, ttft=ttft))
-
-
 @given(rows=ROWS, accepted=st.floats(0.0, 1.0), seed=st.integers(0, 2**31), room=st.integers(0, 20))
 @settings(max_examples=25, deadline=None)
 def test_speculation_is_the_plain_one(
@@ -98,7 +88,7 @@ def test_speculation_is_the_plain_one(
 
 @given(
     rows=ROWS, batch=st.integers(1, 8), room=st.integers(0, 30), route=st.sampled_from(["round_robin", "pack", "prefix"]),
-    policy=st.sampled_from([FixedClock(1.2e9), Governor(margin=1.0), Parking(FixedClock(), interval=0.05)]),
+    policy=st.sampled_from([FixedClock(1.2e9), Governor(interval=0.05, switching=0.01), Parking(FixedClock(), interval=0.05, hold=0.1)]),
     limits=st.sampled_from([Limits(0.5, 0.05), Limits(0.05, 0.01)]), draft=st.sampled_from([0, 3]),
 )  # fmt: skip
 @settings(max_examples=40, deadline=None)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from wattline.core.errors import CapacityError, InputError
 from wattline.serving.simulate.outcome import Run
+from wattline.serving.simulate.parking import Parking
 from wattline.serving.simulate.play import simulate
-from wattline.serving.simulate.policies import FixedClock, Parking
+from wattline.serving.simulate.policies import FixedClock
 from wattline.serving.simulate.pool import Fleet, Link, Pool
 from wattline.serving.step import Load, step
 from wattline.source.roofline.source import Roofline
@@ -46,7 +47,7 @@ def test_energy_is_conserved(
 ) -> None:
     """Whatever the load, the policy and the cache, no joule is lost or counted twice."""
     requests = synthetic(rate, 150, prompt=Lengths(500, 1.0, 2000), output=Lengths(80, 1.0, 600), seed=seed)
-    policy = Parking(FixedClock(clock), slots=16, interval=2.0) if parked else FixedClock(clock)
+    policy = Parking(FixedClock(clock), slots=16, interval=2.0, hold=4.0) if parked else FixedClock(clock)
     made = pool(replicas=replicas, blocks=blocks, start_time=3.0, start_power=300.0, off_power=10.0)
     conserved(simulate(requests, Fleet((made,)), policy))
 
@@ -161,7 +162,7 @@ def test_parking_starts_and_stops_replicas() -> None:
         np.concatenate([quiet.output, busy.output]),
     )
     made = pool(replicas=4, on=1, start_time=5.0, start_power=400.0)
-    run = simulate(requests, Fleet((made,)), Parking(FixedClock(), slots=16, interval=5.0))
+    run = simulate(requests, Fleet((made,)), Parking(FixedClock(), slots=16, interval=5.0, hold=10.0))
     always = simulate(requests, Fleet((pool(replicas=4),)))
     conserved(run)
     assert run.cold_j >= 5.0 * 400.0 * 0.99

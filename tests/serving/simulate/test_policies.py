@@ -9,15 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wattline.core.errors import InputError
+from wattline.serving.governor import Seen
 from wattline.serving.simulate.bound import clairvoyant
 from wattline.serving.simulate.outcome import Limits, Run
+from wattline.serving.simulate.parking import Parking
 from wattline.serving.simulate.play import simulate
 from wattline.serving.simulate.policies import (
     BatchSteering,
     FixedClock,
     Governor,
     Knobs,
-    Parking,
     PoolView,
     View,
 )
@@ -47,10 +48,67 @@ def test_the_governor_keeps_the_promise_for_fewer_joules() -> None:
     assert governed.tpot.max() > top.tpot.max()
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("parked", [False, True])
+def test_bursts_break_no_promise(seed: int, parked: bool) -> None:
+    """Gaps of twice and a half Poisson's scatter, 3,000 requests: fewer than the 30 that may be late are, at most of the saving."""
+    made = {"prompt": Lengths(1024, 1.0, 12000), "output": Lengths(256, 0.8, 3000)}
+    requests = synthetic(12.0, 3000, arrivals="gamma", variation=2.5, seed=seed, **made)  # type: ignore[arg-type]
+    policy = Parking(Governor()) if parked else Governor()
+    pool = replace(fleet().pools[0], start_time=60.0)
+    top, best, run = (
+        simulate(requests, Fleet((pool,)), p, limits=PROMISE) for p in (FixedClock(), FixedClock(0.94e9), policy)
+    )
+    assert top.kept
+    assert run.kept
+    assert top.energy_j - run.energy_j > 0.8 * (top.energy_j - best.energy_j)
+
+
 def test_a_tighter_promise_costs_more() -> None:
-    """Half the time per token, more joules: the governor has less slack."""
-    loose, tight = (served(Governor(), Limits(1.0, t)) for t in (0.05, 0.02))
+    """A third of the time per token, more joules: the governor has less slack."""
+    loose, tight = (served(Governor(), Limits(1.0, t)) for t in (0.05, 0.012))
     assert tight.energy_j > loose.energy_j
+
+
+def test_clocks_change_at_looks_only_and_after_their_delay() -> None:
+    """Between two looks the clock stands; a delay as long as the interval is refused."""
+
+    class Late:
+        name, interval = "late", 1.0
+
+        def __init__(self, delay: float) -> None:
+            self.delay = delay
+
+        def start(self, pool: PoolView) -> Knobs:
+            return Knobs()
+
+        def look(self, seen: View) -> Knobs | None:
+            return Knobs(1.0e9, 1.0e9, delay=self.delay) if seen.time == 1.0 else None
+
+    early, late = served(Late(0.0)), served(Late(0.9))
+    slow = [float(run.clock_s[run.clocks < 1.2e9].sum()) for run in (early, late)]
+    assert 0.5 < slow[0] - slow[1] < 2.0  # of two replicas, all but idle
+    with pytest.raises(InputError, match="delay must be shorter"):
+        served(Late(1.0))
+
+
+def test_what_a_look_sees_adds_up_to_the_run() -> None:
+    """First tokens, ends, late ones and times between tokens, look by look, are those of the whole run."""
+
+    class Watching(Governor):
+        def look(self, seen: View) -> Knobs | None:
+            looks.append(seen.served)
+            return super().look(seen)
+
+    looks: list[Seen] = []
+    limits = Limits(0.3, 0.012)
+    run = served(Watching(), limits)
+    last = CHAT.arrival[-1] - 40.0
+    assert sum(s.firsts for s in looks) == pytest.approx(len(CHAT), abs=20)
+    assert sum(s.first_late for s in looks) == pytest.approx(float((run.ttft > 0.3).sum()), abs=3)
+    assert sum(s.done for s in looks) >= float((run.end < last).sum())
+    assert 0 < sum(s.done_late for s in looks) <= float((run.tpot > 0.012).sum())
+    assert sum(s.gaps for s in looks) == pytest.approx(float(run.gaps.sum()), rel=0.05)
 
 
 def test_a_clock_per_phase_is_kept_per_phase() -> None:
@@ -136,11 +194,15 @@ def test_policies_are_compared_with_the_best_fixed_clock() -> None:
 
 
 def test_parking_lets_half_of_the_surplus_go() -> None:
-    """After a few calm looks, not at the first; and a queue wakes replicas at once."""
+    """After a while, not at the first look; a queue wakes replicas at once, and a budget used up all of them."""
     view = PoolView(0, tiny(), 8, 8, "both", PROMISE, 500.0, 400.0)
-    seen = View(10.0, 10.0, view, 8, 8, 2, 0, 5, 100, 10, 5.0)
-    policy = Parking(FixedClock(), patience=2)
-    asked = [policy.look(seen).replicas for _ in range(2)]  # type: ignore[union-attr]
-    assert asked == [8, 4]
-    busy = replace(seen, awake=2, queued=9)
+    calm = Seen(seconds=10.0, running=2.0, waiting=0.0)
+    seen = View(10.0, 10.0, view, 8, 8, 2, 0, 5, 100, 10, 5.0, calm)
+    policy = Parking(FixedClock(), hold=20.0, interval=10.0)
+    policy.start(view)
+    asked = [policy.look(replace(seen, time=t)).replicas for t in (10.0, 20.0, 30.0)]  # type: ignore[union-attr]
+    assert asked == [8, 8, 4]
+    busy = replace(seen, time=40.0, awake=2, queued=9)
     assert policy.look(busy).replicas > 2  # type: ignore[union-attr]
+    late = replace(seen, time=200.0, awake=2, served=replace(calm, firsts=10.0, first_late=9.0))
+    assert policy.look(late).replicas == 8  # type: ignore[union-attr]

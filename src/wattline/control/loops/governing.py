@@ -31,7 +31,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     ttft: str | None = None
     percentile: float = 99.0
     devices: tuple[str, ...] = ("0",)
-    interval: str = "2 s"
+    interval: str = "1 s"
     floor: str = "40 %"
     notches: int = 12
     looks: int = 0
@@ -64,11 +64,10 @@ def run(asked: Asked) -> int:
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminating())
         held = stack.enter_context(_leases(asked))
-        governor = Governor(held, promise, scraper.read, notches=asked.notches, floor=floor)
+        governor = Governor(held, promise, scraper.read, notches=asked.notches, floor=floor, interval=interval)
         try:
             govern(
                 governor,
-                interval=interval,
                 tell=tell,
                 stop=lambda: bool(asked.looks) and governor.looks >= asked.looks,
             )

@@ -1,12 +1,17 @@
 """What a serving engine says of itself: Prometheus text from its /metrics, and what happened between two readings.
 
-    vllm:time_to_first_token_seconds      histogram      vllm:num_requests_running      gauge
-    vllm:inter_token_latency_seconds      histogram      vllm:num_requests_waiting      gauge
-    (vllm:time_per_output_token_seconds in older versions)
-    vllm:request_time_per_output_token_seconds     histogram, one count a finished request
+    what            vLLM                          SGLang                     TensorRT-LLM
+    first tokens    time_to_first_token           time_to_first_token        time_to_first_token
+    between tokens  inter_token_latency           inter_token_latency        -
+    per request     request_time_per_output_token -                          time_per_output_token
+    running         num_requests_running          num_running_reqs           num_requests_running
+    waiting         num_requests_waiting          num_queue_reqs             num_requests_waiting
 
-Names are those of vLLM (docs/design/metrics.md there); `NAMES` of another engine may be given. Series of several models
-or engines behind one address are added up.
+The first three are histograms in seconds (..._seconds); names begin with vllm:, sglang: and trtllm_. Sources: vLLM
+v1/metrics/loggers.py (time_per_output_token_seconds between tokens in older versions); SGLang
+docs/references/production_metrics, with --enable-metrics; TensorRT-LLM tensorrt_llm/metrics/collector.py, served at
+/prometheus/metrics, with other prefixes behind Dynamo and in older versions. Series of several models or engines behind
+one address are added up; what an engine does not say is NaN (running, waiting) or empty.
 """
 
 from __future__ import annotations
@@ -26,12 +31,21 @@ Kind = Literal["ttft", "itl"]
 
 # The first name that is there counts.
 NAMES: Final[dict[str, tuple[str, ...]]] = {
-    "ttft": ("vllm:time_to_first_token_seconds",),
-    "itl": ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
-    "request": ("vllm:request_time_per_output_token_seconds",),
-    "running": ("vllm:num_requests_running",),
-    "waiting": ("vllm:num_requests_waiting",),
-}
+    "ttft": (
+        "vllm:time_to_first_token_seconds", "sglang:time_to_first_token_seconds",
+        "trtllm_time_to_first_token_seconds", "trtllm:time_to_first_token_seconds", "time_to_first_token_seconds",
+    ),
+    "itl": (
+        "vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds",
+        "sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds",
+    ),
+    "request": (
+        "vllm:request_time_per_output_token_seconds",
+        "trtllm_time_per_output_token_seconds", "trtllm:time_per_output_token_seconds", "time_per_output_token_seconds",
+    ),
+    "running": ("vllm:num_requests_running", "sglang:num_running_reqs", "trtllm_num_requests_running"),
+    "waiting": ("vllm:num_requests_waiting", "sglang:num_queue_reqs", "trtllm_num_requests_waiting"),
+}  # fmt: skip
 # The most that is read of an answer; a page of vLLM has some hundred kilobytes.
 _MOST: Final = 1 << 24
 _LINE: Final = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?\s+(\S+)")
@@ -147,11 +161,11 @@ def parse(text: str, names: Mapping[str, tuple[str, ...]] = NAMES) -> Reading:
         edges = tuple(sorted(buckets[name]))
         return Histogram(edges, tuple(buckets[name][e] for e in edges), values.get(f"{name}_sum", 0.0))
 
-    ttft, itl = histogram("ttft"), histogram("itl")
-    if ttft is None and itl is None:
-        raise MetricsError(f"the page has none of {', '.join(names['ttft'] + names['itl'])}")
-    gauges = [values.get(first(kind, values) or "", 0.0) for kind in ("running", "waiting")]
-    return Reading(ttft or Histogram(), itl or Histogram(), gauges[0], gauges[1], histogram("request") or Histogram())
+    ttft, itl, request = histogram("ttft"), histogram("itl"), histogram("request")
+    if ttft is None and itl is None and request is None:
+        raise MetricsError(f"the page has none of {', '.join(names['ttft'] + names['itl'] + names['request'])}")
+    running, waiting = (values.get(first(kind, values) or "", math.nan) for kind in ("running", "waiting"))
+    return Reading(ttft or Histogram(), itl or Histogram(), running, waiting, request or Histogram())
 
 
 class Scraper:

@@ -13,45 +13,6 @@ typedef struct {
     double seen, reach;
 } Doing;
 
-/* Return the level of least joules / time^gather whose step the most urgent request can afford. */
-static double governed(
-    const Prices *p, const Work *work, const Knobs *knobs, const Live *live, const Out *out, i64 r, double t,
-    i64 prompt, const Priced *priced
-) {
-    i64 top = p->cells_m - 1;
-    double allowed = INFINITY, tpot = knobs->tpot[r], ttft = knobs->ttft[r];
-    for (i64 j = 0; j < live->running[r]; j++) {
-        i64 i = AT2(live->slot, r, j);
-        if (AT2(live->turn, r, j) == 1) {
-            if (tpot < INFINITY) {
-                double ahead = (double)(out->generated[i] - 1) + knobs->credit[r];
-                double slack = out->first[i] + ahead * tpot - t;
-                allowed = least(allowed, tpot + knobs->spend[r] * slack);
-            }
-        } else if (AT2(live->take, r, j) > 0 && ttft < INFINITY) {
-            double left = work->arrival[i] + ttft - t;
-            double rest = (double)(AT2(live->goal, r, j) - AT2(live->have, r, j));
-            allowed = least(allowed, left * (double)AT2(live->take, r, j) / rest);
-        }
-    }
-    if (live->queued[r] > 0 && ttft < INFINITY)
-        allowed = least(allowed, 0.5 * (work->arrival[live->head[r]] + ttft - t));
-    double asked = prompt > 0 ? knobs->mixed[r] : knobs->alone[r];
-    double best = asked, worth = INFINITY;
-    i64 last = lower((i64)asked, top);
-    for (i64 level = 0; level <= last; level++) {
-        double joules, time = at_level(p, priced, level, &joules);
-        if (time <= allowed) {
-            double one = joules / pow(time, knobs->gather[r]);
-            if (one < worth) {
-                best = (double)level;
-                worth = one;
-            }
-        }
-    }
-    return best;
-}
-
 /* Return a column of some corners at a level between two. */
 static double between(const Prices *p, const Corners *some, int first, int last, i64 low, double part, i64 c) {
     double one = summed(p, some, first, last, low, c);
@@ -155,8 +116,6 @@ static void begin(
     }
     Priced priced = priced_step(p, pool, &step);
     double asked = step.prompt > 0 ? knobs->mixed[r] : knobs->alone[r];
-    if (knobs->tpot[r] < INFINITY || knobs->ttft[r] < INFINITY)
-        asked = governed(p, work, knobs, live, out, r, t, step.prompt, &priced);
     double level = limited(p, &priced, asked);
     i64 low = lower((i64)level, p->cells_m - 2);
     double part = level - (double)low, joules;

@@ -48,7 +48,7 @@ typedef struct {
 } Work;
 
 typedef struct {
-    const double *mixed, *alone, *tpot, *ttft, *spend, *credit, *gather;
+    const double *mixed, *alone;
     const i64 *cap;
 } Knobs;
 

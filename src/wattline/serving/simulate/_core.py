@@ -243,42 +243,6 @@ def schedule(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out:
 # ---- one step ------------------------------------------------------------------------------------
 
 
-def governed(
-    p: Prices, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float, prompt: int, row: Rows,
-    weight: Weights, late_row: Rows, late: Weights, n: int, host: float, pool: int,
-) -> float:  # fmt: skip
-    """Return the level of least joules / time^gather (above waiting) whose step the most urgent request can afford.
-
-    A longer step gathers more tokens, so at a given load steps come as seldom as they are long: what a step costs
-    whatever its batch is bought less often, what its tokens cost is not. Energy alone would hurry, power alone dawdle.
-
-    A token is due `tpot` after the one before; a request ahead of that has slack, `credit` tokens' worth at its
-    start, and the step may take `tpot` plus `spend` of the least slack. A prompt is due `ttft` after its arrival and
-    shares what is left of that among its remaining chunks; a queue behind it halves it.
-    """
-    top = p.cells.shape[1] - 1
-    allowed = math.inf
-    for j in range(live.running[r]):
-        i = live.slot[r, j]
-        if live.turn[r, j] == 1:
-            if knobs.tpot[r] < math.inf:
-                slack = out.first[i] + (out.generated[i] - 1 + knobs.credit[r]) * knobs.tpot[r] - t
-                allowed = min(allowed, knobs.tpot[r] + knobs.spend[r] * slack)
-        elif live.take[r, j] > 0 and knobs.ttft[r] < math.inf:
-            left = work.arrival[i] + knobs.ttft[r] - t
-            allowed = min(allowed, left * live.take[r, j] / (live.goal[r, j] - live.have[r, j]))
-    if live.queued[r] > 0 and knobs.ttft[r] < math.inf:
-        allowed = min(allowed, 0.5 * (work.arrival[live.head[r]] + knobs.ttft[r] - t))
-    asked = knobs.mixed[r] if prompt > 0 else knobs.alone[r]
-    best: float = asked
-    least = math.inf
-    for level in range(min(int(asked), top) + 1):
-        time, joules = at_level(p, row, weight, late_row, late, n, host, pool, level)
-        if time <= allowed and joules / time ** knobs.gather[r] < least:
-            best, least = float(level), joules / time ** knobs.gather[r]
-    return best
-
-
 def begin(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float) -> None:
     """Start a step at t: schedule it, choose its clock, price it, hand its joules to the requests."""
     settle(rules, live, out, r, t)
@@ -314,12 +278,7 @@ def begin(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Ou
         host += h[pool, 4]
     elif decodes / groups > p.scalar[pool, 3]:
         host += h[pool, 3]
-    if knobs.tpot[r] < math.inf or knobs.ttft[r] < math.inf:
-        asked = governed(
-            p, work, knobs, live, out, r, t, prompt, row, weight, late_row, late, n, host, pool
-        )  # fmt: skip
-    else:
-        asked = knobs.mixed[r] if prompt > 0 else knobs.alone[r]
+    asked = knobs.mixed[r] if prompt > 0 else knobs.alone[r]
     level = limited(p, row, weight, late_row, late, n, host, pool, asked)
     low = min(int(level), p.cells.shape[1] - 2)
     part = level - low

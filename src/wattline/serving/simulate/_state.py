@@ -65,17 +65,10 @@ class Work(NamedTuple):
 
 
 class Knobs(NamedTuple):
-    """What policies set, per replica (R,): clock levels with and without prompts in a step; latency targets of the
-    governor (infinite: none), the share of slack it spends in one step, the tokens it lends a request at its
-    start, and the power of time that it weighs joules by; most running requests."""
+    """What policies set, per replica (R,): clock levels with and without prompts in a step; most running requests."""
 
     mixed: Floats
     alone: Floats
-    tpot: Floats
-    ttft: Floats
-    spend: Floats
-    credit: Floats
-    gather: Floats
     cap: Ints
 
 

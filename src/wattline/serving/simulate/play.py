@@ -21,6 +21,7 @@ from ...core.errors import CapacityError, InputError
 from ...source.base import Array
 from ...workload.memory import sequence_bytes
 from ...workload.traffic import Requests
+from ..governor import Seen
 from . import _core
 from . import table as tables
 from ._state import OFF, ON, STARTING, TRANSFER, Live, Out, Prices, Rules, Work
@@ -28,6 +29,7 @@ from ._state import Knobs as CoreKnobs
 from .outcome import GAPS, Limits, Run
 from .policies import FixedClock, Knobs, Policy, PoolView, View
 from .pool import ROUTES, Fleet, Link, Pool, Route
+from .served import Served
 from .table import widened
 
 Ints = NDArray[np.int64]
@@ -106,6 +108,7 @@ class _Stage:
             pack(self.prices), pack(self.rules), pack(self.work), pack(self.knobs), pack(self.live), pack(self.out)
         )  # fmt: skip
         self.end = 0.0
+        self.served: Served | None = None  # what a policy that looks is told
 
     def check(self) -> None:
         """Refuse requests that no replica could ever finish."""
@@ -203,16 +206,7 @@ class _Stage:
 
     def _knobs(self) -> CoreKnobs:
         n = len(self.rules.pool)
-        knobs = CoreKnobs(
-            np.zeros(n),
-            np.zeros(n),
-            np.full(n, np.inf),
-            np.full(n, np.inf),
-            np.zeros(n),
-            np.zeros(n),
-            np.zeros(n),
-            np.zeros(n, np.int64),
-        )
+        knobs = CoreKnobs(np.zeros(n), np.zeros(n), np.zeros(n, np.int64))
         for k, pool in enumerate(self.pools):
             self._set(knobs, k, self.policy.start(self._view(k, pool)))
         return knobs
@@ -221,6 +215,7 @@ class _Stage:
         return PoolView(
             pool=k, table=pool.table, replicas=pool.replicas, max_batch=pool.max_batch, role=pool.role,
             limits=self.limits, context=self.context, prompt=float(self.requests.prompt.mean()),
+            start_time=float(pool.start_time),
         )  # fmt: skip
 
     def _set(self, knobs: CoreKnobs, k: int, asked: Knobs) -> None:
@@ -229,9 +224,6 @@ class _Stage:
         top = float(table.clocks[-1])
         knobs.mixed[mine] = table.level(asked.prefill_clock or top)
         knobs.alone[mine] = table.level(asked.decode_clock or top)
-        knobs.tpot[mine] = np.inf if asked.tpot is None else asked.tpot
-        knobs.ttft[mine] = np.inf if asked.ttft is None else asked.ttft
-        knobs.spend[mine], knobs.credit[mine], knobs.gather[mine] = asked.spend, asked.credit, asked.gather
         knobs.cap[mine] = min(asked.max_batch or self.pools[k].max_batch, self.pools[k].max_batch)
 
     def _live(self) -> Live:
@@ -290,8 +282,13 @@ class _Stage:
         while interval is not None and not self._done():
             t += interval
             self._until(t)
-            if not self._done():
-                self._look(t, interval)
+            for delay, k, asked in [] if self._done() else self._look(t, interval):
+                if delay >= interval:
+                    raise InputError(
+                        f"a policy's delay must be shorter than its interval, {interval:g} s, got {delay:g}"
+                    )
+                self._until(t + delay)
+                self._set(self.knobs, k, asked)
         self._until(np.inf)
         if (self.out.end < 0).any():
             i = int(np.flatnonzero(self.out.end < 0)[0])
@@ -308,27 +305,34 @@ class _Stage:
         if lost >= 0:
             raise CapacityError(f"request {self.index[lost] + 1} finds no replica awake that takes its length")
 
-    def _look(self, t: float, interval: float) -> None:
-        live = self.live
+    def _look(self, t: float, interval: float) -> list[tuple[float, int, Knobs]]:
+        """Show the policy every pool; return s until what it asks is in force, and that by pool."""
+        live, asked = self.live, []
+        if self.served is None:
+            self.served = Served(self.work, self.out, self.rules, self.pools, self.limits)
+        served = self.served.since(int(live.cursor[0]), interval)
         for k, pool in enumerate(self.pools):
             mine = self.rules.pool == k
             awake = mine & (live.state != OFF)
+            running, queued = int(live.running[mine].sum()), int(live.queued[mine].sum())
             seen = View(
                 time=t, interval=interval, pool=self._view(k, pool),
                 awake=int(((live.state == ON) | (live.state == STARTING))[mine].sum()),
-                running=int(live.running[mine].sum()), queued=int(live.queued[mine].sum()),
+                running=running, queued=queued,
                 arrived=int(live.arrived[mine].sum()), tokens=int(live.tokens[mine].sum()),
                 steps=int(live.steps[mine].sum()), busy=float(live.busy[mine].sum()), on=int(awake.sum()),
+                served=Seen(running=running, waiting=queued, **served[k]),
             )  # fmt: skip
-            asked = self.policy.look(seen)
-            if asked is None:
+            knobs = self.policy.look(seen)
+            if knobs is None:
                 continue
-            self._set(self.knobs, k, asked)
-            if asked.replicas is not None:
-                target = min(max(asked.replicas, 1), pool.replicas)
+            asked.append((knobs.delay, k, knobs))
+            if knobs.replicas is not None:
+                target = min(max(knobs.replicas, 1), pool.replicas)
                 _core.scale(self.rules, live, self.out, k, target, t)
         for counter in (live.busy, live.steps, live.tokens, live.arrived):
             counter[:] = 0
+        return sorted(asked, key=lambda one: one[:2])
 
     def close(self, end: float) -> None:
         """Count what replicas draw until the whole run ends."""

@@ -2,54 +2,48 @@
 
 A policy is two methods. `start` sets the knobs of a pool before the first request; `look` may set them anew every
 `interval` seconds, from what was seen since the last look. Between looks the compiled core follows the knobs alone:
-a choice per step (thousands a second) must not leave it, so the per-step governor is a rule of the core with
-parameters, while what acts over seconds (parking, starting, batch limits) may be any Python object.
+a choice per step (thousands a second) must not leave it, while what acts over seconds (clocks, parking, starting,
+batch limits) may be any Python object.
 
     FixedClock          one clock, or one for steps with prompts and one for those without
-    Governor            per step: the cheapest clock that the most urgent request's slack allows
+    Governor            the lowest clock that keeps the promise, as `wattline govern` finds it (serving/governor.py)
     BatchSteering       the most running requests, moved so that tokens come just in time
-    Parking             as many replicas awake as the load needs, around any other policy
+    Parking             as many replicas awake as the load needs, around any other policy (parking.py)
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ...core.errors import InputError
+from ..governor import Controller, Promise, Seen
 from .outcome import Limits
 from .table import StepTable
 
 
 @dataclass(frozen=True)
 class Knobs:
-    """What a policy sets for a pool; None leaves what the engine has: highest clock, no governor, all replicas.
+    """What a policy sets for a pool; None leaves what the engine has: highest clock, all replicas.
 
     Attributes
     ----------
-    prefill_clock, decode_clock : Hz of steps with prompts and without; the governor's highest where it governs.
-    tpot, ttft : seconds that the governor of the core keeps. spend : share of the slack one step may use. credit :
-        tokens' worth of slack that a request starts with; a short one may end late by as much. gather : how far a
-        longer step makes up for its joules by the tokens it gathers, from 0 (least energy of the step) to 1 (least
-        power); it goes with the share of a step's joules that its batch does not change.
+    prefill_clock, decode_clock : Hz of steps with prompts and without.
     max_batch : most running requests of a replica. replicas : how many take requests.
+    delay : s until clocks and batch are in force, shorter than the interval between looks.
     """
 
     prefill_clock: float | None = None
     decode_clock: float | None = None
-    tpot: float | None = None
-    ttft: float | None = None
-    spend: float = 0.1
-    credit: float = 0.0
-    gather: float = 0.2
     max_batch: int | None = None
     replicas: int | None = None
+    delay: float = 0.0
 
 
 @dataclass(frozen=True)
 class PoolView:
-    """A pool as policies see it: its steps, size and promises; `context`, `prompt`: mean tokens of the trace."""
+    """A pool as policies see it: its steps, size and promises; `context`, `prompt`: mean tokens of the trace;
+    `start_time`: s."""
 
     pool: int
     table: StepTable
@@ -59,14 +53,15 @@ class PoolView:
     limits: Limits
     context: float
     prompt: float
+    start_time: float = 0.0
 
 
 @dataclass(frozen=True)
 class View:
     """A pool at a look, and what happened in the `interval` s before `time`.
 
-    awake : replicas that take requests; on : those that draw power, draining ones included. busy : seconds in steps,
-    over all replicas.
+    served : the same as a server's metrics say it, for a governor. awake : replicas that take requests; on : those that
+    draw power, draining ones included. busy : seconds in steps, over all replicas.
     """
 
     time: float
@@ -80,6 +75,7 @@ class View:
     tokens: int
     steps: int
     busy: float
+    served: Seen
 
 
 class Policy(Protocol):
@@ -126,37 +122,50 @@ class FixedClock:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Governor:
-    """Per step, the clock of least energy over time^gather whose time the most urgent request can afford.
+    """The lowest clock that keeps the promise, chosen by the `Controller` of `wattline govern`, once a second.
 
-    `margin`: share of the promised latencies to aim at; `spend`, `credit`, `gather`: as in `Knobs`. Least power
-    (gather = 1) runs slow until the slack is gone and must hurry after; 0.2 was chosen on two 8B scenarios.
+    floor : share of the highest clock below which it does not go; `wattline govern --floor`. switching : s from a look
+    to the new clock in force: reading the metrics, the driver's call and the device itself, of which the last takes
+    some milliseconds on A100 and up to some hundred on GH200 (Velicka et al., arXiv 2502.20075).
     """
 
-    margin: float = 0.9
-    spend: float = 0.5
-    credit: float = 10.0
-    gather: float = 0.2
-    interval: float | None = None
+    floor: float = 0.4
+    patience: int = 2
+    window: float = 3600.0
+    switching: float = 0.1
+    interval: float | None = 1.0
     name: str = "governor"
+    _driven: dict[tuple[str, int], Controller] = field(default_factory=dict)
 
     def start(self, pool: PoolView) -> Knobs:
-        """Hand the promises to the core."""
+        """Begin at the highest clock, with what the pool promises: prompts their first token, decoding the others."""
         limits = pool.limits
         if limits.tpot is None and limits.ttft is None:
             raise InputError("a governor needs a promise to keep; state serve.tpot or serve.ttft")
-        return Knobs(
-            tpot=None if limits.tpot is None else self.margin * limits.tpot,
-            ttft=None if limits.ttft is None else self.margin * limits.ttft,
-            spend=self.spend,
-            credit=self.credit,
-            gather=self.gather,
-        )
+        levels = [float(c) for c in pool.table.clocks]
+        lowest = max(self.floor * levels[-1], levels[0])
+        clocks = [lowest, *(c for c in levels if c > 1.02 * lowest)]
+        promise = promise_of(limits, pool.role)
+        if promise is not None and len(clocks) > 1:
+            self._driven[pool.role, pool.pool] = Controller(promise, clocks, patience=self.patience, window=self.window)
+        return Knobs(clocks[-1], clocks[-1])
 
-    def look(self, _: View) -> Knobs | None:
-        """Leave it: the core governs each step."""
-        return None
+    def look(self, seen: View) -> Knobs | None:
+        """Let the controller choose."""
+        controller = self._driven.get((seen.pool.role, seen.pool.pool))
+        if controller is None:
+            return None
+        told = controller.look(seen.served)
+        return Knobs(told.clock, told.clock, delay=self.switching)
+
+
+def promise_of(limits: Limits, role: str) -> Promise | None:
+    """Return what a pool of a role is to keep; None where nothing of it is promised."""
+    ttft = None if role == "decode" else limits.ttft
+    tpot = None if role == "prefill" else limits.tpot
+    return None if ttft is None and tpot is None else Promise(ttft=ttft, tpot=tpot, percentile=limits.percentile)
 
 
 @dataclass
@@ -210,54 +219,3 @@ def fitting(pool: PoolView, seconds: float, clock: float | None = None) -> int:
         else:
             high = middle - 1
     return low
-
-
-@dataclass
-class Parking:
-    """Keeps as many replicas awake as the load needs, and lets another policy set their clocks.
-
-    The load is the slots that requests take, of `slots` a replica: where None, as many as keep two thirds of the
-    promised time per token at the highest clock. `target` of them is aimed at. More replicas are woken at once; half
-    of those too many are let go after `patience` looks.
-    """
-
-    inner: Policy
-    target: float = 0.7
-    slots: int | None = None
-    least: int = 1
-    patience: int = 3
-    interval: float | None = 10.0
-    _calm: int = 0
-
-    @property
-    def name(self) -> str:
-        return f"parking, {self.inner.name}"
-
-    def start(self, pool: PoolView) -> Knobs:
-        """Start with what the other policy says, and with every replica that is on."""
-        self._calm = 0
-        return self._capped(self.inner.start(pool), pool)
-
-    def _slots(self, pool: PoolView) -> int:
-        if self.slots is not None or pool.limits.tpot is None:
-            return min(self.slots or pool.max_batch, pool.max_batch)
-        return fitting(pool, pool.limits.tpot / 1.5)
-
-    def _capped(self, knobs: Knobs, pool: PoolView) -> Knobs:
-        return replace(knobs, max_batch=min(knobs.max_batch or pool.max_batch, self._slots(pool)))
-
-    def look(self, seen: View) -> Knobs | None:
-        """Compare the load with what is awake."""
-        knobs = self._capped(self.inner.look(seen) or self.inner.start(seen.pool), seen.pool)
-        slots = self._slots(seen.pool)
-        need = (seen.running + seen.queued) / (self.target * slots)
-        if seen.queued > 0:
-            need = max(need, seen.awake + math.ceil(seen.queued / slots))
-        wanted = max(self.least, math.ceil(need))
-        if wanted < seen.awake:
-            self._calm += 1
-            half = seen.awake - math.ceil((seen.awake - wanted) / 2)
-            wanted = seen.awake if self._calm < self.patience else half
-        if wanted != seen.awake:
-            self._calm = 0
-        return replace(knobs, replicas=wanted)

@@ -9,8 +9,9 @@ from typing import Any
 from ...workload.traffic import Requests
 from .bound import Bound, clairvoyant
 from .outcome import Limits, Run
+from .parking import Parking
 from .play import simulate
-from .policies import BatchSteering, FixedClock, Governor, Parking, Policy
+from .policies import BatchSteering, FixedClock, Governor, Policy
 from .pool import Fleet
 
 

@@ -132,7 +132,7 @@ def govern(
     ttft: Annotated[str | None, Parameter(help="Promised time to the first token, e.g. 500 ms.")] = None,
     percentile: Annotated[float, Parameter(help="Of the tokens and requests that the promise is for.")] = 99.0,
     device: Annotated[tuple[str, ...], Parameter(help="Device by UUID or place; several are set alike.")] = ("0",),
-    interval: Annotated[str, Parameter(help="Between two looks at the metrics.")] = "2 s",
+    interval: Annotated[str, Parameter(help="Between two looks at the metrics.")] = "1 s",
     floor: Annotated[str, Parameter(help="Lowest clock, as a share of the highest.")] = "40 %",
     notches: Annotated[int, Parameter(help="Clocks to choose from.")] = 12,
     looks: Annotated[int, Parameter(help="Stop after so many looks; 0 for never.")] = 0,
@@ -142,7 +142,8 @@ def govern(
 ) -> int:
     """Keep a server's latency promise at the lowest clock that does, from the metrics it serves, until interrupted.
 
-    Reads vLLM's metrics. Where they stop, the devices run at their own clocks; so they do afterwards.
+    Reads the metrics of vLLM, SGLang (--enable-metrics) and TensorRT-LLM (/prometheus/metrics). Where they stop, the
+    devices run at their own clocks; so they do afterwards. `wattline simulate` plays the same governor.
 
     Example: wattline govern --metrics http://127.0.0.1:8000/metrics --tpot "50 ms" --device 0
     """
