@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ...core.errors import InputError
 from ...hardware.facts import Fact, Sheet, keys
 from ..base import Array
+from ..roofline.factors import with_kernels
 from ..roofline.residual import adjust, nets
 from ..roofline.silicon import Silicon, calibration
 from ..roofline.uncertain import spread_of
@@ -83,6 +84,8 @@ def predict_rows(rows: Table, chip: Sheet, *, residual: bool = True, meter: bool
 
 def _batch(batch: Batch, chip: Silicon, residual: bool, meter: bool) -> tuple[Array, NDArray[np.bool_]]:
     works = [adjust(w, chip) if residual else w for w in batch.works]
+    if residual and (not meter or batch.bare):
+        works = [with_kernels(w, chip) for w in works]
     rig = harness(batch, chip)
     answer = cost(works, chip, limit=None if rig.limited else np.inf)
     time, power = loop(answer, rig, chip)

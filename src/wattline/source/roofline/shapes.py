@@ -92,7 +92,7 @@ def gemm(
         precision, core=best["core"], l2=best["l2"], dram=best["dram"], ramp=best["ramp"],
         fixed=chip.launch, lit=best["lit"], e_core=_toggled(s, flops, best["padded"]) * chip.energy_of(precision),
         e_l2=best["traffic"] * chip.l2_energy, e_dram=(compulsory + reread) * chip.hbm_energy, repeat=repeat,
-        net="gemm", hints=(
+        net="gemm", stored=b, hints=(
             log2(batch * m), log2(n), log2(k), log2(feed) + 0.0 * m,
             # What was learned was learned beside compulsory traffic; re-reads are physics on top of it.
             log2(1e6 * _overlapped(chip, best["core"], best["l2"], best["once"], best["ramp"])),
@@ -195,7 +195,7 @@ def grouped_gemm(
         fixed=chip.launch, lit=best["lit"],
         e_core=_toggled(s, flops, best["padded"]) * chip.energy_of(precision) * s["moe.energy"],
         e_l2=best["traffic"] * chip.l2_energy, e_dram=nbytes * chip.hbm_energy, repeat=repeat,
-        net="moe", hints=(
+        net="moe", stored=b, hints=(
             log2(rows), log2(active), log2(n * k), log2(np.minimum(n, k)), log2(feed) + 0.0 * rows,
             log2(skew), log2(best["core"] / best["dram"]),
         ),
@@ -243,7 +243,7 @@ def attention(
         e_core=grow * _toggled(chip.shape, flops, padded) * chip.energy_of(precision)
         * chip.shape["attention.energy"],
         e_l2=grow * traffic * chip.l2_energy, e_dram=grow * nbytes * chip.hbm_energy, repeat=repeat,
-        net="decode" if phase == "decode" else "prefill", hints=(
+        net="decode" if phase == "decode" else "prefill", stored=kv, hints=(
             log2(batch), log2(query), log2(seen), log2(heads), log2(kv_heads), log2(dims),
             log2(width(kv)) + 0.0 * pairs, log2(pairs / query), log2(core / dram),
         ),

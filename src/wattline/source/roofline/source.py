@@ -23,6 +23,7 @@ from ...workload.operator import Attention, Collective, Elementwise, Gemm, Group
 from ..base import Array, Device, Points, PointsTable
 from . import shapes, stack
 from .collective import collective
+from .factors import with_kernels
 from .residual import adjust
 from .silicon import Silicon, training_constants
 from .table import Layout, layout, stacks, tables
@@ -36,7 +37,8 @@ PRODUCTS = ("gemm", "moe", "prefill")
 class Roofline:
     """Time and energy from the chip's facts.
 
-    `residual`: apply the learned, bounded correction. `sustained`: products at the rate that steps of
+    `residual`: apply the learned, bounded correction, and what tables of a chip's own kernels say (`factors`); training
+    runs other kernels. `sustained`: products at the rate that steps of
     training keep up (``data/training.toml``), below that of a kernel benchmarked alone.
     """
 
@@ -87,7 +89,9 @@ class Roofline:
                 adjust(w, chip, _build(group, chip.origin, node) if w.net and chip.origin else None)
                 for w, group in zip(works, groups, strict=True)
             ]
-        return [_sustain(w, chip) for w in works] if self.sustained else works
+        if self.sustained:
+            return [_sustain(w, chip) for w in works]
+        return [with_kernels(w, chip) for w in works] if self.residual else works
 
 
 def _older(work: Work, chip: Silicon, kernel: str) -> Work:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base import Array
+from .factors import applied, engine_of, kind_of
 from .silicon import Silicon, calibration
 from .work import Work, joined
 
@@ -24,7 +25,9 @@ def describe(chip: Silicon) -> tuple[bool, str]:
     table = calibration()["spread"]
     known = chip.name in table["measured"]
     source = table["source"] if known else "the chip's facts; efficiency as measured on other chips"
-    return known, f"analytic roofline: {source}"
+    whose = engine_of(chip)
+    kernels = f"; kernels as tables of {whose[0]} {whose[1]} have them, same origin" if whose else ""
+    return known, f"analytic roofline: {source}{kernels}"
 
 
 def spread_per_operator(chip: Silicon, works: Sequence[Work]) -> tuple[Array, NDArray[np.bool_]]:
@@ -34,14 +37,32 @@ def spread_per_operator(chip: Silicon, works: Sequence[Work]) -> tuple[Array, ND
     """
     table = calibration()["spread"]
     rows, flags = [], []
+    known = chip.name in table["measured"]
     for w in works:
         outside = w.column(w.outside)[..., 0] > 0
         inner, outer = _widen(table, "kind", w.net, False, chip.name), _widen(table, "kind", w.net, True, chip.name)
+        least = _of_kernels(chip, w)
+        inner, outer = _no_less(inner, least, known), _no_less(outer, least, False)
         rows.append(np.where(outside[..., None], outer, inner))
         flags.append(outside)
     if not rows:
         return np.zeros((0, 2)), np.zeros(0, bool)
     return joined(rows, -2), joined(flags, -1)
+
+
+def _of_kernels(chip: Silicon, work: Work) -> float:
+    """Return what a table of kernels left of the error of time; below zero where it is the chip's very own."""
+    kind = kind_of(work)
+    factor = applied(chip.name, kind, work.stored) if kind else None
+    if factor is None or not factor.rows or factor.plain:
+        return 0.0
+    return factor.spread if factor.nearest else -factor.spread
+
+
+def _no_less(spread: tuple[float, float], least: float, measured: bool) -> tuple[float, float]:
+    """Return spreads with that of time as the table's own rows left out have it, else no less than a stand-in's."""
+    time, energy = spread
+    return (-least if least < 0.0 and measured else max(time, abs(least))), energy
 
 
 def spread_of(chip: Silicon, net: str, outside: bool) -> tuple[float, float, float, float]:

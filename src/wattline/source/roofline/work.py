@@ -38,6 +38,7 @@ class Work:
     slow, warm : factors on time and on switched energy, from the learned residual.
     repeat : how many times over.
     net, hints : which learned correction applies, and the logarithms of the shape it reads.
+    stored : format of the weights, or of attention's cache.
     outside : whether each shape lies outside the range that correction was fitted on.
     """
 
@@ -59,6 +60,7 @@ class Work:
     repeat: Array
     link_name: str = "nvlink"
     net: str = ""
+    stored: str = ""
     hints: tuple[Array, ...] = ()
     outside: NDArray[np.bool_] | bool = False
 
@@ -69,7 +71,7 @@ class Work:
         return np.broadcast_to(array, np.broadcast_shapes(array.shape, (count, 1)))
 
 
-_WORDS = ("precision", "link_name", "net", "hints", "outside")
+_WORDS = ("precision", "link_name", "net", "stored", "hints", "outside")
 _TIMES = ("core", "l2", "dram", "link", "ramp", "fixed")
 _ARRAYS = [f.name for f in fields(Work) if f.name not in _WORDS]
 
@@ -78,14 +80,14 @@ _ONES = ("lit", "slow", "warm", "repeat")
 
 
 def work(
-    precision: str, *, link_name: str = "nvlink", net: str = "", hints: tuple[Array, ...] = (),
+    precision: str, *, link_name: str = "nvlink", net: str = "", stored: str = "", hints: tuple[Array, ...] = (),
     **arrays: Array | float,
 ) -> Work:  # fmt: skip
     """Build a `Work`, zero where an array is not given (one for lit, slow, warm and repeat)."""
     zero, one = np.zeros(()), np.ones(())
     given = {k: np.asarray(v, dtype=np.float64) for k, v in arrays.items()}
     full: dict[str, Any] = {n: given.get(n, one if n in _ONES else zero) for n in _ARRAYS}
-    return Work(precision=precision, link_name=link_name, net=net, hints=hints, **full)
+    return Work(precision=precision, link_name=link_name, net=net, stored=stored, hints=hints, **full)
 
 
 def joined(arrays: Sequence[NDArray[Any]], axis: int) -> NDArray[Any]:
