@@ -53,7 +53,9 @@ def _column(cells: tuple[str, ...]) -> Column:
     return numbers
 
 
-def operators(inputs: Path, targets: Path | None = None, chip: str | None = None) -> dict[str, Any]:
+def operators(
+    inputs: Path, targets: Path | None = None, chip: str | None = None, table: dict[str, Column] | None = None
+) -> dict[str, Any]:
     """Predict every kernel of a table; compare with the measured columns where there are any.
 
     Parameters
@@ -61,6 +63,7 @@ def operators(inputs: Path, targets: Path | None = None, chip: str | None = None
     inputs : columns as `wattline.source.measured.rows.COLUMNS`; `device` names the chip unless `chip` does.
     targets : measured `latency` (ms) and `power` (W), by `row_id` or in the same order; those of
         `inputs` where None.
+    table : the columns, where they were read already.
 
     Rows that cannot be predicted come back under "refused", each with its reason; the others are predicted all the
     same. Where none can be, the first reason is raised. "notes" says which columns a default stood for.
@@ -68,7 +71,7 @@ def operators(inputs: Path, targets: Path | None = None, chip: str | None = None
     Returns rows, metrics per target ("latency", "power", "energy_j") and predictions in the units
     of the files: latency in ms, power in W.
     """
-    table = read_table(inputs)
+    table = read_table(inputs) if table is None else table
     ids = table.get("row_id", np.arange(_length(table))).tolist()
     if "op_name" not in table:
         raise InputError(f"the table lacks column(s) op_name; it has {', '.join(table)}")

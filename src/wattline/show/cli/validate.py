@@ -93,6 +93,46 @@ def validate_training(inputs: Path, *, targets: Targets = None, chart: Chart = N
     _validated("training", inputs, targets, chart, json)
 
 
+@check.command(name="silicon")
+def validate_silicon(figures: Path | None = None, /, *, every: bool = False, json: Json = False) -> None:
+    """Set published rates of kernels on public chips, none of them fitted, beside the predictions.
+
+    Example: wattline validate silicon --every
+
+    Parameters
+    ----------
+    figures
+        Table of published rates (CSV); the shipped one where left out.
+    every
+        Print each figure with its set-up and source.
+    """
+    from ...scenario.silicon import silicon
+
+    found = silicon(figures)
+    rows = [
+        [name, str(g["rows"]), *(percent(g[k]).lstrip("+") for k in ("median_ape", "near")), percent(g["bias"])]
+        for name, g in found["groups"].items()
+    ]
+    whole = [percent(found[k]).lstrip("+") for k in ("median_ape", "near_share")]
+    rows.append(["all", str(found["rows"]), *whole, ""])
+    tell(found, ["published", "figures", "median error", "within 15 %", "bias"], rows, json)
+    if every and not json:
+        each = [
+            [
+                f["chip"],
+                f["setup"],
+                f"{f['published_tflops']:g}",
+                f"{f['predicted_tflops']:.4g}",
+                percent(f["error"]),
+                f["source"],
+            ]
+            if f["error"] is not None
+            else [f["chip"], f["setup"], f"{f['published_tflops']:g}", "", "", f["reason"]]
+            for f in found["figures"]
+        ]
+        tell(None, ["chip", "set-up", "TFLOP/s", "predicted", "error", "source"], each, json=False)
+
+
 def _validated(kind: str, inputs: Path, targets: Path | None, chart: Path | None, json: bool) -> None:
     from ...scenario.validate import configurations
 
