@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import InputError
-from ..serving.deploy import emit
+from ..serving.deploy import FORMS, emit
 from .launch import pools, searched
 from .scenario import Scenario, searches, solve
 from .search import search
@@ -16,6 +16,10 @@ def text(scenario: Scenario, form: str) -> str:
     ------
     InputError : the scenario serves nothing.
     """
+    if form not in FORMS:
+        raise InputError(
+            f"--emit {form} writes out the caps of a fleet, a scenario with [[job]]; here {', '.join(FORMS)}"
+        )
     if not scenario.has("serve"):
         raise InputError("--emit writes out what serves; the scenario has no [serve]")
     if searches(scenario):

@@ -34,7 +34,8 @@ _PACKED: Final = (0.9, 0.8, 0.7, 0.6, 0.5)
 class Work:
     """One copy of a job: its frontier in seconds at full speed, the setting of every point, and its other ways.
 
-    `uncertainty`: relative standard deviation of its power; 0 where the power is given.
+    `uncertainty`: relative standard deviation of its power; 0 where the power is given. `nodes` : it fills, perhaps
+    a part of one; `host` : W of hosts among its power, 0 where that is given.
     """
 
     frontier: Frontier
@@ -45,6 +46,8 @@ class Work:
     measures: tuple[Measure, ...]
     source: str = ""
     uncertainty: float = 0.0
+    nodes: float = 1.0
+    host: float = 0.0
 
 
 # ---- jobs ------------------------------------------------------------------------------------------
@@ -117,7 +120,7 @@ def _training(name: str, row: Mapping[str, Any], stated: scenarios.Scenario) -> 
         frontier, settings = _joined(ways, idle)
     return Work(
         frontier, settings, idle, cluster.devices, False, tuple(measures), f"job {name}: {answer.sources[0]}",
-        answer.uncertainty,
+        answer.uncertainty, *_hosts(cluster),
     )  # fmt: skip
 
 
@@ -143,7 +146,7 @@ def _serving(name: str, row: Mapping[str, Any], stated: scenarios.Scenario) -> W
     frontier, joined = _joined(ways, idle)
     return Work(
         frontier, joined, idle, cluster.devices, True, tuple(measures),
-        f"job {name}: {first.sources[0]}", first.uncertainty,
+        f"job {name}: {first.sources[0]}", first.uncertainty, *_hosts(cluster),
     )  # fmt: skip
 
 
@@ -163,6 +166,11 @@ def _served(
         power.append(found.average_power_w)
         settings.append({"speed": share, "power_w": found.average_power_w, **found.knobs[0]})
     return np.array(speed), np.array(power), settings
+
+
+def _hosts(cluster: Cluster) -> tuple[float, float]:
+    """Return the nodes a copy fills and the W of their hosts, without its chips."""
+    return cluster.devices / cluster.chips_per_node, replace(cluster, site=None).facility_power(0.0)
 
 
 def idle_power(row: Mapping[str, Any], cluster: Cluster) -> float:

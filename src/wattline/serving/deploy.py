@@ -31,6 +31,7 @@ IMAGES: Final[Mapping[str, str]] = MappingProxyType(
         "dynamo": "nvcr.io/nvidia/ai-dynamo/vllm-runtime:latest",
     }
 )
+FORMS: Final = (*ENGINES, "k8s", "dynamo")
 # Weights that an engine makes of a stored model while it loads it: any other precision is a checkpoint of its own.
 _LOADED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {

@@ -137,8 +137,8 @@ def plan(
     ] = None,
     jobs: Annotated[int | None, Parameter(help="Workers of a study or search; all cores where left out.")] = None,
     emit: Annotated[
-        Literal["vllm", "sglang", "trtllm", "k8s", "dynamo"] | None,
-        Parameter(help="Print only what to run or apply for a serving plan: a launch line, or manifests."),
+        Literal["vllm", "sglang", "trtllm", "k8s", "dynamo", "slurm", "redfish"] | None,
+        Parameter(help="Print only what to run or apply: a launch line or manifests, of a fleet its caps."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -165,8 +165,11 @@ def plan(
         cli_design.plan(scenario, pairs(sets), wanted, engine or "local", jobs, progress)
         return
     if emit is not None:
-        from ...scenario import emitted
+        from ...scenario import emitted, fleet, fleet_emit
 
+        if fleet.is_fleet(scenario):
+            print(fleet_emit.text(fleet.load(scenario, pairs(sets)), emit), end="")
+            return
         print(emitted.text(scenarios.load(scenario).with_(pairs(sets)), emit), end="")
         return
     spread = engine is not None or jobs is not None
