@@ -17,7 +17,7 @@ def test_the_parts_of_a_gpu_sum_to_its_calibrated_sheet(like: str, chip: str) ->
     """Taken apart and put together again, every fact is the calibrated sheet's within 0.1 %."""
     derived, calibrated = catalog.chip(like), catalog.chip(chip)
     for key in calibrated:
-        if key != "clock.step":
+        if key not in ("clock.step", "clock.switch"):  # of the driver, not of the parts
             assert derived[key] == pytest.approx(calibrated[key], rel=1e-3, abs=1e-18), key
     assert derived.tags["architecture"] == calibrated.tags["architecture"]
     assert derived.tags["node"] == calibrated.tags["node"]

@@ -40,7 +40,7 @@ class Request:
     straggler: str | None = None
     power_cap: str | None = None
     transfer_time: str = "0 s"
-    switch_latency: str = "0 s"
+    switch_latency: str | None = None
     granularity: str = "microbatch"
     compare: bool = False
     regress: bool = False
@@ -52,14 +52,30 @@ class Request:
     def job(self) -> tuple[PipelineJob, list[str]]:
         """Return the job, its profile read, and what was assumed on the way."""
         waiting, notes = self._waiting()
+        latency, told = self._latency()
         profile = read(self.profile, repeats=self.regress, fixed=self.fixed)
         job = PipelineJob(
             profile, self.stages, self.microbatches, self.schedule, self.virtual, waiting,
             parse(self.static_power, "W", key="--static-power"), self.replicas, self._links(),
-            parse(self.switch_latency, "s", key="--switch-latency"), self.granularity,
+            latency, self.granularity,
             None if self.split_backward is None else parse(self.split_backward, "", key="--split-backward"),
         )  # fmt: skip
-        return job, notes
+        return job, notes + told
+
+    def _latency(self) -> tuple[float, list[str]]:
+        """Return how long a change of clock takes, in seconds: as stated, else the chip's; and what was assumed."""
+        if self.switch_latency is not None:
+            return parse(self.switch_latency, "s", key="--switch-latency"), []
+        sheet = None if self.chip is None else catalog.chip(self.chip)
+        if sheet is None or "clock.switch" not in sheet:
+            usual = catalog.chip("a100-sxm-80gb")
+            there = f"{show(usual['clock.switch'], 's', 3)} ({usual.facts['clock.switch'].source})"
+            return 0.0, [
+                f"a change of clock is taken to cost no time; on {usual.name} it takes {there}: name yours with "
+                "--chip, or measure it and pass --switch-latency"
+            ]
+        seconds, source = sheet["clock.switch"], sheet.facts["clock.switch"].source
+        return seconds, [f"a change of clock takes {show(seconds, 's', 3)} on {sheet.name} ({source})"]
 
     def _waiting(self) -> tuple[float, list[str]]:
         if self.waiting_power is not None:
@@ -227,6 +243,7 @@ def _values(plan: PipelinePlan, request: Request, realized: list[Realized], comp
         "computations": len(plan.network.rows),
         "waiting_power_w": job.waiting_power,
         "static_power_w": job.static_power,
+        "switch_latency_s": job.switch_latency,
         "mapping": list(job.mapping),
     }  # fmt: skip
 

@@ -36,6 +36,7 @@ from .elasticity import Followed, Weighed, of_mfu, weigh
 from .iteration import steady_iteration
 from .job import TrainingJob
 from .schedule import BACKWARD, FORWARD, graph, schedule
+from .switching import switching, unhurried
 from .telling import facts, knobs, notes, outcome, spread, timeline, weakest
 
 
@@ -84,6 +85,8 @@ def plan_training(
     outcomes = [outcome(i, job, cluster, over, rates) for i in (chosen, baseline)]
     bound_energy = over.total(groups * bound[1], bound[0]) * scale
     unsure = spread(work, costs, settings)
+    latency = cluster.chip.get("clock.switch", 0.0) if detail else 0.0
+    held = run(work, costs.points, unhurried(work, costs, settings, latency), groups)
     return Answer(
         kind="training",
         title=title or f"{job.model.name} on {cluster.devices} x {cluster.chip.name}",
@@ -99,7 +102,12 @@ def plan_training(
         sources=tuple(sorted({p.source for p in costs.points if p.source})),
         uncertainty=over.uncertainty(unsure[0], chosen.energy, chosen.time),
         time_uncertainty=unsure[1],
-        assumptions=(*assumptions, *notes(job, work, costs, stretch), f"memory: {memory.text}"),
+        assumptions=(
+            *assumptions,
+            *notes(job, work, costs, stretch),
+            *switching(cluster.chip, latency, [i.energy for i in (baseline, chosen, held)], held.time / baseline.time),
+            f"memory: {memory.text}",
+        ),
         facts={**facts(job, cluster), "memory": memory.text},
         certificate={
             "bound_j": bound_energy,

@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from ...core.errors import InputError
+from ...training.joining import joined
 from ..daemon.client import Held
 from ..leases.actuator import ControlError
 from .match import same_job, settable
@@ -56,30 +57,8 @@ class Program(msgspec.Struct, frozen=True):
         A run of computations at one clock that is shorter than the latency takes the clock of the faster neighbour,
         or the neighbour takes its, so no computation becomes slower than planned.
         """
-        runs = [[step] for step in self.steps]
-        clocks = [step.clock for step in self.steps]
-        k = 0
-        while len(runs) > 1:
-            k = 0
-            while k < len(runs) - 1:  # runs of one clock are one
-                if clocks[k] == clocks[k + 1]:
-                    runs[k] += runs.pop(k + 1)
-                    clocks.pop(k + 1)
-                else:
-                    k += 1
-            lengths = [math.fsum(step.seconds for step in run) for run in runs]
-            short = min(range(len(runs)), key=lambda i: (lengths[i], i))
-            if len(runs) == 1 or lengths[short] >= latency:
-                break
-            beside = [i for i in (short - 1, short + 1) if 0 <= i < len(runs)]
-            faster = [i for i in beside if clocks[i] > clocks[short]]
-            if faster:  # the least of what is faster
-                clocks[short] = min(clocks[i] for i in faster)
-            else:  # it is faster than both: the nearer in clock runs as fast
-                clocks[max(beside, key=lambda i: clocks[i])] = clocks[short]
-        made = [
-            msgspec.structs.replace(step, clock=clock) for run, clock in zip(runs, clocks, strict=True) for step in run
-        ]
+        clocks = joined([step.clock for step in self.steps], [step.seconds for step in self.steps], latency)
+        made = [msgspec.structs.replace(step, clock=clock) for step, clock in zip(self.steps, clocks, strict=True)]
         return msgspec.structs.replace(self, steps=tuple(made))
 
     @property

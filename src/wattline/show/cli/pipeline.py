@@ -33,7 +33,9 @@ def pipeline(
     straggler: Annotated[str | None, Parameter(help="Iteration time of a slower pipeline to wait for.")] = None,
     power_cap: Annotated[str | None, Parameter(help="Average power of all devices at most, e.g. 2 kW.")] = None,
     transfer_time: Annotated[str, Parameter(help="Time of a message to the next stage; one per link: a,b,c.")] = "0 s",
-    switch_latency: Annotated[str, Parameter(help="Time a device stands still to change its clock.")] = "0 s",
+    switch_latency: Annotated[
+        str | None, Parameter(help="Time a device stands still to change its clock; that of --chip where left out.")
+    ] = None,
     granularity: Annotated[
         Literal["microbatch", "instruction", "stage"], Parameter(help="What has a clock of its own.")
     ] = "microbatch",
