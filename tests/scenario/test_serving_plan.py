@@ -13,6 +13,7 @@ from wattline.core.errors import GoalError, ScenarioError
 from wattline.frontier.answer import Answer
 from wattline.hardware.chip import clocks
 from wattline.scenario import scenario as sc
+from wattline.scenario import serving_plan
 from wattline.scenario import simulate_serving as simulation
 
 from .serving_draws import draw, played
@@ -146,6 +147,34 @@ def test_a_load_too_high_is_told_with_one_that_is_kept() -> None:
     assert rate
     run = simulation.run(busy.with_({"serve.rate": f"{rate[1]} req/s", "serve.count": 3000})).run
     assert run.violations["any"] <= 0.03 * len(run.arrival)
+
+
+def test_a_looser_promise_never_costs_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Along limits on the first token and on those after it, energy falls or stays."""
+    monkeypatch.setattr(serving_plan, "CONFIRMED", (4, 8_000, 300, 400))
+    stated = sc.load(EXAMPLES / "llama-8b-serving.toml").with_({"serve.chunk": 2048})
+    for key, limits in (("serve.ttft", (400, 1500)), ("serve.tpot", (25, 50))):
+        base = stated.with_({"serve.ttft": "2 s"}) if key == "serve.tpot" else stated
+        joules = [sc.solve(base.with_({key: f"{limit} ms"})).chosen.energy_j for limit in limits]
+        assert joules == sorted(joules, reverse=True), key
+
+
+def test_many_replicas_are_planned_as_quickly_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 256 replicas eight are played with their share of the load, and the whole fleet's figures are told."""
+    played: list[int] = []
+    one = serving_plan._Plan.one
+
+    def counted(self: Any, setting: Any, requests: Any) -> Any:
+        played.append(sum(pool.replicas for pool in self.fleet.pools))
+        return one(self, setting, requests)
+
+    monkeypatch.setattr(serving_plan._Plan, "one", counted)
+    stated = sc.load(EXAMPLES / "llama-8b-serving.toml").with_({"serve.chunk": 2048, "serve.clock": "1.5 GHz"})
+    many = sc.solve(stated.with_({"serve.replicas": 256, "serve.rate": "1024 req/s"}))
+    assert set(played) == {8}
+    assert many.chosen.figures["requests_per_s"] == pytest.approx(1024, rel=0.05)
+    assert many.facts["chips"].startswith("256 x")
+    assert any("256 replicas are played as 8" in said for said in many.assumptions)
 
 
 def test_a_clock_between_two_steps_becomes_the_nearest_and_says_so() -> None:

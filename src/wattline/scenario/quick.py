@@ -41,8 +41,8 @@ def serving(
         try:
             tried.append((solve(asked, detail=False).chosen.energy_j, asked))
         except WattlineError as error:
-            # A layout that fits and is too slow says more than one that does not fit.
-            last = error if last is None or isinstance(error, GoalError) or not isinstance(last, GoalError) else last
+            # A layout that fits and is too slow says more than one that does not fit, and small ones carry the most.
+            last = last if isinstance(last, GoalError) else error
     if tried:
         return min(tried, key=lambda item: item[0])[1]
     if isinstance(last, LayoutError) and not serve.get("tensor"):

@@ -198,6 +198,6 @@ def _solve_serving(scenario: Scenario, source: Source, detail: bool, simulated: 
         start = mean(False)
     except GoalError as error:
         if error.beyond:  # no setting carries the load
-            raise
+            raise serving_plan.too_much(scenario, job, cluster, source) from None
         start = None
     return serving_plan.plan(scenario, job, cluster, source, start)

@@ -12,6 +12,7 @@ from .stated import Scenario, cluster_of
 def serving_job(scenario: Scenario) -> ServingJob:
     """Return what one replica is asked to serve."""
     cluster = cluster_of(scenario)
+    simulation.check_mean(scenario)
     load, rate = Load(prompt=scenario["serve.prompt"], output=scenario["serve.output"]), scenario.get("serve.rate")
     if scenario.get("serve.requests") is not None:
         requests = simulation.requests_of(scenario)

@@ -34,6 +34,7 @@ from ..serving.simulate.choose import (
     capped,
     confirm,
     fair_count,
+    lowest,
     measured,
     search,
 )
@@ -68,6 +69,8 @@ _LEAST, _HALVINGS = 0.02, 6
 # Caps of a closed loop go up by this.
 _FINER: Final = 1.08
 _ALONG: Final = (1.0, 0.8, 0.65, 0.5)
+# Replicas that are played where requests come by themselves; in a closed loop one is like another.
+_PLAYED: Final = 8
 # Clocks of the frontier that are played where the search did not.
 _POINTS: Final = 8
 
@@ -79,8 +82,12 @@ def plan(scenario: Scenario, job: ServingJob, cluster: Cluster, source: Source, 
     ------
     GoalError : no setting keeps the promise or the goal; it names the nearest in reach.
     """
-    found = _Plan(scenario, job, cluster, source, start)
-    return found.answer()
+    return _Plan(scenario, job, cluster, source, start).answer()
+
+
+def too_much(scenario: Scenario, job: ServingJob, cluster: Cluster, source: Source) -> GoalError:
+    """Return what to say of a rate that nothing carries: the highest rate that keeps the promise, simulated."""
+    return _Plan(scenario, job, cluster, source, None).too_much()
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +100,29 @@ class _Plan:
 
     # ---- what is played
     @cached_property
-    def fleet(self) -> Fleet:
+    def whole(self) -> Fleet:
         """The scenario's fleet, with its steps tabulated."""
         return simulation.fleet_of(self.scenario, self.cluster, self.source)
 
     @cached_property
+    def fleet(self) -> Fleet:
+        """What is played: of many replicas a few, with their share of the requests."""
+        paged = self.scenario.get("serve.requests") is not None and simulation.requests_of(self.scenario).page > 0
+        return self.whole if paged else simulation.few(self.whole, 1 if self.is_closed else _PLAYED)
+
+    @cached_property
+    def share(self) -> float:
+        """Replicas played over all."""
+        return self.replicas / sum(pool.replicas for pool in self.whole.pools)
+
+    @cached_property
     def limits(self) -> Limits:
         return simulation.limits_of(self.scenario)
+
+    @property
+    def promised(self) -> bool:
+        """Whether there is a latency promise."""
+        return self.limits.ttft is not None or self.limits.tpot is not None
 
     @property
     def is_closed(self) -> bool:
@@ -109,14 +132,18 @@ class _Plan:
     def replicas(self) -> int:
         return sum(pool.replicas for pool in self.fleet.pools)
 
+    @property
+    def _all(self) -> int:
+        return sum(pool.replicas for pool in self.whole.pools)
+
     @cached_property
     def clients(self) -> int | None:
         """Requests that a replica always has, where stated."""
-        return simulation.clients_of(self.scenario, self.fleet)
+        return simulation.clients_of(self.scenario, self.whole)
 
     def requests(self, seed: int, count: int) -> Requests:
         """Return fresh requests of the scenario."""
-        rate = self.scenario.get("serve.rate") or 1.0
+        rate = (self.scenario.get("serve.rate") or 1.0) * self.share
         return simulation.fitting(self.scenario, simulation.made_up(self.scenario, rate, count, seed), self.fleet)
 
     def samples(self, first: int, how: tuple[int, int, int, int], running: float) -> list[Requests]:
@@ -130,6 +157,8 @@ class _Plan:
             stated = self.scenario.get("serve.count") if how is CONFIRMED else None
             return [self.requests(first + _APART * k, stated or count) for k in range(runs)]
         whole = simulation.requests_of(self.scenario)
+        if self.share < 1.0:
+            whole = whole.every(round(1.0 / self.share))
         if how is CONFIRMED or len(whole) <= runs * count:
             return [whole]
         middles = [len(whole) * (2 * k + 1) // (2 * runs) for k in range(runs)]
@@ -164,7 +193,7 @@ class _Plan:
 
     def power(self, trial: Trial) -> float:
         """Facility watts."""
-        return self.energy(trial) * trial.tokens_per_s
+        return self.energy(trial) * trial.tokens_per_s / self.share
 
     def wanted(self, goal: Goal, base: Trial) -> Wanted:
         """Return the goal as what orders trials."""
@@ -202,7 +231,8 @@ class _Plan:
         """Search, confirm, and tell."""
         scenario, goal = self.scenario, scenarios.goal_of(self.scenario)
         known = None if self.start is None else self.start.chosen
-        running = known.figures["batch"] if known is not None else 32.0
+        # The same requests whatever the promise is: as many run at once as at the highest clock.
+        running = 32.0 if self.start is None else self.start.baseline.figures["batch"]
         limit = self.job.max_batch if self.clients is None else self.clients
         if self.is_closed and self.clients is None:
             limit = max(1, min(limit, self._fits()))
@@ -220,16 +250,16 @@ class _Plan:
         starts = [default]
         if known is not None:
             starts.append(replace(default, clock=float(known.knobs[0]["clock_hz"])))
-        if len(choice.caps) > len(_CAPS) + 1:  # a valley between fewer requests and slower clocks: begin along it
+        if self._trades(choice) and self.promised:  # a valley between fewer requests and slower clocks: begin along it
             starts += [
                 Setting(c * top, max(1, round(b * default.cap)), default.chunk) for c in (0.9, 0.75) for b in _ALONG
             ]
-        best, seen = search(choice, starts, play, wanted)
+        best, seen = self._searched(goal, choice, starts, play, wanted)
         if self.is_closed and self.clients is None:  # at maximum clocks, as many requests as keep the promise
             default = min((t for t in seen.values() if t.setting.clock == top), key=wanted.rank).setting
         if wanted.rank(best, room=0.0)[0] > _HOPELESS:
             self._check(best, seen, wanted, default)
-        unseen = self.samples(_FRESH, CONFIRMED, best.running)
+        unseen = self.samples(_FRESH, CONFIRMED, best.running if self._trades(choice) else base.running)
         fresh, final_base = self.player(unseen), self.player(unseen[:_BASELINE])(default)
         wanted = self.wanted(goal, final_base)
         final = confirm(choice, best, fresh, wanted)
@@ -241,6 +271,23 @@ class _Plan:
         self._check(final, seen, wanted, default)
         shown = [t for t in self._frontier(choice, final, seen, play) if t.setting != final.setting]
         return self._told(goal, final, final_base, shown)
+
+    def _trades(self, choice: Choice) -> bool:
+        """Whether requests at once are traded against the clock: in a closed loop of no stated size."""
+        return len(choice.caps) > len(_CAPS) + 1
+
+    def _searched(
+        self, goal: Goal, choice: Choice, starts: Sequence[Setting], play: Callable[[Setting], Trial], wanted: Wanted
+    ) -> tuple[Trial, dict[Setting, Trial]]:
+        """Return the best trial and all trials: by halving the clock where a promise alone binds, else by pattern."""
+        capped = goal.kind == "power" or self.scenario.get("site.power_limit") is not None
+        if self._trades(choice) or not self.promised or capped:
+            return search(choice, starts, play, wanted)
+        found, seen = lowest(choice, play, wanted)
+        if found is not None:
+            return found, seen
+        best, more = search(choice, starts, play, wanted)
+        return best, seen | more
 
     def _merit(self, trial: Trial, wanted: Wanted) -> tuple[bool, float, float]:
         """Return what orders confirmed trials: within the goal's conditions, then surer, then cheaper."""
@@ -274,9 +321,8 @@ class _Plan:
                 )
         if bound:
             where = f" at the {self.limits.percentile:g}th percentile, simulated"
-            rate = self._carried((default, final.setting), wanted)
-            slower = "lower serve.rate" if rate is None else f"lower serve.rate to {rate:.3g} req/s, which keeps it"
-            raise GoalError("; ".join(bound) + where + f"; allow more, {slower}, or add chips (serve.tensor)")
+            rate = self._carried((default, final.setting), wanted.allowed)
+            raise GoalError("; ".join(bound) + where + f"; allow more, {_slower(rate)}, or add chips (serve.tensor)")
         raise GoalError(f"{self._goal_text(goal)} cannot be met; the least power is {show(least, 'W')}")
 
     def _most_power(self, goal: Goal) -> float:
@@ -284,7 +330,26 @@ class _Plan:
         site = self.scenario.get("site.power_limit")
         return min(math.inf if site is None else site, goal.value if goal.kind == "power" else math.inf)
 
-    def _carried(self, settings: Sequence[Setting], wanted: Wanted) -> float | None:
+    def too_much(self) -> GoalError:
+        """Return the refusal of a rate that no setting carries, with the highest rate that keeps the promise."""
+        top = float(chips.clocks(self.cluster.chip)[-1])
+        setting = Setting(top, self.job.max_batch, int(self.scenario["serve.chunk"]))
+        stated = self.scenario.get("serve.rate") or (self.job.rate or 0.0) * self._all
+        said = f"serve.rate = {stated:.4g} req/s is more than {self._all} replica{'s' * (self._all > 1)} can carry"
+        rate = self._carried((setting,), lambda _: 0.0)
+        if rate is None:
+            slow = [replace(some, arrival=some.arrival / _LEAST) for some in self.samples(_FIRST, SEARCHED, 8.0)]
+            trial = self.player(slow)(setting)
+            found = f"TTFT {show(float(np.mean(trial.ttft)), 's')} and TPOT {show(float(np.mean(trial.tpot)), 's')}"
+            return GoalError(
+                f"{said}, and at {100 * _LEAST:.0f} % of it the promise is missed too, with {found} at the "
+                f"{self.limits.percentile:g}th percentile; allow more, or add chips (serve.tensor)",
+                beyond=True,
+            )
+        need = math.ceil(self._all * stated / rate)
+        return GoalError(f"{said}; {_slower(rate)}, or set serve.replicas = {need}", beyond=True)
+
+    def _carried(self, settings: Sequence[Setting], allowed: Callable[[Trial], float]) -> float | None:
         """Return about the highest rate (requests/s) at which one of these keeps promise and goal, if any does."""
         rate = self.scenario.get("serve.rate")
         if self.is_closed or rate is None:
@@ -294,7 +359,10 @@ class _Plan:
         def kept(share: float) -> bool:
             play = self.player([replace(some, arrival=some.arrival / share) for some in samples])
             trials = (play(setting) for setting in dict.fromkeys(settings))
-            return any(t.ratio(self.limits).max() <= 1.0 and wanted.allowed(t) <= 1.0 for t in trials)
+            return any(
+                t.ratio(self.limits).max() <= 1.0 and t.few(self.limits) and allowed(t) <= 1.0 and self._flows(t, share)
+                for t in trials
+            )
 
         low, high = _LEAST, 1.0
         if not kept(low):
@@ -303,6 +371,10 @@ class _Plan:
             middle = math.sqrt(low * high)
             low, high = (middle, high) if kept(middle) else (low, middle)
         return float(low * rate)
+
+    def _flows(self, trial: Trial, share: float) -> bool:
+        """Whether requests leave about as fast as they come, where no promise says how long they may take."""
+        return self.promised or trial.rate >= 0.9 * share * (self.job.rate or 0.0) * self.replicas
 
     def _frontier(
         self, choice: Choice, final: Trial, seen: Mapping[Setting, Trial], play: Callable[[Setting], Trial]
@@ -316,7 +388,7 @@ class _Plan:
             if setting.clock not in mine and setting.clock >= slowest:
                 mine[setting.clock] = play(setting)
         rate = self.job.rate
-        return [t for t in mine.values() if rate is None or t.rate >= 0.9 * rate]
+        return [t for t in mine.values() if rate is None or t.rate >= 0.9 * rate * self.replicas]
 
     # ---- telling
     def _goal_text(self, goal: Goal) -> str:
@@ -339,16 +411,19 @@ class _Plan:
         whole = self.over.breakdown(parts, trial.seconds)
         energy = self.energy(trial)
         mean = float(np.mean(trial.tpot))
-        promised = self.limits.ttft is not None or self.limits.tpot is not None
         figures: dict[str, float] = {
             "tpot_s": mean, "ttft_s": float(np.mean(trial.ttft)), "latency_s": float(np.mean(trial.latency)),
-            "batch": trial.running, "tokens_per_s": trial.tokens_per_s, "requests_per_s": trial.rate,
+            "batch": trial.running, "tokens_per_s": trial.tokens_per_s / self.share,
+            "requests_per_s": trial.rate / self.share,
             "energy_per_token_j": energy, "energy_per_request_j": energy * trial.tokens_per_s / trial.rate,
             "chip_energy_per_token_j": trial.chip_j,
             "chip_power_w": trial.chip_j / trial.seconds / self.cluster.devices,
         }  # fmt: skip
-        if promised:
-            figures |= {"promise_probability": trial.odds(self.limits), "goodput_requests_per_s": trial.goodput}
+        if self.promised:
+            figures |= {
+                "promise_probability": trial.odds(self.limits),
+                "goodput_requests_per_s": trial.goodput / self.share,
+            }
             for name, limit in (("ttft", self.limits.ttft), ("tpot", self.limits.tpot)):
                 if limit is not None:
                     figures[f"{name}_margin"] = 1.0 - float(np.mean(getattr(trial, name))) / limit
@@ -357,7 +432,7 @@ class _Plan:
         knobs = ({
             "scope": "replica", "clock_hz": setting.clock, "max_batch": setting.cap, "max_step_tokens": setting.chunk,
         },)  # fmt: skip
-        return Outcome(mean, energy, energy * trial.tokens_per_s, whole, knobs, figures)
+        return Outcome(mean, energy, self.power(trial), whole, knobs, figures)
 
     def _told(self, goal: Goal, final: Trial, base: Trial, others: Sequence[Trial]) -> Answer:
         limit = self.job.max_batch
@@ -375,11 +450,11 @@ class _Plan:
         )
         return Answer(
             kind="serving",
-            title=scenarios.title_of(scenarios.model_of(self.scenario), self.cluster, self.replicas),
+            title=scenarios.title_of(scenarios.model_of(self.scenario), self.cluster, self._all),
             work="one output token",
             time_s=time[keep],
             energy_j=energy[keep],
-            power_w=energy[keep] * np.array([t.tokens_per_s for t in trials]),
+            power_w=np.array([self.power(t) for t in trials]),
             chosen=chosen,
             baseline=baseline,
             goal=self._goal_text(goal),
@@ -400,20 +475,20 @@ class _Plan:
         p, load = self.job.replica.parallel, self.job.load
         scenario = self.scenario
         if not self.is_closed:
-            asked = show(self.job.rate * self.replicas if self.job.rate else 0.0, "request/s")
+            asked = show(self.job.rate * self._all if self.job.rate else 0.0, "request/s")
         elif self.clients is not None:
             asked = f"{scenario['serve.concurrency']} clients"
         else:
             asked = "as many as the replica carries"
         out = {
             "model": self.job.replica.model.name,
-            "chips": f"{self.replicas * self.cluster.devices} x {self.cluster.chip.title}",
+            "chips": f"{self._all * self.cluster.devices} x {self.cluster.chip.title}",
             "node": self.cluster.node.title,
             "parallelism": f"tensor {p.tensor}, data {p.data}, expert {p.expert}",
             "requests": f"{load.prompt:,.0f} tokens in, {load.output:,.0f} out on average, {asked}",
             "most requests at once": f"{final.peak} seen on a replica; {limit} allowed",
         }
-        if self.limits.ttft is None and self.limits.tpot is None:
+        if not self.promised:
             return out
         kept = int(np.sum(final.ratio(self.limits) <= 1.0 + 1e-12))
         runs = len(final.ttft)
@@ -434,7 +509,17 @@ class _Plan:
             if not self.is_closed:
                 told.append(f"serve.arrivals = {simulation.value_of(self.scenario, 'arrivals')}")
         told += simulation.clocks_told(self.scenario, self.cluster)
+        if self.share < 1.0:
+            told.append(
+                f"{self._all:,} replicas are played as {self.replicas} with their share of the requests; requests that "
+                "more replicas share wait no longer"
+            )
         return (*told, "latencies, energy and the promise are simulated; what would help is of the mean step")
+
+
+def _slower(rate: float | None) -> str:
+    """Say which rate would do."""
+    return "lower serve.rate" if rate is None else f"lower serve.rate to {rate:.3g} req/s, which keeps it"
 
 
 def _tpot(trial: Trial) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
@@ -116,6 +117,7 @@ def requests_of(scenario: Scenario) -> Requests:
             requests = requests.between(start, float("inf") if duration is None else start + duration)
         count = scenario.get("serve.count")
         requests = requests if count is None else requests.head(count)
+        _check_lengths(scenario, requests)
         return requests if rate is None else requests.at_rate(rate)
     if rate is None:
         raise ScenarioError('a simulation needs requests; state serve.requests = "trace.csv" or serve.rate = "8 req/s"')
@@ -124,17 +126,60 @@ def requests_of(scenario: Scenario) -> Requests:
     return made_up(scenario, rate, count, value_of(scenario, "seed"))
 
 
+def longest_of(scenario: Scenario) -> int | None:
+    """Return the most tokens of a request: as stated, else what the model was made for; None where neither is known."""
+    stated = scenario.get("serve.context")
+    return int(stated) if stated is not None else scenarios.model_of(scenario).context or None
+
+
+def check_mean(scenario: Scenario) -> None:
+    """Refuse mean lengths that the model's context does not hold."""
+    longest = longest_of(scenario)
+    prompt, output = scenario["serve.prompt"], scenario["serve.output"]
+    if longest is None or scenario.get("serve.requests") is not None or prompt + output <= longest:
+        return
+    fits = longest - output
+    way = f"try serve.prompt = {fits:,}" if fits > 0 else f"try serve.output = {longest // 2:,} or less"
+    raise ScenarioError(
+        f"serve.prompt = {prompt:,} and serve.output = {output:,} are beyond the {longest:,} tokens of a sequence that "
+        f"{_whose(scenario)}; {way}, or state serve.context where the weights were stretched further"
+    )
+
+
+def _check_lengths(scenario: Scenario, requests: Requests) -> None:
+    """Refuse a trace with requests that the model's context does not hold, as an engine does."""
+    longest = longest_of(scenario)
+    tokens = requests.prompt + requests.output
+    if longest is None or (tokens <= longest).all():
+        return
+    i, beyond = int(np.argmax(tokens > longest)), int((tokens > longest).sum())
+    raise ScenarioError(
+        f"request {i + 1} of serve.requests has {requests.prompt[i]:,} prompt and {requests.output[i]:,} output "
+        f"tokens, beyond the {longest:,} of a sequence that {_whose(scenario)} ({beyond:,} of {len(tokens):,} are); "
+        f"drop such requests, or state serve.context = {int(tokens.max())} where the weights were stretched so far"
+    )
+
+
+def _whose(scenario: Scenario) -> str:
+    if scenario.get("serve.context") is not None:
+        return "serve.context states"
+    return f"{scenarios.model_of(scenario).name} was made for"
+
+
 def made_up(scenario: Scenario, rate: float, count: int, seed: int) -> Requests:
-    """Return requests of the scenario's lengths and arrivals."""
+    """Return requests of the scenario's lengths and arrivals; none is longer than the model's context."""
+    check_mean(scenario)
+    most = longest_of(scenario) or 1 << 40
     prompt, output = (
-        Lengths(scenario[f"serve.{name}"], variation, LONGEST * scenario[f"serve.{name}"])
+        Lengths(scenario[f"serve.{name}"], variation, min(LONGEST * scenario[f"serve.{name}"], most))
         for name, variation in zip(("prompt", "output"), spread_of(scenario), strict=True)
     )
-    return synthetic(
+    made = synthetic(
         rate, count, prompt=prompt, output=output, arrivals=value_of(scenario, "arrivals"),
         variation=value_of(scenario, "variation"), swing=value_of(scenario, "swing"),
         prefix=value_of(scenario, "prefix"), prefixes=value_of(scenario, "prefixes"), seed=seed,
     )  # fmt: skip
+    return replace(made, output=np.minimum(made.output, np.maximum(most - made.prompt, 1)))
 
 
 def spread_of(scenario: Scenario) -> tuple[float, float]:
@@ -180,6 +225,18 @@ def capped(fleet: Fleet, cap: int, chunk: int | None = None) -> Fleet:
         return replace(pool, max_batch=cap, table=replace(pool.table, replica=replace(replica, chunk=size)))
 
     return replace(fleet, pools=tuple(one(pool) for pool in fleet.pools))
+
+
+def few(fleet: Fleet, most: int) -> Fleet:
+    """Return the fleet with as few replicas, at least `most`, as keep its pools' proportion; as it is where it has
+    no more."""
+    counts = [pool.replicas for pool in fleet.pools]
+    if len(counts) == 1:
+        factor = counts[0] / min(counts[0], most)
+    else:
+        shared = math.gcd(*counts)
+        factor = max((d for d in range(1, shared + 1) if shared % d == 0 and sum(counts) / d >= most), default=1)
+    return replace(fleet, pools=tuple(replace(p, replicas=max(round(p.replicas / factor), 1)) for p in fleet.pools))
 
 
 def play_closed(requests: Requests, fleet: Fleet, policy: Policy, limits: Limits, clients: int) -> Run:
@@ -257,7 +314,7 @@ def fleet_of(scenario: Scenario, cluster: Cluster, source: Source) -> Fleet:
     start_power = scenario.get("serve.start_power")
     pool = Pool(
         table=table, replicas=value_of(scenario, "replicas"), max_batch=scenario["serve.max_batch"],
-        longest=scenario.get("serve.context"), accepted=value_of(scenario, "draft_acceptance") if tokens else 0.0,
+        longest=longest_of(scenario), accepted=value_of(scenario, "draft_acceptance") if tokens else 0.0,
         start_time=value_of(scenario, "start_time"), start_power=table.waiting if start_power is None else start_power,
         off_power=value_of(scenario, "parked_power"), draft=draft,
     )  # fmt: skip

@@ -195,9 +195,30 @@ def cluster_of(scenario: Scenario) -> Cluster:
 def _chip(scenario: Scenario) -> Sheet:
     """Return the scenario's chip; one of the catalog is built once for all works that a design is asked about."""
     name = scenario["hardware.chip"]
+    _check_limit(scenario, name)
     if name.endswith(".toml"):  # a file may have changed since
         return _changed(pinned(_sheet(scenario, "chip", name)), scenario.chip)
     return _known_chip(name, json.dumps(scenario.chip))
+
+
+def _check_limit(scenario: Scenario, name: str) -> None:
+    """Refuse a power limit that the board of a chip in the catalog cannot be set to."""
+    key = "power.limit"
+    if key not in scenario.chip or name.endswith(".toml"):
+        return
+    board = _plain_chip(name)
+    asked = board.with_({key: scenario.chip[key], "power.limit_min": "1 W"})[key]
+    low = scenario.chip.get("power.limit_min")
+    least = board.get("power.limit_min", 0.0) if low is None else 0.0
+    most = board[key]
+    if least - 1e-9 <= asked <= most * (1 + 1e-9):
+        return
+    near = show(min(max(asked, least), most), "W", 4)
+    raise ScenarioError(
+        f"chip.power.limit must be one that the board of {board.name} can be set to, {show(least, 'W', 4)} to "
+        f"{show(most, 'W', 4)}, got {show(asked, 'W', 4)}; try {near}, or describe another board in a file "
+        '(hardware.chip = "mine.toml")'
+    )
 
 
 @functools.lru_cache(maxsize=128)

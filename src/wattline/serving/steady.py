@@ -159,9 +159,9 @@ class _Table:
         if not able.size:
             most = float(carried.max())
             raise GoalError(
-                f"serve.rate = {job.rate or 0:,.4g} requests/s needs {tokens:,.0f} output tokens/s and one replica "
-                f"carries at most {most:,.0f}: lower the rate to {most / job.load.output:.3g} requests/s, add chips, "
-                f"or split it over {math.ceil(tokens / most)} replicas",
+                f"{job.rate or 0:,.4g} requests/s a replica (serve.rate) need {tokens:,.0f} output tokens/s and "
+                f"one replica carries at most {most:,.0f}, whatever was promised: lower the rate, add chips, or split "
+                f"it over more than {math.ceil(tokens / most)} replicas",
                 beyond=True,
             )
         table = self._columns(able)

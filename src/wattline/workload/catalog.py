@@ -102,7 +102,10 @@ def local(name: str) -> Path | None:
 def _from_config(key: str) -> Model:
     entry = _configs()[key]
     source = f"config.json of {entry['ids'][0]}"
-    return replace(read(entry["config"], key), published=float(entry["published"]), source=source)
+    found = read(entry["config"], key)
+    # Models of one shape under one entry may have been made for different lengths.
+    context = found.context if len(entry["ids"]) == 1 else 0
+    return replace(found, published=float(entry["published"]), source=source, context=context)
 
 
 def _hint(name: str) -> str:

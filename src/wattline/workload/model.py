@@ -54,6 +54,7 @@ class Model:
     `norms`: normalisation layers per transformer layer. `shared_ffn`: inner width of all shared
     experts of a layer together. `window`: keys a "window" layer sees, `chunked` where they are those of
     its own chunk and not the last ones. `kv`: precision of the cache.
+    `context`: most tokens of a sequence that it was made for, 0 where unknown.
     `picture`: tokens, and patches of the vision encoder, of a picture where all are scaled to one size.
     `published`: parameter count its makers state, 0 if none; `active_embedding`: whether their
     active count includes the input embedding.
@@ -84,6 +85,7 @@ class Model:
     ffn_matrices: int = 3
     tied: bool = False
     positions: int = 0
+    context: int = 0
     rotary: bool = True
     window: int = 0
     chunked: bool = False

@@ -102,6 +102,12 @@ class Requests:
         """Return the first `count` requests."""
         return self._picked(np.arange(min(max(count, 0), len(self))), f"among the first {count}")
 
+    def every(self, step: int) -> Requests:
+        """Return every `step`-th request, without what is known of prefixes: a fair share of the load."""
+        some = slice(None, None, max(step, 1))
+        arrival = self.arrival[some]
+        return Requests(arrival - arrival[0], self.prompt[some], self.output[some])
+
     def _picked(self, pick: Ints, where: str) -> Requests:
         if not len(pick):
             raise InputError(f"the trace holds no request {where}; it spans 0 to {self.arrival[-1]:g} s")

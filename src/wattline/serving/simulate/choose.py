@@ -1,17 +1,20 @@
 """Settings chosen by simulation: the clock, most running requests and tokens of a step that keep a promise cheapest.
 
-    start --pattern search: few requests, the same for every setting--> best --fresh requests, more of them--> confirmed
+    search: few requests, the same for every setting--> best --fresh requests, more of them--> confirmed
 
 Every setting is tried on the same made-up requests (common random numbers), so two settings differ by what they
 are and not by luck. The best of the search was partly lucky, so what is told of it comes from requests that the
-search never saw: runs with other seeds. How their margins spread says how likely another run keeps the promise;
+search never saw: runs with other seeds. How late requests lie in them says how likely another run keeps the promise;
 where that is too little the clock is raised until it is enough.
+
+Neither the requests nor what orders settings depends on how tight a promise is, and the slowest clock that keeps it
+is found by halving; so a looser promise leaves more settings to choose from and never costs more.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...source.base import Array
-from .odds import likely
+from .odds import kept_odds, late_shares
 from .outcome import Limits, Run
 
 Mask = NDArray[np.bool_]
@@ -28,12 +31,12 @@ Mask = NDArray[np.bool_]
 TRUST: Final = 0.99
 # Room that the search leaves below each limit, for the luck of the few requests it looks at.
 ROOM: Final = 0.02
+# Share of the late requests allowed that the search lets be late: about where `TRUST` is met by runs of its length.
+FEW: Final = 0.6
 # Share of the arrivals after which an open loop counts as filled.
 WARM: Final = 0.2
 # Steps of the clock in the pattern search: from about a seventh of a usual range of 110 down; energy is flat below.
 STRIDES: Final = (16, 4, 1)
-# How fast latencies fall with the clock at least, as a power of it: faster where queues form.
-_FALL: Final = 2.0
 
 
 @dataclass(frozen=True, order=True)
@@ -54,7 +57,8 @@ class Trial:
     ttft, tpot, latency : (runs,) seconds at the percentile. chip_j, seconds : per output token, of the chips and awake.
     late : share of `requests` that missed a limit. goodput : requests/s within the limits. rate : requests/s.
     tokens_per_s : output tokens. running, peak : requests in service, mean and most of one replica.
-    breakdown : component -> chip joules per output token. alone : of one run, the chance that one like it is kept.
+    breakdown : component -> chip joules per output token. shares : (2, stretches) of requests late for the first token
+        and for those after it, in stretches of every run.
     """
 
     setting: Setting
@@ -71,7 +75,7 @@ class Trial:
     running: float
     peak: int
     breakdown: dict[str, float] = field(repr=False)
-    alone: float | None = None
+    shares: Array = field(default_factory=lambda: np.zeros((2, 1)), repr=False)
 
     def ratio(self, limits: Limits) -> Array:
         """(runs,) the largest latency over its limit; 0 where nothing is promised."""
@@ -82,10 +86,16 @@ class Trial:
         return np.asarray(out)
 
     def odds(self, limits: Limits) -> float:
-        """Chance that another such run keeps the promise, from how the margins of these spread."""
-        if limits.ttft is None and limits.tpot is None:
-            return 1.0
-        return likely(-np.log(self.ratio(limits))) if self.alone is None else self.alone
+        """Chance that another such run keeps the promise."""
+        return kept_odds(self.shares, 1.0 - limits.percentile / 100.0)
+
+    def few(self, limits: Limits) -> bool:
+        """Whether so few requests are late that many more runs would most likely be `sure`."""
+        return bool((self.shares.mean(axis=1) <= FEW * (1.0 - limits.percentile / 100.0) + 1e-12).all())
+
+    def sure(self, limits: Limits) -> bool:
+        """Whether another such run keeps the promise with the chance of `TRUST`."""
+        return self.odds(limits) >= TRUST
 
 
 def measured(setting: Setting, runs: Sequence[Run], limits: Limits, replicas: int, edge: int = 0) -> Trial:
@@ -103,21 +113,22 @@ def measured(setting: Setting, runs: Sequence[Run], limits: Limits, replicas: in
     for run in runs:
         for name, value in run.breakdown_j.items():
             parts[name] = parts.get(name, 0.0) + value * joules / whole / tokens
-    late = np.concatenate([_late(run, limits)[mask] for run, mask in pairs])
+    missed = [_missed(run, limits)[:, mask] for run, mask in pairs]
+    late = np.concatenate([some.any(axis=0) for some in missed])
     ttft, tpot, latency = (
         np.array([_high(getattr(run, name)[mask], limits.percentile) for run, mask in pairs])
         for name in ("ttft", "tpot", "latency")
     )
-    rate, missed = count / spans, float(late.mean())
+    rate, share = count / spans, float(late.mean())
     return Trial(
         setting=setting, ttft=ttft, tpot=tpot, latency=latency, chip_j=joules / tokens,
-        seconds=replicas * spans / tokens, late=missed, goodput=(1.0 - missed) * rate, rate=rate,
+        seconds=replicas * spans / tokens, late=share, goodput=(1.0 - share) * rate, rate=rate,
         tokens_per_s=tokens / spans, requests=len(late),
         running=float(np.mean([(run.end - run.begun).sum() / run.arrival[-1] for run in runs])) / replicas
         if not edge
         else float(setting.cap),
         peak=max(_peak(run) for run in runs), breakdown=parts,
-        alone=block_odds(late, 1.0 - limits.percentile / 100.0) if len(runs) == 1 else None,
+        shares=np.stack([np.concatenate([late_shares(some[k]) for some in missed]) for k in range(2)]),
     )  # fmt: skip
 
 
@@ -166,12 +177,12 @@ def _inner(run: Run, edge: int) -> Mask:
     return mask
 
 
-def _late(run: Run, limits: Limits) -> Mask:
-    """(n,) whether a request missed a limit."""
-    out = np.zeros(len(run.arrival), bool)
-    for values, limit in ((run.ttft, limits.ttft), (run.tpot, limits.tpot)):
+def _missed(run: Run, limits: Limits) -> Mask:
+    """(2, n) whether a request missed the limit on its first token, and on those after it."""
+    out = np.zeros((2, len(run.arrival)), bool)
+    for row, values, limit in ((0, run.ttft, limits.ttft), (1, run.tpot, limits.tpot)):
         if limit is not None:
-            out |= values > limit
+            out[row] = values > limit
     return out
 
 
@@ -276,35 +287,93 @@ def _nearest(choice: Choice, start: Setting) -> tuple[int, int, int]:
     )
 
 
+def lowest(
+    choice: Choice, play: Callable[[Setting], Trial], wanted: Wanted, known: Mapping[Setting, Trial] | None = None
+) -> tuple[Trial | None, dict[Setting, Trial]]:
+    """Return the cheapest trial that should keep the promise and every trial made; None where none should.
+
+    For each number of tokens of a step with the open cap, then for lower caps with the best of those: the slowest
+    clock that should, found by halving, and from there on the bottom of the valley of energy. What is dearer already
+    at a clock that is too slow is dropped.
+    """
+    seen: dict[Setting, Trial] = dict(known or {})
+    top = len(choice.clocks) - 1
+
+    def tried(place: tuple[int, int, int]) -> Trial:
+        setting = choice.at(place)
+        if setting not in seen:
+            seen[setting] = play(setting)
+        return seen[setting]
+
+    def able(place: tuple[int, int, int]) -> bool:
+        trial = tried(place)
+        return wanted.rank(trial)[0] == 0.0 and trial.few(wanted.limits)
+
+    def score(place: tuple[int, int, int]) -> float:
+        return wanted.score(tried(place))
+
+    best: tuple[int, int, int] | None = None
+
+    def look(b: int, k: int) -> bool:
+        """Take the best clock of a cap and a chunk if it beats what is known; return whether it did."""
+        nonlocal best
+        low, high = -1, top if best is None else min(best[0] + STRIDES[1], top)
+        if not able((high, b, k)):
+            low, high = high, top
+            if low == top or not able((top, b, k)):
+                return False
+        while high - low > 1:
+            middle = (low + high) // 2
+            if able((middle, b, k)):
+                high = middle
+            else:
+                low = middle
+                if best is not None and score(best) <= score((low, b, k)) < score((high, b, k)):
+                    return False
+        floor = high
+        for stride in STRIDES:
+            for step in (stride, -stride):
+                while floor <= high + step <= top and score((high + step, b, k)) < score((high, b, k)):
+                    high += step
+        if best is not None and score((high, b, k)) >= score(best):
+            return False
+        best = high, b, k
+        return True
+
+    for k in reversed(range(len(choice.chunks))):
+        look(len(choice.caps) - 1, k)
+    if best is not None:
+        for b in reversed(range(len(choice.caps) - 1)):
+            if not look(b, best[2]):
+                break
+    return (None if best is None else tried(best)), seen
+
+
 def confirm(choice: Choice, best: Trial, play: Callable[[Setting], Trial], wanted: Wanted) -> Trial:
-    """Return the best setting on fresh requests, its clock raised until another run keeps the promise with `TRUST`."""
-    at = _nearest(choice, best.setting)
+    """Return the best setting on fresh requests, its clock raised until another run keeps the promise with `TRUST`.
+
+    The clock goes up by twice as many steps each time and then back by halves, to the slowest that is sure.
+    """
+    at, top = _nearest(choice, best.setting), len(choice.clocks) - 1
     tried: list[Trial] = []
-    while True:
-        fresh = play(choice.at(at))
-        tried.append(fresh)
-        odds = fresh.odds(wanted.limits)
-        if odds >= TRUST or at[0] == len(choice.clocks) - 1:
+
+    def sure(clock: int) -> bool:
+        tried.append(play(choice.at((clock, *at[1:]))))
+        return tried[-1].sure(wanted.limits)
+
+    low, high = at[0], at[0]
+    while not sure(high):
+        if high == top:
             break
-        missing = float(np.mean(np.log(fresh.ratio(wanted.limits)))) + _needed(fresh, wanted.limits)
-        clock = choice.clocks[at[0]] * math.exp(1.2 * max(missing, 0.0) / _FALL)
-        up = max(int(np.searchsorted(choice.clocks, clock)), at[0] + len(tried))
-        at = (min(up, len(choice.clocks) - 1), *at[1:])
-    able = [t for t in tried if t.odds(wanted.limits) >= TRUST and wanted.allowed(t) <= 1.0]
-    return able[-1] if able else max(tried, key=lambda t: t.odds(wanted.limits))
-
-
-def _needed(trial: Trial, limits: Limits) -> float:
-    """Return the mean margin (logarithm) at which the spread seen would give `TRUST`."""
-    margins = -np.log(trial.ratio(limits))
-    if len(margins) == 1:
-        return 0.01
-    spread = float(np.std(margins, ddof=1))
-    low, high = 0.0, 1.0
-    for _ in range(20):
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if likely(margins - margins.mean() + middle) >= TRUST else (middle, high)
-    return high if spread > 0 else 0.0
+        low, high = high, min(high + 2 * (high - low) + 2, top)
+    else:
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if sure(middle) else (middle, high)
+    able = [t for t in tried if t.sure(wanted.limits) and wanted.allowed(t) <= 1.0]
+    if able:
+        return min(able, key=lambda t: t.setting.clock)
+    return max(tried, key=lambda t: t.odds(wanted.limits))
 
 
 def capped(trial: Trial, limit: int) -> Setting:
@@ -319,11 +388,3 @@ def fair_count(output: float, running: float, steps: int, least: int, most: int)
     A step of 30 requests takes the simulator about twice as long as one of a single request.
     """
     return int(min(max(steps / (1.0 + running / 30.0) * max(running, 1.0) / max(output, 1.0), least), most))
-
-
-def block_odds(late: Array, allowed: float, blocks: int = 20, draws: int = 1000) -> float:
-    """Chance that a trace like this one keeps the promise: how often, of its blocks drawn anew, few enough are late."""
-    size = max(len(late) // blocks, 1)
-    shares = np.array([late[i : i + size].mean() for i in range(0, size * (len(late) // size), size)])
-    drawn = np.random.default_rng(0).choice(shares, (draws, len(shares)))
-    return float((drawn.mean(axis=1) <= allowed + 1e-12).mean())

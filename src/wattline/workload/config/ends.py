@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..model import Extra
-from .facts import Facts
+from .facts import ALIASES, Facts
 
 Fields = dict[str, Any]
 
 
 def ends(x: Facts, hidden: int, vocab: int, layers: int) -> Fields:
     """Return the fields of the model that belong to no layer."""
-    out: Fields = {"positions": _positions(x)}
+    out: Fields = {"positions": _positions(x), "context": _context(x)}
     more: list[Extra] = []
     width = x.number("embedding_size") or x.number("input_embedding_size") or x.number("word_embed_proj_dim")
     if width and width != hidden:
@@ -35,6 +35,29 @@ def ends(x: Facts, hidden: int, vocab: int, layers: int) -> Fields:
     if more:
         out["ends"] = tuple(more)
     return out
+
+
+def _context(x: Facts) -> int:
+    """Return the longest sequence a config states, 0 where it states none; stretched as vLLM does
+    (vllm/config/model.py, _get_and_verify_max_len): yarn from the length before, linear and dynamic from the one now.
+
+    A class's default says nothing of these weights.
+    """
+    lengths = [x.stated.get(name) for name in ALIASES["positions"]]
+    stated = next((n for n in lengths if type(n) is int and n > 0), 0)
+    for place in ("rope_scaling", "rope_parameters"):
+        rope = x.stated.get(place)
+        if not isinstance(rope, Mapping):
+            continue
+        kind, factor = rope.get("rope_type") or rope.get("type"), rope.get("factor")
+        before = rope.get("original_max_position_embeddings")
+        if not isinstance(factor, int | float):
+            continue
+        if kind == "yarn" and isinstance(before, int):
+            return max(stated, round(before * float(factor)))
+        if kind in ("linear", "dynamic") and not x.kind.startswith("gemma3"):  # Gemma 3 states the stretched length
+            return max(stated, round(stated * float(factor)))
+    return stated
 
 
 def _positions(x: Facts) -> int:
