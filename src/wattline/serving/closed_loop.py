@@ -137,11 +137,15 @@ def works(rows: Sequence[Row], source: Source) -> Parts:
     return work_of([row.job for row in rows], device, source, clock_grid(device))
 
 
-def targets_of(rows: Sequence[Row], work: Parts, c: Constants) -> Array:
-    """Return (n, 3) seconds per token, to the first token, and output tokens per second and GPU of alike rows."""
+def targets_of(rows: Sequence[Row], work: Parts, c: Constants, clock: float | None = None) -> Array:
+    """Return (n, 3) seconds per token, to the first token, and output tokens per second and GPU of alike rows.
+
+    clock : Hz; the highest where None.
+    """
     chip, grid = rows[0].device.chip, clock_grid(rows[0].device)
     ahead = rows[0].replica.ahead(rows[0].device)
-    table = assemble(work, c, chip["power.waiting"], chip["power.limit"], grid, grid[-1:], ahead)
+    asked = grid[-1:] if clock is None else np.array([clock])
+    table = assemble(work, c, chip["power.waiting"], chip["power.limit"], grid, asked, ahead)
     step, plain = table.time[:, 0], table.decode[:, 0]
     batch = np.array([row.batch for row in rows])
     output = np.array([row.load.output for row in rows])
@@ -160,13 +164,13 @@ def first_token(c: Constants, fresh: Array, step: Array, fill: Array) -> Array:
     return np.asarray(c["first.request"] + c["first.token"] * fresh + c["first.prefill"] * fill + 1.5 * step)
 
 
-def predict(rows: Sequence[Row], source: Source) -> dict[str, Array]:
-    """Return (n,) predictions of every row by target name, in the units of the columns."""
+def predict(rows: Sequence[Row], source: Source, clock: float | None = None) -> dict[str, Array]:
+    """Return (n,) predictions of every row by target name, in the units of the columns, at a clock (the highest)."""
     found = np.zeros((len(rows), len(TARGETS)))
     for key in dict.fromkeys(map(like, rows)):
         mine = [i for i, row in enumerate(rows) if like(row) == key]
         some = [rows[i] for i in mine]
-        found[mine] = targets_of(some, works(some, source), some[0].replica.constants(some[0].device))
+        found[mine] = targets_of(some, works(some, source), some[0].replica.constants(some[0].device), clock)
     return {name: found[:, i] for i, name in enumerate(TARGETS)}
 
 

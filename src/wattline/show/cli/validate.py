@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from .output import Json, percent, tell, writable
+from ...core.errors import InputError
+from .output import Json, Sets, pairs, percent, print_json, tell, terminal, writable
 
 Targets = Annotated[Path | None, Parameter(help="Measured columns in a file of their own, by row_id or in order.")]
 Chart = Annotated[
@@ -23,6 +24,7 @@ def register(app: App) -> None:
     """Add the commands to the command line."""
     app.command(check)
     app.command(fitting)
+    app.command(verify)
 
 
 @check.command(name="operators")
@@ -154,6 +156,46 @@ def _told(found: Mapping[str, Any], chart: Path | None, json: bool) -> None:
     if found.get("refused") and not json:
         told = [[str(r["row_id"]), str(r["model"]), str(r["metric"]), r["reason"]] for r in found["refused"]]
         tell(found, ["not predicted", "model", "metric", "why"], told, json)
+
+
+def verify(*files: Path, sets: Sets = (), json: Json = False) -> int:
+    """Set benchmarks of your own server beside what its scenario predicts; the exit code is 1 where some lie outside.
+
+    For the lengths and the requests at once of each run: time per token, time to the first token, tokens per second
+    and chip, each with the interval of nine in ten. Where some lie outside, the command that calibrates is printed.
+
+    Example: wattline verify run-32.json run-128.json examples/llama-8b-serving.toml --set serve.clock="1.3 GHz"
+
+    Parameters
+    ----------
+    files
+        Results of vllm bench serve, sglang.bench_serving, GenAI-Perf, AIPerf or InferenceMAX (JSON or JSON lines), and
+        one scenario file (TOML) with [serve].
+    """
+    from ...scenario import scenario as scenarios
+    from ...scenario.verify_serving import rows_of, verify
+
+    stated = [path for path in files if path.suffix == ".toml"]
+    if len(stated) != 1 or len(files) < 2:
+        raise InputError(
+            f"wattline verify RUN.json ... SCENARIO.toml takes one scenario and at least one result, got "
+            f"{', '.join(map(str, files)) or 'nothing'}"
+        )
+    found = verify(scenarios.load(stated[0]).with_(pairs(sets)), [path for path in files if path not in stated])
+    if json:
+        print_json(found.to_dict())
+        return 0 if found.agrees else 1
+    heads = ["run", "figure", "measured", "predicted", "nine in ten", "measured is"]
+    tell(None, heads, rows_of(found), False)
+    console = terminal()
+    for note in dict.fromkeys(note for run in found.runs for note in run.notes):
+        console.print(f"note: {note}")
+    for line in found.assumptions:
+        console.print(f"assumed: {line}")
+    if not found.agrees:
+        console.print('To calibrate to this server (three to ten runs), then state serve.factors = "factors.toml":')
+        print(found.calibration)
+    return 0 if found.agrees else 1
 
 
 @fitting.command(name="serving")
