@@ -28,7 +28,8 @@ from wattline.source.roofline.source import Roofline
 from wattline.workload import catalog as models
 from wattline.workload.arrivals import Lengths
 from wattline.workload.parallel import Parallel
-from wattline.workload.traffic import Requests, read_requests
+from wattline.workload.trace_files import read_requests
+from wattline.workload.traffic import Requests
 
 HOUR = 3600.0
 

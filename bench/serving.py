@@ -41,7 +41,8 @@ from wattline.source.base import Device
 from wattline.workload import catalog as models
 from wattline.workload.arrivals import DAY, Lengths, synthetic
 from wattline.workload.parallel import Parallel
-from wattline.workload.traffic import Requests, read_requests
+from wattline.workload.trace_files import read_requests
+from wattline.workload.traffic import Requests
 
 # Measured on two cores by others' tools (see docs/benchmarks.md).
 PEERS = (

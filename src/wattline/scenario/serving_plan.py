@@ -508,6 +508,8 @@ class _Plan:
             told += simulation.lengths_told(self.scenario)
             if not self.is_closed:
                 told.append(f"serve.arrivals = {simulation.value_of(self.scenario, 'arrivals')}")
+        else:
+            told += simulation.requests_of(self.scenario).notes
         told += simulation.clocks_told(self.scenario, self.cluster)
         if self.share < 1.0:
             told.append(

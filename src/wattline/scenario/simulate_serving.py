@@ -26,10 +26,11 @@ from ..serving.step import Replica
 from ..source.base import Device, Source
 from ..source.overhead import Overhead
 from ..workload import catalog as models
-from ..workload.arrivals import LONGEST, SPREADS, Lengths, synthetic
+from ..workload.arrivals import LONGEST, SPREADS, Lengths, synthetic, timed
 from ..workload.fits import check_serving
 from ..workload.infer import Precision
-from ..workload.traffic import Requests, read_requests
+from ..workload.trace_files import read_requests
+from ..workload.traffic import Requests
 from . import stated as scenarios
 from .stated import Scenario
 
@@ -93,7 +94,7 @@ def run(scenario: Scenario, *, source: Source | None = None, policies: bool = Fa
         facility_j=facility,
         figures=scenarios.rates_of(scenario).figures(facility),
         facts=_facts(scenario, requests, fleet, cluster),
-        assumptions=(*_assumptions(scenario), *clocks_told(scenario, cluster)),
+        assumptions=(*_assumptions(scenario), *clocks_told(scenario, cluster), *requests.notes),
         study=compare(requests, fleet, limits, seed=seed) if policies else None,
     )
 
@@ -112,6 +113,13 @@ def requests_of(scenario: Scenario) -> Requests:
     trace, rate = scenario.get("serve.requests"), scenario.get("serve.rate")
     if trace is not None:
         requests = read_requests(scenarios.path_of(scenario, trace))
+        if not requests.timed:
+            if rate is None:
+                raise ScenarioError(f'serve.requests = "{trace}" has no arrivals; state serve.rate, as in "8 req/s"')
+            requests = timed(
+                requests, rate, arrivals=value_of(scenario, "arrivals"), variation=value_of(scenario, "variation"),
+                swing=value_of(scenario, "swing"), seed=value_of(scenario, "seed"),
+            )  # fmt: skip
         start, duration = scenario.get("serve.start") or 0.0, scenario.get("serve.duration")
         if start or duration is not None:
             requests = requests.between(start, float("inf") if duration is None else start + duration)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -101,6 +101,15 @@ def synthetic(
     inside = np.arange(first[-1]) - np.repeat(first[:-1], length)
     pages = np.repeat(group, length) * (prefix // PAGE) + inside
     return Requests(times - times[0], prompts, outputs, PAGE, first, pages.astype(np.int64))
+
+
+def timed(
+    requests: Requests, rate: float, *, arrivals: Process = "poisson", variation: float = 2.0, swing: float = 0.6,
+    period: float = DAY, seed: int = 0,
+) -> Requests:  # fmt: skip
+    """Return requests without arrivals with those of a process, in the file's order; parameters as of `synthetic`."""
+    times = _times(rate, len(requests), arrivals, variation, swing, period, np.random.default_rng(seed))
+    return replace(requests, arrival=times - times[0], timed=True)
 
 
 def _times(

@@ -121,6 +121,7 @@ def _assumptions(scenario: Scenario) -> tuple[str, ...]:
     if "by-length" in key_of(scenario, "pools") and "short" in slices(scenario):
         cut = split(scenario, slices(scenario)["all"])
         notes.append(f"pools by length: prompts of up to {cut:,} tokens count as short")
+    notes += slices(scenario)["all"].notes
     stated = {name: value for name, value in DEFAULTS.items() if scenario.get(f"serve.search.{name}") is None}
     notes += [f"serve.search.{name} = {_words(value)} (default)" for name, value in stated.items()]
     return tuple(notes)
