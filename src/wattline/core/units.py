@@ -47,6 +47,8 @@ _ATOM: Final[dict[str, tuple[str, float, bool]]] = {
     "lb": ("g", 453.59237, False),  # international avoirdupois pound
     "USD": ("USD", 1.0, True),
     "EUR": ("EUR", 1.0, True),
+    "L": ("L", 1.0, True),
+    "m3": ("L", 1000.0, False),
     "K": ("K", 1.0, False),
     "m2": ("m2", 1.0, False),
     "mm2": ("m2", 1e-6, False),

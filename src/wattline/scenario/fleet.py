@@ -22,6 +22,7 @@ from ..site.moves import Event
 from ..site.program import NODES
 from ..site.receding import Forecast, follow
 from ..site.timeline import Steps, constant
+from . import fleet_footprint
 from .fleet_bill import equipment_of, priced
 from .fleet_file import FleetScenario, SeriesFile, is_fleet, load, parse_fleet, steps_of, tree_of
 from .fleet_more import more_of
@@ -72,6 +73,7 @@ def solve(scenario: FleetScenario) -> FleetAnswer:
         more=None if more is None else asdict(more),
         assumptions=(*_assumptions(scenario, jobs, _event_length(scenario)), *notes),
     )
+    answer = replace(answer, footprint=fleet_footprint.now(scenario, answer, jobs))
     # More copies are a question about limits now; who asks it may have no hour of the week in which they fit.
     return answer if "lasts" not in scenario.grid or more else _over_time(scenario, answer, tree, jobs, goal)
 
@@ -197,7 +199,7 @@ def _assumptions(scenario: FleetScenario, jobs: Sequence[Placed], lasts: float) 
     if any(p.job.paused is not None and "due" in p.row for p in jobs):
         how = "as the first event" if scenario.grid["event"] else "no event is stated"
         out.append(f"work put off on the way down waits for {show(lasts, 's')} ({how})")
-    if "pue" not in scenario.feed and "cooling" not in scenario.feed:
+    if "pue" not in scenario.feed and "cooling" not in scenario.feed and "pue" not in scenario.grid:
         out.append("site.pue = 1.0 (default): nothing for cooling")
     return tuple(dict.fromkeys(out))
 
@@ -244,6 +246,7 @@ def _over_time(
         )
     return replace(
         answer,
+        footprint=fleet_footprint.over_time(scenario, plan, conditions, equipment, jobs),
         horizon=plan,
         soonest=horizon.soonest(goal),
         followed=None if error is None else follow(horizon, goal, Forecast(error)),
@@ -266,7 +269,10 @@ def _events(scenario: FleetScenario, tree: PowerTree, start: float) -> list[Even
 def conditions_of(scenario: FleetScenario, tree: PowerTree) -> Conditions:
     """Return price, carbon, limits and weather of every period."""
     grid = scenario.grid
-    units = {"price": "USD/J", "carbon": "g/J", "limit": "W", "outdoor": "K"}
+    units = {
+        "price": "USD/J", "carbon": "g/J", "limit": "W", "outdoor": "K", "pue": "fraction", "carbon_market": "g/J",
+        "carbon_marginal": "g/J",
+    }  # fmt: skip
     stated = {name: grid[name] for name in units if isinstance(grid.get(name), SeriesFile)}
     # Services are asked for the span of the plan, so files come first: they may say when it begins.
     files: dict[str, Steps] = {}
@@ -304,4 +310,7 @@ def conditions_of(scenario: FleetScenario, tree: PowerTree) -> Conditions:
         during = (edges[:-1] < begins + event["lasts"] - 1e-6) & (edges[1:] > begins + 1e-6)
         limits[part] = np.where(during, np.minimum(usual, event["limit"]), usual)
     outdoor = values.get("outdoor") if tree.overhead.outdoor else None
-    return Conditions(edges, values.get("price"), values.get("carbon"), limits, outdoor, marked)
+    return Conditions(
+        edges, values.get("price"), values.get("carbon"), limits, outdoor, values.get("pue"),
+        values.get("carbon_market"), values.get("carbon_marginal"), marked,
+    )  # fmt: skip

@@ -237,6 +237,8 @@ def _value(section: str, name: str, value: Any) -> Any:
             return found
         if unit == "USD/J":
             return money(value, unit, rule.path)[0]
+        if unit == "fraction":
+            return parse(value, "", key=rule.path)
         return temperature(value, rule.path) if unit == "K" else parse(value, unit, key=rule.path)
     return rule.read(value)
 
@@ -331,7 +333,7 @@ def tree_of(scenario: FleetScenario) -> PowerTree:
             waiting.remove(part)
             rows += _repeated(part, made[part.get("on", root)], made)
     rows = _without_power(rows)
-    tree = PowerTree.read(rows, overhead=_overhead(feed), outdoor=_first_outdoor(scenario))
+    tree = PowerTree.read(rows, overhead=_overhead(scenario), outdoor=_first_outdoor(scenario))
     groups = [_group(tree, row) for row in feed["group"]]
     if not groups:
         return tree
@@ -368,8 +370,18 @@ def _repeated(part: Mapping[str, Any], above: Sequence[str], made: dict[str, lis
     return rows
 
 
-def _overhead(feed: Mapping[str, Any]) -> Overhead:
+def _overhead(scenario: FleetScenario) -> Overhead:
+    feed, by_hour = scenario.feed, scenario.grid.get("pue")
     pairs = feed.get("cooling")
+    if by_hour is not None and (pairs is not None or "pue" in feed):
+        raise ScenarioError("grid.pue stands in place of site.pue and site.feed.cooling; keep one of them")
+    if by_hour is not None:
+        first = (
+            steps_of(scenario, by_hour, "fraction", 0.0, 0.0).values if isinstance(by_hour, SeriesFile) else [by_hour]
+        )
+        if not min(first) >= 1:
+            raise ScenarioError(f"grid.pue must be 1 or more, got {min(first):.4g}")
+        return Overhead(feed.get("overhead", 0.0), (float(first[0]) - 1.0,))
     if pairs is None:
         return Overhead(feed.get("overhead", 0.0), (feed.get("pue", 1.0) - 1.0,))
     if "pue" in feed:

@@ -17,6 +17,7 @@ from ..core.units import show
 from ..frontier.answer import Rates
 from ..hardware.power_tree import PowerTree
 from .fleet_plan import FleetPlan
+from .footprint import Line
 from .horizon import HorizonPlan
 from .layers import PriceCurve, shares
 from .moves import Event, given, moved
@@ -46,7 +47,7 @@ class FleetAnswer:
     ladder, alone : the cheapest way down from `plan`, by all layers and by each alone. give_up : W shown of it.
     uncertainty : relative standard deviation of the jobs' power. currency : ISO 4217 code of all money.
     more : how many more copies of a job are carried (`fleet_more.More`), None where not asked. events : curtailments.
-    zone : time zone in which the hours are told.
+    footprint : carbon and water, line by line. zone : time zone in which the hours are told.
     horizon : over time, None where the scenario has no [grid] lasts; `soonest` without looking ahead, `followed` with a
         forecast that errs, None where not asked for.
     """
@@ -72,6 +73,7 @@ class FleetAnswer:
     currency: str = "USD"
     more: Mapping[str, Any] | None = None
     events: tuple[Event, ...] = ()
+    footprint: tuple[Line, ...] = ()
     zone: str = "UTC"
 
     kind = "fleet"
@@ -126,6 +128,9 @@ class FleetAnswer:
             "currency": self.currency,
             "more": None if self.more is None else dict(self.more),
             "horizon": None if self.horizon is None else self._horizon(),
+            "footprint": [
+                {"key": x.key, "name": x.name, "value": x.value, "unit": x.unit, "how": x.how} for x in self.footprint
+            ],
             "provenance": {"sources": list(self.sources)},
             "uncertainty": {"power": self.uncertainty},
             "assumptions": list(self.assumptions),

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import GoalError, InputError
 from ..core.units import show
-from ..hardware.power_tree import TOLERANCE, PowerTree
+from ..hardware.power_tree import TOLERANCE, Overhead, PowerTree
 from . import decompose
 from .allocate import Fleet
 from .curves import Curves, Job, Points
@@ -100,7 +100,8 @@ class Horizon:
         known: dict[tuple[float, ...], PowerTree] = {}
         c, out = self.conditions, []
         for t in range(len(c.dt)):
-            key = (*(float(v[t]) for v in c.limits.values()), *(() if c.outdoor is None else (float(c.outdoor[t]),)))
+            weather = [float(series[t]) for series in (c.outdoor, c.pue) if series is not None]
+            key = (*(float(v[t]) for v in c.limits.values()), *weather)
             if key not in known:
                 limit = self.tree.limit.copy()
                 for name, values in c.limits.items():
@@ -110,7 +111,9 @@ class Horizon:
                     tree = replace(tree, standing=np.where(self.dark[t], 0.0, tree.standing))
                     if self.dark[t, self.tree.root]:
                         tree = replace(tree, overhead=replace(tree.overhead, fixed=0.0))
-                known[key] = tree if c.outdoor is None else tree.with_outdoor(float(c.outdoor[t]))
+                if c.pue is not None:
+                    tree = replace(tree, overhead=Overhead(tree.overhead.fixed, (float(c.pue[t]) - 1.0,)))
+                known[key] = tree if c.outdoor is None or c.pue is not None else tree.with_outdoor(float(c.outdoor[t]))
             out.append(known[key])
         return out
 

@@ -60,7 +60,8 @@ class Conditions:
     ----------
     edges : (n + 1,) seconds. price, carbon : (n,) money/J and g/J, None where not given.
     limits : part of the tree -> (n,) W that take the place of its own limit.
-    outdoor : (n,) K, None where the site's overhead does not depend on it.
+    outdoor : (n,) K, None where the site's overhead does not depend on it. pue : (n,) in place of the tree's overhead.
+    market, marginal : (n,) g/J by other countings than `carbon`, told beside it and never a goal.
     filled : (n,) True where a period rests on values that were filled in.
     """
 
@@ -69,6 +70,9 @@ class Conditions:
     carbon: Array | None = None
     limits: dict[str, Array] = field(default_factory=dict)
     outdoor: Array | None = None
+    pue: Array | None = None
+    market: Array | None = None
+    marginal: Array | None = None
     filled: NDArray[np.bool_] | None = None
 
     @property
@@ -95,6 +99,8 @@ class Conditions:
             price=None if self.price is None else self.price[cut],
             carbon=None if self.carbon is None else self.carbon[cut],
             limits={name: values[cut] for name, values in self.limits.items()},
-            outdoor=None if self.outdoor is None else self.outdoor[cut],
-            filled=None if self.filled is None else self.filled[cut],
+            **{
+                name: None if (series := getattr(self, name)) is None else series[cut]
+                for name in ("outdoor", "pue", "market", "marginal", "filled")
+            },
         )

@@ -46,6 +46,14 @@ def bill(answer: FleetAnswer) -> Table:
     return ["", "Planned ahead", "As soon as possible"], rows
 
 
+def footprint(answer: FleetAnswer) -> Table:
+    """Return heads and the lines of carbon and water, each with what it rests on."""
+    rows = [[x.name, f"{show(x.value, x.unit if x.unit in ('g', 'L') else '')}", x.how] for x in answer.footprint]
+    for row, line in zip(rows, answer.footprint, strict=True):
+        row[1] += f" {line.unit}" if line.unit not in ("g", "L") else ""
+    return ["", "Amount", "An hour at this power" if answer.horizon is None else "Over the plan"], rows
+
+
 def more(answer: FleetAnswer) -> str:
     """Return how many more copies fit, in one sentence."""
     told = answer.more

@@ -60,6 +60,8 @@ def page(answer: FleetAnswer, *, scenario: str = "", command: str = "") -> str:
             "The bill": over_time.bill(answer),
         }
         parts += [section(title, _tabled(found, text=(0, 1, 2, 3))) for title, found in told.items() if found[1]]
+    if answer.footprint:
+        parts.append(section("Carbon and water", _tabled(over_time.footprint(answer), text=(0, 2))))
     listed = [("Sources", answer.sources), ("Assumptions", answer.assumptions)]
     said = "".join(
         f"<p><strong>{title}</strong></p><ul>{''.join(f'<li>{escape(i)}</li>' for i in items)}</ul>"

@@ -156,6 +156,8 @@ def show_fleet(answer: FleetAnswer, console: Console) -> None:
         if answer.soonest is not None:
             sections.append(("What moves, against as soon as possible", over_time.moves(answer)))
         sections.append(("The bill", over_time.bill(answer)))
+    sections.append(("Carbon and water", over_time.footprint(answer)))
+    if answer.horizon is not None:
         sections.append((f"Over {show(float(answer.horizon.edges[-1] - answer.horizon.edges[0]), 's')}", hours(answer)))
     for title, (heads, rows) in sections:
         if rows:
@@ -183,6 +185,8 @@ def grid(heads: list[str], rows: list[list[str]]) -> RenderableType:
         "When",
         "How",
         "On average",
+        "Over the plan",
+        "An hour at this power",
         "",
     }
     for head in heads:
