@@ -40,6 +40,8 @@ _PERIODS: Final = 100_000
 
 def solve(scenario: FleetScenario) -> FleetAnswer:
     """Return the answer: the plan of one instant, the cheapest way down from it, and the plan over time."""
+    if scenario.regions:
+        raise ScenarioError("several sites ([[region]]) are planned by wattline plan FILE, and by nothing else yet")
     tree = tree_of(scenario)
     known: dict[str, Work] = {}
     more = None

@@ -81,6 +81,8 @@ def text(scenario: FleetScenario, form: str) -> str:
     """
     if form not in FORMS:
         raise InputError(f"--emit of a fleet is one of {', '.join(FORMS)}; {nearest(form, FORMS)}")
+    if scenario.regions:
+        raise InputError("--emit writes out the plan of one site; plan each [[region]] with a scenario of its own")
     if scenario.pools:
         raise InputError("--emit writes out a plan of watts; with [[pool]] the answer is which nodes, see --json")
     answer = solve(scenario)

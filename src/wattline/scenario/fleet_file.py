@@ -48,6 +48,7 @@ class FleetScenario:
     simulate: Mapping[str, Any] = field(default_factory=dict)
     bill: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     currency: str = "USD"
+    regions: tuple[Mapping[str, Any], ...] = ()
 
 
 # ---- reading ---------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
             raise ScenarioError(f"no job is called {job!r}; {nearest(job, rows)}")
         rows[job][name] = _read_literal(value)
         return
-    if section.partition(".")[0] in ("tariff", "storage", "source", "service"):
+    if section.partition(".")[0] in ("tariff", "storage", "source", "service", "region"):
         kind, _, which = section.partition(".")
         rows = {str(row.get("name")): row for row in data.get(kind, []) if isinstance(row, dict)}
         if which not in rows:
@@ -139,7 +140,11 @@ def parse_fleet(data: Mapping[str, Any], *, name: str = "fleet", folder: Path = 
     for row, raw in zip(stated, data["job"], strict=True):
         options = _rows("job.option", raw.get("option", []), {"set": None})
         jobs.append({**row, "option": options})
-    codes = sorted(set().union(*(currencies(data.get(name)) for name in ("grid", *_BILL))))
+    codes = sorted(
+        set().union(
+            *(currencies(data.get(name)) for name in ("grid", "region", *_BILL)), *(currencies(data.get("job")),)
+        )
+    )
     if len(codes) > 1:
         raise ScenarioError(f"a scenario's money is in one currency, got {' and '.join(codes)}; convert one of them")
     body = {k: v for k, v in feed.items() if k not in ("part", "group")}
@@ -160,6 +165,7 @@ def parse_fleet(data: Mapping[str, Any], *, name: str = "fleet", folder: Path = 
         _section("simulate", data.get("simulate", {})),
         {name: _rows(name, data.get(name), {}) for name in _BILL},
         next(iter(codes), "USD"),
+        tuple(_rows("region", data.get("region"), {})),
     )
 
 
@@ -211,6 +217,8 @@ def _value(section: str, name: str, value: Any) -> Any:
             with contextlib.suppress(UnitError):
                 return parse(value, unit, key=rule.path), unit
         raise ScenarioError(f'{rule.path} must be a rate such as "2000 req/s" or "5M tokens/s", got {value!r}')
+    if rule.kind == "money":
+        return money(value, "USD", rule.path)[0]
     if rule.kind.startswith("money/"):
         return money(value, f"USD/{rule.kind.partition('/')[2]}", rule.path)[0]
     if rule.kind == "hours":

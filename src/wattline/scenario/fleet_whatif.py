@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..core.errors import WattlineError
-from . import fleet, fleet_place
+from . import fleet, fleet_place, fleet_space
 from .sweep import sweep
 
 Row = dict[str, Any]
@@ -30,6 +30,9 @@ def row(path: Path, changes: Mapping[str, Any]) -> Row:
         if stated.pools:
             best = fleet_place.solve(stated).best
             return {**told, "feed_w": best.power, "gap": best.gap, "nodes_asleep": sum(best.asleep.values())}
+        if stated.regions:
+            found = fleet_space.solve(stated)
+            return {**told, **fleet_space.totals(found.plan), "currency": found.currency}
         answer = fleet.solve(stated)
     except WattlineError as error:
         return {**told, "error": str(error)}

@@ -50,6 +50,17 @@ def _table() -> tuple[Key, ...]:
         key("job.quiet", "", 1.0, "Simulation: share of its power above idle that a node draws in its quiet phase", low=tiny, high=1),
         key("job.loud_lasts", "s", None, "Simulation: mean length of a loud phase", low=tiny),
         key("job.quiet_lasts", "s", None, "Simulation: mean length of a quiet phase", low=tiny),
+        key("job.regions", "names", None, "With [[region]]: the sites it may be at, all of them where left out"),
+        key("job.home", "text", None, "With [[region]]: where it is before the plan begins; anywhere where left out"),
+        key("job.move", "s", 0.0, "With [[region]]: work lost by each move: checkpoint, copying, warm-up"),
+        key("job.move_cost", "money", 0.0, "With [[region]]: price of each move, e.g. 40 USD of traffic"),
+        key("job.move_energy", "J", 0.0, "With [[region]]: energy of each move, at the price of where it goes"),
+        key("region.name", "text", None, "Name of a site, one of several between which jobs move"),
+        key("region.limit", "series W", None, "Most power of the site: a value, or a CSV file with a column MW"),
+        key("region.price", "series USD/J", None, "Its price of electricity; grid.price where left out"),
+        key("region.carbon", "series g/J", None, "Its carbon intensity; grid.carbon where left out"),
+        key("region.pue", "series fraction", 1.0, "Its PUE: a value, or a CSV file with a column fraction"),
+        key("region.overhead", "W", 0.0, "Its power whatever the load"),
         key("pool.name", "text", None, "Name of a pool of equal nodes"),
         key("pool.chip", "text", None, "Its chip, as hardware.chip"),
         key("pool.node", "text", None, "Its node, as hardware.node; the chip's usual one where left out"),
@@ -171,7 +182,19 @@ def _table() -> tuple[Key, ...]:
 
 
 KEYS: Final[Mapping[str, Key]] = {key.path: key for key in _table()}
-SECTIONS: Final = ("job", "pool", "site", "grid", "tariff", "storage", "source", "service", "goal", "simulate")
+SECTIONS: Final = (
+    "job",
+    "pool",
+    "region",
+    "site",
+    "grid",
+    "tariff",
+    "storage",
+    "source",
+    "service",
+    "goal",
+    "simulate",
+)
 
 
 def inside(section: str) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...core.errors import InputError
 from ...core.units import show
 
 
@@ -26,9 +27,9 @@ def plan(
         return False
     from rich.console import Console
 
-    from ...scenario import fleet, fleet_place
+    from ...scenario import fleet, fleet_place, fleet_space
     from .. import report
-    from ..report import placement
+    from ..report import placement, regions
 
     words = ["wattline", "plan", str(scenario)]
     words += [w for key, value in changes.items() for w in ("--set", f"{key}={value}")]
@@ -43,6 +44,16 @@ def plan(
             print_json(found.to_dict())
         else:
             placement.show_placement(found, Console(highlight=False, markup=False))
+        return True
+    if stated.regions:
+        if charts:
+            raise InputError("a plan over several sites has no chart of its own; ask for --html, --csv or --json")
+        spread = fleet_space.solve(stated)
+        regions.write_regions(spread, html, csv, scenario=scenario.read_text("utf-8"), command=command)
+        if print_json:
+            print_json(spread.to_dict())
+        else:
+            regions.show_regions(spread, Console(highlight=False, markup=False))
         return True
     answer = fleet.solve(stated)
     if html:
