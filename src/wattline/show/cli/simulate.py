@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from ...core.errors import InputError
 from ...core.units import show
-from .output import Json, Sets, pairs, print_json, writable
+from .output import Json, Sets, pairs, print_json, tell, writable
 
 if TYPE_CHECKING:
     from ...scenario.simulate_serving import Simulation
@@ -40,6 +40,12 @@ def simulate(
         ),
     ] = (),
     engine: Annotated[str, Parameter(help="Fleet: local, or ray for the runs of a large study.")] = "local",
+    sweep: Annotated[
+        str | None, Parameter(help="Play many loads: rate (to the largest that keeps the promise) or concurrency.")
+    ] = None,
+    chart: Annotated[
+        Path | None, Parameter(help="With --sweep: tokens/s/chip against tokens/s/user: .html, .svg, .png or .json.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Play a serving scenario against its requests, or a fleet's site second by second.
@@ -49,6 +55,10 @@ def simulate(
     the exit code is 1 where none kept every limit.
 
     Example: wattline simulate examples/llama-8b-simulated.toml --set serve.policy=governor
+
+    With --sweep rate, the largest goodput under the promise; the exit code is 1 where no load keeps it.
+
+    Example: wattline simulate examples/llama-8b-simulated.toml --sweep rate --chart loads.svg
 
     Parameters
     ----------
@@ -60,8 +70,10 @@ def simulate(
     from ...scenario.fleet_file import is_fleet
     from ...serving.simulate.outcome import write_parquet
 
-    for path in (html, parquet):
+    for path in (html, parquet, chart):
         writable(path)
+    if chart and sweep is None:
+        raise InputError("--chart draws what --sweep rate or --sweep concurrency found")
     if is_fleet(scenario):
         from . import site as cli_site
 
@@ -70,6 +82,10 @@ def simulate(
         return cli_site.simulate(scenario, pairs(sets), controllers, engine, html, print_json if json else None)
     if controllers or engine != "local":
         raise InputError("--controller and --engine are for fleet scenarios, those with [[job]]")
+    if sweep is not None:
+        if policies or parquet:
+            raise InputError("--policies and --parquet are of one load; leave out --sweep")
+        return _sweep(scenario, sets, sweep, [path for path in (chart, html) if path], json)
     found = simulation.run(scenarios.load(scenario).with_(pairs(sets)), policies=policies)
     if parquet:
         write_parquet(found.run, parquet)
@@ -84,6 +100,31 @@ def simulate(
     else:
         _show(found)
     return 0 if found.run.kept else 1
+
+
+def _sweep(scenario: Path, sets: tuple[str, ...], over: str, files: list[Path], json: bool) -> int:
+    from ...scenario import scenario as scenarios
+    from ...scenario.serving_sweep import rows_of
+    from ...scenario.serving_sweep import sweep as swept
+
+    found = swept(scenarios.load(scenario).with_(pairs(sets)), over)
+    if files:
+        from ..report.loads import write
+
+        words = ["wattline", "simulate", str(scenario), *(w for s in sets for w in ("--set", s)), "--sweep", over]
+        for path in files:
+            write(found, path, scenario=scenario.read_text("utf-8"), command=shlex.join([*words, "--html", str(path)]))
+    if json:
+        print_json(found.to_dict())
+    else:
+        from ..report.loads import headline
+
+        print(found.title)
+        tell(None, *rows_of(found), False)
+        print(headline(found))
+        for line in found.assumptions:
+            print(f"assumed: {line}")
+    return 0 if found.best is not None else 1
 
 
 def page_of(found: Simulation) -> Any:
