@@ -1,6 +1,6 @@
 """Fit what engines' kernels take and draw over the model's own to public tables: a few numbers for each kind.
 
-    python scripts/calibrate_factors.py REFERENCE [--write]
+    python scripts/calibrate_factors.py REFERENCE [--write] [--only WORDS]
 
 REFERENCE as of `calibrate_kernels.py`, with ``operators/`` of the H200 too. Of each chip, engine, version, kind and
 format: seconds added, factors on arithmetic and on memory, and on switched joules where the table has power
@@ -27,7 +27,7 @@ from scipy.optimize import least_squares
 import wattline.source.roofline as roofline
 from wattline.hardware.catalog import chip as find_chip
 from wattline.source.measured.kernelset import CAMPAIGN
-from wattline.source.measured.rows import COLUMNS, DTYPES, Batch, batches, harness
+from wattline.source.measured.rows import DTYPES, Batch, batches, harness
 from wattline.source.roofline import factors
 from wattline.source.roofline.collective import Links, classes, custom_seconds, library_seconds
 from wattline.source.roofline.factors import KernelFactor
@@ -98,14 +98,14 @@ def with_factor(works: list[Work], factor: KernelFactor, mixture: bool) -> list[
     return out
 
 
-def collect(folder: Path) -> dict[Key, Rows]:
+def collect(folder: Path, only: str = "") -> dict[Key, Rows]:
     """Return rows by (chip, engine, version, kind, format)."""
     found: dict[Key, list[Rows]] = defaultdict(list)
     calibrate_kernels.MOST_ROWS = 1000  # four numbers need no more
     for name, maker, path in [*tables(folder), *own(folder)]:
         rows = read(path)
         op = str(rows["op_name"][0])
-        if op not in COLUMNS or op not in KINDS:
+        if op not in KINDS or only not in f"{name} {maker} {KINDS[op]}":
             continue
         chip = Silicon.of(find_chip(name))
         match = re.search(r"_(\d[^_]*)_", path.name)
@@ -299,15 +299,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("reference", type=Path)
     parser.add_argument("--write", action="store_true", help="write data/kernel_factors.toml")
+    parser.add_argument("--only", default="", help="fit only keys whose words hold this, the others as stored")
     args = parser.parse_args()
     found: dict[Key, KernelFactor] = {}
     print(f"{'':62} rows  without: time | energy | with: time | energy")
-    for key, rows in collect(args.reference).items():
+    if args.only:
+        found = {(c, e, v, k, s): f for (c, e, k, s, v), f in factors.table().items()}
+    for key, rows in collect(args.reference, args.only).items():
         found[key], errors = told(rows)
         f = found[key]
         print(f"{' '.join(key):62}{f.rows:5d} {errors} | +{1e6 * f.added:.2f} us x{f.compute:.2f} x{f.memory:.2f} "
               f"J x{f.energy:.2f}", flush=True)  # fmt: skip
-    found |= collectives(args.reference)
+    found |= {} if args.only else collectives(args.reference)
     wide = nearest(found)
     print("stand-ins off by", {k: round(v, 3) for k, v in wide.items()})
     if args.write:

@@ -112,3 +112,13 @@ def test_an_unknown_kind_names_the_nearest() -> None:
     """A wrong kind is one sentence."""
     with pytest.raises(InputError, match="gemm"):
         kernel_factor("vllm", "", "b200-sxm", "gem", "bf16")
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("h200-sxm", 1.0, 2.2), ("b200-sxm", 3.0, 6.5)])
+def test_short_queries_of_heads_that_share_keys_share_a_block_on_hopper_alone(
+    name: str, least: float, most: float
+) -> None:
+    """Sixteen tokens: 24 heads over 4 caches are two blocks a cache for four heads alone, or 24 blocks for four."""
+    one = replace(PROMPT, batch=256.0, query=16.0, context=16.0, heads=4.0, kv_heads=4.0)
+    seconds, alone = (told(o, name, Roofline(residual=False))[0] for o in (replace(one, heads=24.0), one))
+    assert least < seconds / alone < most

@@ -97,7 +97,7 @@ def stated() -> Mapping[str, Any]:
 
 
 @functools.cache
-def _table() -> Mapping[tuple[str, str, str, str, str], KernelFactor]:
+def table() -> Mapping[tuple[str, str, str, str, str], KernelFactor]:
     """Return factors by (chip, engine, kind, format, version)."""
     out = {}
     for chip, engines in stated()["factor"].items():
@@ -153,7 +153,7 @@ def _nearest(engine: str, version: str, chips: Sequence[str], kind: str, form: s
     """Return the geometric mean over chips of the factor of the version nearest to the one asked for."""
     found = []
     for chip in chips:
-        dated = {v: f for (c, e, k, s, v), f in _table().items() if (c, e, k, s) == (chip, engine, kind, form)}
+        dated = {v: f for (c, e, k, s, v), f in table().items() if (c, e, k, s) == (chip, engine, kind, form)}
         if dated:
             newest = max(dated, key=_number)
             at = min(dated, key=lambda v: (abs(_number(v) - _number(version)), -_number(v))) if version else newest

@@ -274,11 +274,13 @@ def _prefill(chip: Silicon, x: _Case) -> _Parts:
     s = chip.shape
     block = np.where(x.query > 64, 128.0, 64.0)
     blocks = np.ceil(x.query / block)
-    # Short queries that share keys are packed into one block, as in decoding.
-    items = x.batch * np.minimum(x.heads * blocks, x.kv_heads * np.ceil(x.query * x.heads / x.kv_heads / block))
+    # Short queries that share keys are packed into one block, as in decoding, where a chip's kernels do that.
+    packed = np.minimum(x.heads * blocks, x.kv_heads * np.ceil(x.query * x.heads / x.kv_heads / block))
+    items = x.batch * (packed if s["attention.packed"] else np.where(x.query > 1, x.heads * blocks, packed))
     per_row = x.pairs / x.query + 64.0  # the diagonal block is computed whole
     keys = np.ceil(per_row / 64.0) * 64.0
-    product = 2.0 * block * keys * x.dims / (x.rate * s["attention.efficiency"])
+    rate = x.rate * s["attention.efficiency"] * (s["attention.narrow"] if x.stored < 2.0 else 1.0)
+    product = 2.0 * block * keys * x.dims / rate
     # Exponentials: 16 per cycle and unit (CUDA C programming guide, arithmetic throughput table).
     exponent = block * keys / (16.0 * chip.clock_ref) * s["attention.softmax"]
     extra = 1.0 + (s["attention.convert"] if x.stored < 2.0 else 0.0)
