@@ -56,6 +56,7 @@ class Answer:
     uncertainty : relative standard deviation of the chosen energy; `time_uncertainty` of its time.
     assumptions : every default and estimate used, one sentence each.
     apply : what to type, in order; comments start with "#".
+    levers : changes the owner can make, tried: `change` (key -> value), `words`, `energy`, `time` (relative).
     """
 
     kind: str
@@ -77,6 +78,7 @@ class Answer:
     certificate: Mapping[str, float] = field(default_factory=dict)
     timeline: tuple[Mapping[str, Any], ...] = ()
     apply: tuple[str, ...] = ()
+    levers: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def savings(self) -> dict[str, float]:
@@ -130,6 +132,7 @@ class Answer:
             "assumptions": list(self.assumptions),
             "facts": dict(self.facts),
             **({"apply": list(self.apply)} if self.apply else {}),
+            **({"levers": [dict(lever) for lever in self.levers]} if self.levers else {}),
         }
 
 

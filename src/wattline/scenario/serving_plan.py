@@ -464,14 +464,14 @@ class _Plan:
             uncertainty=self.over.uncertainty(table.uncertainty, final.chip_j, final.seconds),
             time_uncertainty=table.time_uncertainty,
             assumptions=self._assumptions(),
-            facts=self._facts(final, limit),
+            facts=self._facts(final, printed.cap),
             apply=launch.typed(self.scenario, launch.pools(self.scenario, chosen)),
             timeline=tuple(
                 {"tpot_s": float(np.mean(t.tpot)), "clock_hz": t.setting.clock, "batch": t.running} for t in trials
             ),
         )
 
-    def _facts(self, final: Trial, limit: int) -> dict[str, str]:
+    def _facts(self, final: Trial, cap: int) -> dict[str, str]:
         p, load = self.job.replica.parallel, self.job.load
         scenario = self.scenario
         if not self.is_closed:
@@ -486,7 +486,7 @@ class _Plan:
             "node": self.cluster.node.title,
             "parallelism": f"tensor {p.tensor}, data {p.data}, expert {p.expert}",
             "requests": f"{load.prompt:,.0f} tokens in, {load.output:,.0f} out on average, {asked}",
-            "most requests at once": f"{final.peak} seen on a replica; {limit} allowed",
+            "most requests at once": f"{final.peak} seen on a replica; {cap} allowed",
         }
         if not self.promised:
             return out

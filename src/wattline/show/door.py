@@ -81,8 +81,10 @@ def _planned(q: Asked, source: Source | None, jobs: int | None, engine: str) -> 
         best = search(stated, engine=engine, jobs=jobs)
         return Result("search", best, best.to_dict, lambda path: searched.write_html(best, path, scenario=q.text))
     from ..scenario import scenario as scenarios
+    from ..scenario.levers import with_levers
 
     answer = scenarios.solve(stated, source=source)
+    answer = answer if source is not None else with_levers(answer, stated)
     return Result("plan", answer, answer.to_dict, lambda path: report.write_html(answer, path, scenario=q.text))
 
 

@@ -79,7 +79,7 @@ def test_many_knobs_are_summed_up():
 def test_an_answer_without_detail_prints():
     """A bare answer leaves sections out and does not fail."""
     text = _printed(replace(training(), elasticity={}, certificate={}, sources=(), assumptions=()))
-    assert "What would help" not in text
+    assert "What other hardware would give" not in text
 
 
 # ---- words ---------------------------------------------------------------------------------------

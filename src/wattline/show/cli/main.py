@@ -154,6 +154,7 @@ def plan(
         Scenario file (TOML).
     """
     from ...scenario import scenario as scenarios
+    from ...scenario.levers import with_levers
     from . import design as cli_design
     from . import fleet as cli_fleet
     from . import search as cli_search
@@ -184,7 +185,7 @@ def plan(
         raise InputError(
             "--engine and --jobs need a study or a search: the scenario has no [design], no [serve.search]"
         )
-    answer = scenarios.solve(stated)
+    answer = with_levers(scenarios.solve(stated), stated)
     if html or charts or csv:
         _write_plan(answer, scenario, sets, html, charts, csv)
     if json:

@@ -153,12 +153,13 @@ def _precision(text: str | None) -> str | None:
 def _answer(scenario: Scenario, toml: Path | None, json: bool) -> None:
     from ...scenario import quick
     from ...scenario import scenario as scenarios
+    from ...scenario.levers import with_levers
 
     if toml is not None:
         toml.write_text(quick.text(scenario), encoding="utf-8")
     if sys.stderr.isatty():
         print("wattline: playing requests to choose settings ...", file=sys.stderr, end="\r", flush=True)
-    answer = scenarios.solve(scenario)
+    answer = with_levers(scenarios.solve(scenario), scenario)
     if json:
         print_json(answer.to_dict())
         return

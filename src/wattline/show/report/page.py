@@ -89,13 +89,15 @@ def _slower(answer: Answer) -> str:
 
 
 def _sections(answer: Answer, drawn: Mapping[str, Any]) -> Iterable[str]:
-    yield section("Time against energy", _chart("frontier", drawn), _compare(answer))
-    yield section("Where the joules go", _chart("breakdown", drawn), _parts(answer))
-    if "elasticities" in drawn:
-        yield section("What would help", _chart("elasticities", drawn), _parameters(answer))
-    yield section("The plan", _chart("plan", drawn), _knobs(answer))
     if answer.apply:
         yield section("What to type", typed(answer.apply))
+    yield section("Time against energy", _chart("frontier", drawn), _compare(answer))
+    if rows := words.lever_rows(answer):
+        yield section("What you can change", table(words.LEVERS, rows, text=(0, 3)), f"<p>{words.LEVERS_NOTE}</p>")
+    yield section("Where the joules go", _chart("breakdown", drawn), _parts(answer))
+    if "elasticities" in drawn:
+        yield section("What other hardware would give", _chart("elasticities", drawn), _parameters(answer))
+    yield section("The plan", _chart("plan", drawn), _knobs(answer))
     yield section("How sure, and on what assumptions", _trust(answer))
 
 

@@ -22,7 +22,8 @@ def show_plan(answer: Answer, console: Console) -> None:
         ("", _head(answer)),
         (f"Chosen against maximum clocks, for {answer.work}", _outcomes(answer)),
         ("Where the joules go", _parts(answer, console)),
-        ("What would help", _parameters(answer, console)),
+        ("What you can change", _levers(answer)),
+        ("What other hardware would give", _parameters(answer, console)),
         ("Clocks to set", _knobs(answer)),
         ("How sure", _trust(answer)),
         ("What to type", Group(*map(Text, answer.apply)) if answer.apply else None),
@@ -91,6 +92,18 @@ def _parts(answer: Answer, console: Console) -> RenderableType:
         rest = rows[len(shown) :]
         table.add_row("Everything else", show(sum(r[1] for r in rest), "J"), words.percent(sum(r[2] for r in rest)), "")
     return table
+
+
+def _levers(answer: Answer) -> RenderableType | None:
+    rows = words.lever_rows(answer)
+    if not rows:
+        return None
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for head in words.LEVERS:
+        table.add_column(head, justify="right" if head in ("Energy", "Time") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return Group(table, Text(words.LEVERS_NOTE, style="dim"))
 
 
 def _parameters(answer: Answer, console: Console) -> RenderableType | None:

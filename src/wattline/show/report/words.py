@@ -360,10 +360,41 @@ def share_out(breakdown: Mapping[str, float]) -> list[tuple[str, float, float]]:
 def largest(elasticity: Mapping[str, float], count: int) -> list[tuple[str, float]]:
     """Return the `count` parameters that move the energy most, the largest first, none below 0.0005.
 
-    Those that scale all energy alike (`PROPORTIONAL`) are left out: they say nothing about the plan.
+    Those that scale all energy alike (`PROPORTIONAL`) are left out: they say nothing about the plan. So are the sizes
+    of the work itself: to write longer answers, or fewer, is no advice.
     """
-    rows = [(name, e) for name, e in elasticity.items() if abs(e) >= 5e-4 and name not in PROPORTIONAL]
+    rows = [
+        (name, e)
+        for name, e in elasticity.items()
+        if abs(e) >= 5e-4 and name not in PROPORTIONAL and not name.startswith(("serve.", "train."))
+    ]
     return sorted(rows, key=lambda row: -abs(row[1]))[:count]
+
+
+LEVERS: Final = ("Change", "Energy", "Time", "Set")
+LEVERS_NOTE: Final = (
+    "Sketched beside the same plan sketched unchanged; plan it with --set KEY=VALUE before acting on it."
+)
+
+
+def lever_rows(answer: Answer) -> list[list[str]]:
+    """Return what the owner can change, a row a lever: in words, energy, time, and what to set."""
+
+    def signed(share: float) -> str:
+        return "=" if abs(share) < 5e-4 else f"{'+' if share > 0 else '-'}{percent(abs(share), 3)}"
+
+    return [
+        [
+            str(lever["words"]), signed(lever["energy"]), signed(lever["time"]),
+            ", ".join(f"{k}={_set(k, v)}" for k, v in lever["change"].items()),
+        ]
+        for lever in answer.levers
+    ]  # fmt: skip
+
+
+def _set(key: str, value: Any) -> str:
+    kind = KEYS[key].kind if key in KEYS else ""
+    return show(value, kind).replace(" ", "") if isinstance(value, float) and kind else str(value)
 
 
 def proportional(elasticity: Mapping[str, float]) -> str:
