@@ -174,3 +174,21 @@ def test_ray_gives_the_same_runs() -> None:
         site_simulation.run(scenario, controllers=("prices",), engine=engine, jobs=1) for engine in ("local", "ray")
     )
     assert [run.to_dict() for run in local.runs] == [run.to_dict() for run in ray.runs]
+
+
+def test_a_trace_of_jobs_is_played_under_caps(tmp_path) -> None:
+    """Jobs of a cluster's record come as they were submitted; a cap keeps the site within its limit, at some work."""
+    rows = [f"{k} {60 * k} 0 600 {1 + k % 3} -1 -1 1 1 -1 1 1 1 1 1 -1 -1 -1" for k in range(1, 13)]
+    (tmp_path / "day.swf").write_text("\n".join(rows) + "\n")
+    job = {
+        "name": "cluster", "speeds": [1, 0.6], "powers": ["700 W", "400 W"], "idle": "80 W", "count": 8,
+        "trace": "day.swf",
+    }  # fmt: skip
+    data = {"site": {"feed": {"limit": "4 kW"}}, "job": [job], "simulate": {"lasts": "1 h", "breaker": "iec-60898-c"}}
+    found = site_simulation.run(parse_fleet(data, folder=tmp_path), controllers=["uncapped", "prices"]).by_controller()
+    free, kept = found["uncapped"][0], found["prices"][0]
+    assert free.tasks_done[0] == 24
+    assert free.over_s > 0 == kept.over_s
+    assert kept.peak <= 4e3 * (1 + 1e-9)
+    with pytest.raises(ScenarioError, match="takes the place of every and stay"):
+        site_simulation.run(parse_fleet({**data, "job": [{**job, "every": "1 s", "stay": "1 s"}]}, folder=tmp_path))

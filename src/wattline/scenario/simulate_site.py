@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.errors import ScenarioError
 from ..core.units import show
 from ..frontier.algebra import Frontier
 from ..hardware.power_tree import PowerTree
+from ..site import traces
 from ..site.simulate.breaker import CURVES
 from ..site.simulate.controllers import controller
 from ..site.simulate.model import Crew, Limit, Physics, Site
@@ -20,9 +22,12 @@ from ..site.simulate.play import play
 from ..site.simulate.site_outcome import SiteRun
 from . import scenario as scenarios
 from . import schema_fleet
+from .fleet_bill import zone_of
 from .fleet_file import FleetScenario, SeriesFile, beside, steps_of, tree_of
 from .fleet_work import Placed, placed
 from .sweep import sweep
+
+Array = NDArray[np.float64]
 
 # Who plays where a scenario does not say.
 USUAL: Final = ("uncapped", "uniform", "proportional", "prices")
@@ -161,15 +166,46 @@ def crew_of(scenario: FleetScenario, p: Placed) -> Crew:
         raise ScenarioError(f"job {job.name}: loud_lasts and quiet_lasts are due together")
     if ("every" in row) != ("stay" in row):
         raise ScenarioError(f"job {job.name}: every and stay are due together")
+    tasks = _traced(scenario, p, nodes) if "trace" in row else None
     # Jobs of several parts share what arrives.
     share = p.copies / row.get("count", p.copies)
     return Crew(
         job.name, frontier, [(at, len(some)) for at, some in zip(where, split, strict=True) if len(some)],
         weight=job.weight * every, gangs=p.copies if nodes > 1 else 0, minimum=job.minimum,
-        paused=None if job.paused is None else job.paused * every, load=row.get("load", 1.0), swing=row.get("swing",
-        0.0), arrivals=share / row["every"] if "every" in row else 0.0, stay=row.get("stay", 0.0),
-        quiet=row.get("quiet", 1.0), lasts=None if lasts[0] is None else cast("tuple[float, float]", lasts),
+        paused=None if job.paused is None else job.paused * every, load=row.get("load", 1.0),
+        swing=row.get("swing", 0.0), arrivals=share / row["every"] if "every" in row else 0.0,
+        stay=row.get("stay", 0.0), tasks=tasks, quiet=row.get("quiet", 1.0),
+        lasts=None if lasts[0] is None else cast("tuple[float, float]", lasts),
     )  # fmt: skip
+
+
+# Tasks of a trace, one a node, beyond which nobody waits for the simulator.
+_TASKS: Final = 5_000_000
+
+
+def _traced(scenario: FleetScenario, p: Placed, nodes: int) -> tuple[Array, Array]:
+    """Return when each task of a trace comes (s from its first) and how long it is: one on every node that a job fills.
+
+    Nodes of one job of a trace do not wait for one another; jobs queue in order of submission.
+    """
+    row, name = p.row, p.job.name
+    if "every" in row or nodes > 1:
+        raise ScenarioError(
+            f"job {name}: trace takes the place of every and stay, on nodes that work alone (nodes = 1)"
+        )
+    if p.copies != row.get("count", p.copies):
+        raise ScenarioError(f"job {name}: a trace is played at one part; give job.at one name")
+    path = beside(scenario, row["trace"])
+    found = traces.read(row.get("trace_form", "swf"), path, zone=zone_of(scenario))
+    first = found.jobs[0].submit
+    count = np.array([max(1, math.ceil(job.chips / max(1, p.work.chips) - 1e-9)) for job in found.jobs])
+    if count.sum() > _TASKS:
+        raise ScenarioError(
+            f"job {name}: {path.name} holds {count.sum():,} tasks of one node; play {_TASKS:,} or fewer"
+        )
+    at = np.array([job.submit - first for job in found.jobs])
+    lasts = np.array([max(job.lasts, 1e-6) for job in found.jobs])
+    return np.repeat(at, count), np.repeat(lasts, count)
 
 
 def _nodes(scenario: FleetScenario, p: Placed) -> int:
@@ -213,11 +249,18 @@ def limits_of(scenario: FleetScenario, tree: PowerTree) -> tuple[Limit, ...]:
     return tuple(out)
 
 
+def _curve_of(scenario: FleetScenario) -> str:
+    name = _get(scenario, "breaker")
+    if not CURVES[name].table:
+        return f"{name} curve of IEC 60255-151"
+    return f"the latest times that {name} allows"
+
+
 def _assumptions(scenario: FleetScenario, site: Site) -> tuple[str, ...]:
     y = site.physics
     out = [
         "work counts seconds at full speed of a node times its weight in chips",
-        f"breakers: {_get(scenario, 'breaker')} curve of IEC 60255-151 on every limited part, "
+        f"breakers: {_curve_of(scenario)} on every limited part, "
         f"{show(y.breaker.time(1.2), 's')} at 120 % of {y.margin:g} x the limit",
         f"cooling follows the load with {show(y.cooling, 's')}; a decision is in force after {show(y.actuation, 's')}",
         "the outdoor temperature stays as it is at the start",

@@ -187,6 +187,14 @@ class Plain:
 
         inflow(int(np.flatnonzero(p.parent < 0)[0]))
 
+    def curve(self, m: float) -> float:
+        """Read a trip table by numpy's own interpolation; energy stays the same beyond its last point."""
+        x = math.log(m)
+        if x < self.p.knee[0]:
+            return 0.0
+        beyond = max(0.0, x - self.p.knee[-1])
+        return math.exp(2 * beyond - float(np.interp(x, self.p.knee, self.p.hold)))
+
     def guard(self, k: int, limit: np.ndarray) -> bool:
         p, s, out = self.p, self.s, self.out
         tripped = False
@@ -199,7 +207,7 @@ class Plain:
                 continue
             m = s.flow[part] / p.rating[part]
             if m > 1 + 1e-9:
-                s.heat[part] += p.dt * (m**p.alpha - 1) / p.k
+                s.heat[part] += p.dt * (self.curve(m) if len(p.knee) else (m**p.alpha - 1) / p.k)
             else:
                 s.heat[part] = max(0.0, s.heat[part] - p.dt * (1 - min(m, 1.0) ** 2) / p.reset)
             if s.heat[part] >= 1:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from wattline import Frontier
 from wattline.hardware.power_tree import Overhead, PowerTree
 from wattline.hardware.redundancy import Group
+from wattline.site.simulate.breaker import CURVES
 from wattline.site.simulate.model import Crew, Limit, Physics, Site
 
 SPEED = np.array([1.0, 0.9, 0.7])
@@ -50,6 +51,7 @@ def sites(draw: st.DrawFn) -> Site:
     )  # fmt: skip
     often = draw(st.booleans())
     physics = Physics(
+        breaker=draw(st.sampled_from([CURVES["extremely-inverse"], CURVES["iec-60898-b"].times(0.01)])),
         failing=400.0 if often else float("inf"), repair=40.0, restart=15.0, rework=10.0,
         slowing=300.0 if often else float("inf"), slowed=50.0, pace=0.6, reclose=60.0,
         cooling=draw(st.sampled_from([0.0, 50.0])), actuation=draw(st.sampled_from([0.0, 1.0, 3.0])),

@@ -1,5 +1,6 @@
 """Tests for site/simulate/site.py and its core: closed forms, C and Python, conservation, controllers and their limits."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -63,7 +64,7 @@ def test_a_node_warms_as_its_thermal_rc_does() -> None:
         assert s.temperature[0] == pytest.approx(340 + (begun - 340) * math.exp(-30 * dt / 90.0), abs=1e-9)
 
 
-@given(ratio=st.floats(1.01, 6.0), curve=st.sampled_from(["very-inverse", "extremely-inverse"]))
+@given(ratio=st.floats(1.01, 6.0), curve=st.sampled_from(["very-inverse", "extremely-inverse", "iec-60898-c"]))
 @FEW
 def test_a_breaker_opens_at_the_time_of_its_curve(ratio: float, curve: str) -> None:
     """Under a constant load the integrating breaker opens in the step that the curve's closed form says."""
@@ -89,6 +90,32 @@ def test_iec_trip_times_are_the_tabled_ones() -> None:
     assert CURVES["inverse"].time(1.0) == math.inf
     with pytest.raises(InputError, match="k, alpha and reset > 0"):
         TripCurve(0.0, 2.0, 1.0)
+
+
+def test_tables_of_standards_hold_at_their_points() -> None:
+    """IEC 60898-1 above 32 A: for ever at 1.12 times, within an hour at 1.45, 120 s at 2.55, at once at C's 10."""
+    c = CURVES["iec-60898-c"]
+    assert [c.time(m) for m in (1.12, 1.45, 2.55, 5.0, 10.0)] == pytest.approx([math.inf, 3600, 120, 30, 0.1])
+    assert c.time(20.0) == pytest.approx(0.025)
+    assert 120 > c.time(3.5) == pytest.approx(math.sqrt(120 * 30), rel=0.1)
+    assert CURVES["iec-60947-2"].time(1.3) == 7200
+    assert CURVES["ul-489-225"].times(0.5).time(2.0) == 300
+    for curve in CURVES.values():
+        times = [curve.time(m) for m in np.linspace(1.01, 30, 300)]
+        assert all(a >= b for a, b in itertools.pairwise(times))
+    with pytest.raises(InputError, match="ratios that rise"):
+        TripCurve(1.0, 2.0, 1.0, ((2.0, 60.0), (1.5, 600.0)))
+
+
+def test_a_trace_is_played_task_by_task() -> None:
+    """Two nodes and three tasks of 100 s that come at once: two run, the third waits, and energy is theirs."""
+    crew = Crew("traced", node(), [("feed", 2)], tasks=(np.zeros(3), np.full(3, 100.0)))
+    site = Site(PowerTree.read([{"name": "feed"}]), (crew,), Physics(cooling=0.0))
+    run = play(site, Uncapped(), lasts=300.0)
+    assert run.tasks_done.tolist() == [3]
+    assert run.tasks["waited_s"] == pytest.approx(100 / 3, abs=1.0)
+    with pytest.raises(InputError, match="take the place of arrivals"):
+        Crew("traced", node(), [("feed", 2)], arrivals=1.0, stay=1.0, tasks=(np.zeros(1), np.ones(1)))
 
 
 def test_a_breaker_forgets_below_its_rating() -> None:

@@ -301,6 +301,18 @@ static double row_flow(const Plant *p, const Live *s, i64 row) {
     return x;
 }
 
+/* Share of a breaker's way to tripping that a second at `m` times its rating takes: by its formula, or its table. */
+static double heating(const Plant *p, double m) {
+    if (p->knee_n == 0) return (pow(m, p->alpha) - 1.0) / p->k;
+    double x = log(m);
+    if (x < p->knee[0]) return 0.0;
+    i64 i = 0;
+    while (i + 1 < p->knee_n && p->knee[i + 1] <= x) i++;
+    if (i + 1 == p->knee_n) return exp(2.0 * (x - p->knee[i]) - p->hold[i]);
+    double part = (x - p->knee[i]) / (p->knee[i + 1] - p->knee[i]);
+    return exp(-(p->hold[i] + part * (p->hold[i + 1] - p->hold[i])));
+}
+
 /* Count what is above a limit, and trip what has been above its rating for too long; 1 where one tripped. */
 static int guard(const Plant *p, const Live *s, const Tally *out, const double *limit, i64 limit_n, i64 k) {
     int tripped = 0;
@@ -318,7 +330,7 @@ static int guard(const Plant *p, const Live *s, const Tally *out, const double *
             continue;
         double m = s->flow[part] / p->rating[part];
         if (m > 1.0 + 1e-9) {
-            s->heat[part] += p->dt * (pow(m, p->alpha) - 1.0) / p->k;
+            s->heat[part] += p->dt * heating(p, m);
             if (s->heat[part] >= 1.0) {
                 out->trips[part] += 1;
                 darken(p, s, part, k);

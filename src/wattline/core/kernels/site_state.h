@@ -30,6 +30,8 @@ typedef struct {
     double fixed, share, cooled, warmed, supply, room, hottest;
     double failing, repair, restart, rework, slowing, slowed, pace;
     double k, alpha, reset, reclose;
+    const double *knee, *hold;
+    i64 knee_n;
 } Plant;
 
 typedef struct {

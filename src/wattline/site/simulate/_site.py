@@ -299,6 +299,22 @@ def darken(p: Plant, s: Live, part: int, k: int) -> None:
             go_down(p, s, i, DARK, s.off[part] + late)
 
 
+def heating(p: Plant, m: float) -> float:
+    """Return the share of a breaker's way to tripping that a second at `m` times its rating takes."""
+    if len(p.knee) == 0:
+        return float((m**p.alpha - 1.0) / p.k)
+    x = math.log(m)
+    if x < p.knee[0]:
+        return 0.0
+    i = 0
+    while i + 1 < len(p.knee) and p.knee[i + 1] <= x:
+        i += 1
+    if i + 1 == len(p.knee):
+        return math.exp(2.0 * (x - p.knee[i]) - p.hold[i])
+    part = (x - p.knee[i]) / (p.knee[i + 1] - p.knee[i])
+    return math.exp(-(p.hold[i] + part * (p.hold[i + 1] - p.hold[i])))
+
+
 def guard(p: Plant, s: Live, out: Tally, limit: Floats, k: int) -> bool:
     """Count what is above a limit, and trip what has been above its rating for too long; True where one tripped."""
     tripped = False
@@ -320,7 +336,7 @@ def guard(p: Plant, s: Live, out: Tally, limit: Floats, k: int) -> bool:
             continue
         m = s.flow[part] / p.rating[part]
         if m > 1.0 + 1e-9:
-            s.heat[part] += p.dt * (m**p.alpha - 1.0) / p.k
+            s.heat[part] += p.dt * heating(p, m)
             if s.heat[part] >= 1.0:
                 out.trips[part] += 1
                 darken(p, s, part, k)

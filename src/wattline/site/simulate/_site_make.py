@@ -48,6 +48,7 @@ def plant(site: Site, seed: int, steps: int) -> Plant:
         failing=y.failing / dt, repair=y.repair / dt, restart=y.restart / dt, rework=y.rework,
         slowing=y.slowing / dt, slowed=y.slowed / dt, pace=y.pace,
         k=y.breaker.k, alpha=y.breaker.alpha, reset=y.breaker.reset, reclose=y.reclose / dt,
+        knee=np.log([r for r, _ in y.breaker.table]), hold=np.log([t for _, t in y.breaker.table]),
     )  # fmt: skip
 
 
@@ -69,6 +70,14 @@ def _tasks(crews: tuple[Crew, ...], seed: int, steps: int, dt: float) -> tuple[I
     size: list[Array] = []
     for number, crew in enumerate(crews):
         draw = np.random.default_rng([seed, number])
+        if crew.tasks is not None:  # of a trace: when they came and how long they were, not drawn
+            at, lasts = crew.tasks
+            inside = np.flatnonzero(at < steps * dt)
+            inside = inside if len(inside) else np.arange(min(1, len(at)))
+            order = inside[np.argsort(at[inside], kind="stable")]
+            arrive.append(np.minimum(np.maximum(at[order], 0.0) // dt, steps - 1).astype(np.int64))
+            size.append(lasts[order])
+            continue
         count = int(draw.poisson(crew.arrivals * steps * dt)) if crew.arrivals > 0 else 0
         if crew.arrivals > 0:
             count = max(count, 1)  # a crew with tasks keeps waiting for them

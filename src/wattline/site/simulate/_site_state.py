@@ -64,6 +64,8 @@ class Plant(NamedTuple):
     k: float  # breaker: s, exponent, s
     alpha: float
     reset: float
+    knee: Floats  # (K,) logarithms of a trip table's ratios, none where the formula holds, and of its seconds
+    hold: Floats
     reclose: float  # steps until a tripped part is switched on again
 
 

@@ -61,7 +61,7 @@ class Reading:
     def of(site: Site, s: Live, now: float, limit: Array) -> Reading:
         """Return what is measured now."""
         up = s.state == UP
-        tasked = np.array([crew.arrivals > 0 for crew in site.crews])[site.group]
+        tasked = np.array([crew.tasked for crew in site.crews])[site.group]
         asked = s.asked if now > 0 else np.array([crew.load for crew in site.crews])
         feed, removed = float(s.flow[site.tree.root]), float(s.removed[0])
         return Reading(now, limit, s.power, feed, removed, up & (~tasked | (s.task >= 0)), up, asked)
@@ -241,9 +241,7 @@ class Prices:
         if not used.size:
             return None
         # Demand in steps of 2 %, upwards, so that jobs are made once.
-        ahead = np.where(
-            [crew.arrivals > 0 for crew in self.site.crews], 1.0, np.clip(np.ceil(50 * asked) / 50, 0.02, 1.0)
-        )
+        ahead = np.where([crew.tasked for crew in self.site.crews], 1.0, np.clip(np.ceil(50 * asked) / 50, 0.02, 1.0))
         jobs = [self._job(int(k), int(count[k]), float(ahead[self.site.group[self.head[k]]])) for k in used]
         try:
             return Fleet(tree, jobs).most_work().power

@@ -33,6 +33,7 @@ class Crew:
     load, swing : share of full speed that is asked for, and its relative swing over a day.
     arrivals, stay : tasks a second for the whole crew, and their mean seconds at full speed; no arrivals: always at
         work.
+    tasks : instead of arrivals, (tasks,) s when each comes and its seconds at full speed, of a trace.
     quiet, lasts : the quiet phase takes this share of the power above idle; mean seconds of the loud and the quiet
         phase.
     """
@@ -48,6 +49,7 @@ class Crew:
     swing: float = 0.0
     arrivals: float = 0.0
     stay: float = 0.0
+    tasks: tuple[Array, Array] | None = None
     quiet: float = 1.0
     lasts: tuple[float, float] | None = None
 
@@ -60,10 +62,19 @@ class Crew:
             raise InputError(
                 f"crew {self.name}: arrivals and stay are due together, got {self.arrivals} and {self.stay}"
             )
-        if not 0 <= self.gangs <= self.count or (self.gangs and (self.arrivals or self.load < 1)):
+        if self.tasks is not None and (
+            self.arrivals or len(self.tasks[0]) != len(self.tasks[1]) or not len(self.tasks[0])
+        ):
+            raise InputError(f"crew {self.name}: tasks of a trace take the place of arrivals, one time and length each")
+        if not 0 <= self.gangs <= self.count or (self.gangs and (self.tasked or self.load < 1)):
             raise InputError(f"crew {self.name}: at most one gang a node, and gangs are always at full load")
         if self.lasts is not None and min(self.lasts) <= 0:
             raise InputError(f"crew {self.name}: phases must last longer than 0 s, got {self.lasts}")
+
+    @property
+    def tasked(self) -> bool:
+        """Whether its nodes wait for tasks."""
+        return self.arrivals > 0 or self.tasks is not None
 
     @property
     def count(self) -> int:
