@@ -1,17 +1,23 @@
 """Tests for README.md and docs/: every block runs, every link leads somewhere, and the whole stays short."""
 
+import contextlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from wattline.show.cli.main import main
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # These two install and test the very environment the tests run in; `make plan` has a test of its own below.
 NOT_HERE = ("make test", "make plan")
+# What a command writes stands behind these.
+WRITES = ("--html", "--csv", "--charts", "--plan", "--picture")
 
 
 def blocks(page: Path, language: str) -> str:
@@ -37,12 +43,57 @@ def run(command: list[str], folder: Path, text: str) -> None:
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
+def steps(page: Path) -> list[str]:
+    """What a page has typed in a shell, one command each: a here-document and continued lines belong to theirs."""
+    out: list[str] = []
+    ends = ""
+    for line in blocks(page, "sh").splitlines():
+        if ends or (out and out[-1].endswith("\\")):
+            out[-1] += "\n" + line
+            ends = "" if line == ends else ends
+        elif line.strip() and not line.startswith(NOT_HERE):
+            out.append(line)
+            opened = re.search(r"<<'(\w+)'", line)
+            ends = opened[1] if opened else ""
+    return out
+
+
+def words(step: str) -> list[str]:
+    """A command's words after `wattline`; none where it is not one of ours that a process of its own adds nothing to.
+
+    Those start processes, serve, or need the shell; or they read or write a file that another command of a page does.
+    """
+    if any(mark in step for mark in "|<>&;$`"):
+        return []
+    first, *rest = shlex.split(step.replace("\\\n", " "), comments=True)
+    if Path(first).name != "wattline" or rest[0] in ("run", "profile", "daemon", "init"):
+        return []
+    written = [rest[i + 1] for i, word in enumerate(rest[:-1]) if word in WRITES]
+    read = [word for word in rest if word.endswith((".toml", ".csv", ".json")) and word not in written]
+    shared = any(
+        Path(name).name in other for name in written for page in PAGES for other in steps(page) if other != step
+    )
+    return [] if shared or not all((ROOT / name).exists() for name in read) else rest
+
+
+COMMANDS = {shlex.join(found): found for page in PAGES for step in steps(page) if (found := words(step))}
+
+
+@pytest.mark.xdist_group("shipped")  # see test_examples.py
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_runs_as_written(command: str, workplace: Path, solved_once: None) -> None:
+    """A command of any page succeeds from the project's root; what several pages have typed runs once."""
+    asked = COMMANDS[command]
+    with contextlib.chdir(workplace):
+        assert main(asked) == 0
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_shell_blocks_run_as_written(page: Path, workplace: Path) -> None:
-    """Every command of a page succeeds, in order, from the project's root."""
-    text = "\n".join(line for line in blocks(page, "sh").splitlines() if not line.startswith(NOT_HERE))
-    if text.strip():
-        run(["bash", "-euo", "pipefail"], workplace, text)
+    """The other commands of a page succeed in order: those that need a shell or what one before them wrote."""
+    left = [step for step in steps(page) if not words(step)]
+    if left:
+        run(["bash", "-euo", "pipefail"], workplace, "\n".join(left))
 
 
 @pytest.mark.skipif(not (ROOT / ".venv/.core").exists(), reason="not installed by make")

@@ -21,6 +21,29 @@ static double between(const Prices *p, const Corners *some, int first, int last,
     return one;
 }
 
+/* Write columns c to c + n - 1 of all corners at a level between two: each as `between` gives it, side by side. */
+static void parts_between(
+    const Prices *p, const Corners *some, int last, i64 low, double part, i64 c, i64 n, double *one
+) {
+    double two[SIDE];
+    for (i64 i = 0; i < n; i++)
+        one[i] = two[i] = 0.0;
+    for (int k = 0; k < last; k++) {
+        const double *cells = &AT3(p->cells, some->row[k], low, c), weight = some->weight[k];
+        for (i64 i = 0; i < n; i++)
+            one[i] += weight * cells[i];
+    }
+    if (part <= 0.0)
+        return;
+    for (int k = 0; k < last; k++) {
+        const double *cells = &AT3(p->cells, some->row[k], low + 1, c), weight = some->weight[k];
+        for (i64 i = 0; i < n; i++)
+            two[i] += weight * cells[i];
+    }
+    for (i64 i = 0; i < n; i++)
+        one[i] += part * (two[i] - one[i]);
+}
+
 /* Hand a step's joules to its requests: attention to whom it serves, all else evenly over the tokens. */
 static void charge(
     const Prices *p, const Rules *rules, const Live *live, const Out *out, i64 r, double t, double time,
@@ -28,11 +51,14 @@ static void charge(
 ) {
     i64 pool = rules->pool[r], columns = p->cells_k;
     const Corners *some = &priced->step;
-    double total = 0.0;
-    for (i64 c = 2; c < columns; c++) {
-        double one = between(p, some, 0, priced->corners, low, part, c);
-        AT2(out->parts, pool, c - 2) += one;
-        total += one;
+    double total = 0.0, one[SIDE];
+    for (i64 c = 2; c < columns; c += SIDE) {
+        i64 n = lower(SIDE, columns - c);
+        parts_between(p, some, priced->corners, low, part, c, n, one);
+        for (i64 i = 0; i < n; i++) {
+            AT2(out->parts, pool, c - 2 + i) += one[i];
+            total += one[i];
+        }
     }
     double waiting = AT2(p->scalar, pool, 1) * time;
     AT2(out->parts, pool, columns - 2) += waiting;
@@ -90,7 +116,10 @@ static Priced priced_step(const Prices *p, i64 pool, const Doing *step) {
     priced.corners = corners(p, pool, decodes, context, prompt, mean, prompts, 1.0, &priced.step);
     double groups = AT2(p->scalar, pool, 4);
     double crowd = step->prompt > 0 ? most(1.0, groups / (double)higher(step->prompts, 1)) : 1.0;
-    corners(p, pool, decodes, context, prompt, mean, prompts, crowd, &priced.late);
+    if (crowd > 1.0)
+        corners(p, pool, decodes, context, prompt, mean, prompts, crowd, &priced.late);
+    else
+        priced.late = priced.step;
     const double *h = &AT2(p->host, pool, 0);
     priced.host = h[0] + h[1] * decodes + h[2] * prompts;
     if (step->prompt > 0)
@@ -151,17 +180,26 @@ KERNEL i64 serving_accepted(i64 seed, i64 request, i64 position, i64 most, doubl
     return most;
 }
 
+/* The bin of the gap counted last: requests that decode together have had their last tokens together. */
+typedef struct {
+    double seconds;
+    i64 tokens, bin;
+} Gap;
+
 /* Count tokens that came `seconds` after those before; several at once share the time. */
-static void gap(const Out *out, double seconds, i64 tokens) {
-    double each = seconds / (double)tokens;
-    i64 k = (i64)((log10(most(each, 1e-12)) - SMALLEST) * PER_DECADE);
-    out->gaps[lower(higher(k, 0), out->gaps_n - 1)] += (double)tokens;
+static void gap(const Out *out, double seconds, i64 tokens, Gap *before) {
+    if (seconds != before->seconds || tokens != before->tokens) {
+        double each = seconds / (double)tokens;
+        i64 k = (i64)((log10(most(each, 1e-12)) - SMALLEST) * PER_DECADE);
+        *before = (Gap){seconds, tokens, lower(higher(k, 0), out->gaps_n - 1)};
+    }
+    out->gaps[before->bin] += (double)tokens;
 }
 
 /* Give a decoding request its tokens of the step that ends at t; return whether it is done. */
 static int decoded(
     const Prices *p, const Rules *rules, const Work *work, const Live *live, const Out *out, i64 r, i64 j,
-    double t
+    double t, Gap *before
 ) {
     i64 i = AT2(live->slot, r, j), pool = rules->pool[r];
     i64 drafted = (i64)AT2(p->scalar, pool, 5) - 1, new = 1;
@@ -171,13 +209,15 @@ static int decoded(
     out->generated[i] += new;
     AT2(live->have, r, j) += new;
     live->tokens[r] += new;
-    gap(out, t - out->last[i], new);
+    gap(out, t - out->last[i], new, before);
     out->last[i] = t;
     return out->generated[i] >= work->output[i];
 }
 
 /* Count the prompt tokens of the step that ends at t, and the first token where they were the last; whether done. */
-static int prefilled(const Rules *rules, const Work *work, const Live *live, const Out *out, i64 r, i64 j, double t) {
+static int prefilled(
+    const Rules *rules, const Work *work, const Live *live, const Out *out, i64 r, i64 j, double t, Gap *before
+) {
     i64 i = AT2(live->slot, r, j);
     AT2(live->have, r, j) += AT2(live->take, r, j);
     if (AT2(live->have, r, j) < AT2(live->goal, r, j))
@@ -185,7 +225,7 @@ static int prefilled(const Rules *rules, const Work *work, const Live *live, con
     if (out->first[i] < 0.0)
         out->first[i] = t;
     else
-        gap(out, t - out->last[i], 1);
+        gap(out, t - out->last[i], 1, before);
     out->last[i] = t;
     out->generated[i] += 1;
     live->tokens[r] += 1;
@@ -198,13 +238,14 @@ static int prefilled(const Rules *rules, const Work *work, const Live *live, con
 static void finish(const Prices *p, const Rules *rules, const Work *work, const Live *live, const Out *out, i64 r) {
     double t = live->ends[r];
     i64 keep = 0;
+    Gap before = {-1.0, 0, 0};
     for (i64 j = 0; j < live->running[r]; j++) {
         i64 i = AT2(live->slot, r, j);
         int done = 0;
         if (AT2(live->turn, r, j) == 1)
-            done = decoded(p, rules, work, live, out, r, j, t);
+            done = decoded(p, rules, work, live, out, r, j, t, &before);
         else if (AT2(live->take, r, j) > 0)
-            done = prefilled(rules, work, live, out, r, j, t);
+            done = prefilled(rules, work, live, out, r, j, t, &before);
         if (done) {
             out->end[i] = t;
             release(rules, work, live, r, j);

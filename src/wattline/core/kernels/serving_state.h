@@ -11,6 +11,8 @@ enum { PREFILL, DECODE, IDLE, COLD, TRANSFER };
 enum { OFF, STARTING, ON, DRAINING };
 enum { ROUND_ROBIN, LEAST_LOADED, PREFIX, PACK };
 enum { CORNERS = 12 };
+/* Columns that are summed side by side. */
+enum { SIDE = 16 };
 /* Bins of the time between tokens, as in outcome.py. */
 #define PER_DECADE 400.0
 #define SMALLEST (-5.0)
