@@ -21,8 +21,9 @@ from wattline.source.roofline.source import Roofline
 from wattline.training.costs import Costs, Settings, count_work, launches, run
 from wattline.training.iteration import steady_iteration
 from wattline.training.job import TrainingJob
+from wattline.training.sketch import sketch_training
 from wattline.training.telling import spread
-from wattline.training.training import plan_training, sketch_training
+from wattline.training.training import plan_training
 from wattline.workload.catalog import model
 from wattline.workload.operator import Collective, Elementwise, GroupedGemm
 from wattline.workload.parallel import Parallel

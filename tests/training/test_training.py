@@ -12,7 +12,8 @@ from wattline.frontier.answer import Answer, Goal, Rates
 from wattline.hardware import catalog
 from wattline.hardware.cluster import Cluster
 from wattline.training.job import TrainingJob
-from wattline.training.training import plan_training, sketch_training
+from wattline.training.sketch import sketch_training
+from wattline.training.training import plan_training
 from wattline.workload.catalog import model
 from wattline.workload.parallel import Parallel
 

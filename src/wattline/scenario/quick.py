@@ -96,14 +96,15 @@ def _more(model: str, chip: str, count: int, serve: Mapping[str, Any]) -> str:
 
 
 def training(
-    model: str, chip: str, chips: int | None, train: Mapping[str, Any], changes: Mapping[str, Any] | None = None
-) -> Scenario:
-    """Return a scenario that trains `model`; a layout that fits is found where none is stated."""
+    model: str, chip: str, chips: int | None, train: Mapping[str, Any], changes: Mapping[str, Any] | None = None,
+    *, fit: bool = True,
+) -> Scenario:  # fmt: skip
+    """Return a scenario that trains `model`; where `fit` and none is stated, with a layout that fits."""
     count = _count(chips, chip)
     work = {k: v for k, v in train.items() if v is not None}
     place = _place(chip, count)
     scenario = parse({"model": {"name": model}, "hardware": place, "train": work}, name="train").with_(changes or {})
-    if any(key in work for key in ("tensor", "pipeline", "data")):
+    if not fit or any(key in work for key in ("tensor", "pipeline", "data")):
         return scenario
     found = fitting(scenario)
     if found is None:

@@ -24,7 +24,7 @@ from .scenario import Scenario, cluster_of, goal_of, rates_of, solve, source_of,
 if TYPE_CHECKING:
     from ..hardware.cluster import Cluster
     from ..training.job import TrainingJob
-    from ..training.training import Sketch
+    from ..training.sketch import Sketch
 
 Changes = Mapping[str, Any]
 Row = dict[str, Any]
@@ -177,7 +177,7 @@ def _sketch(base: Scenario, point: _Point, source: Source) -> Row | None:
 def _sketched(
     scenario: Scenario, job: TrainingJob, cluster: Cluster, source: Source, goal: Goal | None = None
 ) -> Sketch | None:
-    from ..training.training import sketch_training
+    from ..training.sketch import sketch_training
 
     limit = scenario.get("site.power_limit")
     return sketch_training(job, cluster, source, goal or goal_of(scenario), rates_of(scenario), limit)

@@ -11,9 +11,8 @@ reported is that realised plan, with its gap to the exact bound beside it.
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,9 +32,8 @@ from ..workload.memory import LOGIT
 from .apply import commands, one_clock, one_limit
 from .costs import Costs, Settings, Work, count_work, run
 from .elasticity import Followed, Weighed, of_mfu, weigh
-from .iteration import steady_iteration
 from .job import TrainingJob
-from .schedule import BACKWARD, FORWARD, graph, schedule
+from .schedule import graph, schedule
 from .switching import switching, unhurried
 from .telling import facts, knobs, notes, outcome, spread, timeline, weakest
 
@@ -59,20 +57,20 @@ def plan_training(
         usable=job.memory, sure=True, precision=job.precision, adapter=job.adapter, frozen=job.frozen, logit=LOGIT,
         chunks=job.loss_chunks,
     )  # fmt: skip
-    work = _counted(job)
+    work = counted(job)
     device = Device(cluster.chip, cluster.node)
-    costs = Costs.of(work, device, source, _clocks(cluster, _PLAN_CLOCKS))
+    costs = Costs.of(work, device, source, clocks_of(cluster, _PLAN_CLOCKS))
     over = Overhead.of(cluster)
     groups = cluster.devices // job.parallel.pipeline
     top = int(np.argmax(costs.points[0].clock))
     fastest = Settings(np.full(len(work.graph.kind), top), (top,) * len(work.steps))
-    stretch = _stretch(job, cluster, run(work, costs.points, fastest, groups).time)
+    stretch = stretched_by(job, cluster, run(work, costs.points, fastest, groups).time)
     costs = costs.stretched(stretch)
     baseline = run(work, costs.points, fastest, groups)
 
     limited = power_limit is not None or goal.kind == "power"
     pipeline = _pipeline(job, work, costs, over, groups, limited=limited)
-    whole = total([_as_frontier(pipeline), _steps(work, costs).hull()])
+    whole = total([_as_frontier(pipeline), steps_of(work, costs).hull()])
     scale = job.iterations / job.goodput
     time = whole.time * scale
     energy = over.total(groups * (whole.energy + whole.waiting_power * whole.time), whole.time) * scale
@@ -145,94 +143,21 @@ def _apply(
     return commands(job, cluster, [s for s in (clock, limit) if s is not None], baseline)
 
 
-@dataclass(frozen=True)
-class Sketch:
-    """Seconds and facility joules of a job: the chosen point and maximum clocks."""
-
-    time: float
-    energy: float
-    base_time: float
-    base_energy: float
-
-
-def sketch_training(
-    job: TrainingJob,
-    cluster: Cluster,
-    source: Source,
-    goal: Goal,
-    rates: Rates = NO_RATES,
-    power_limit: float | None = None,
-) -> Sketch | None:
-    """Return the job's chosen point and baseline by the steady state alone.
-
-    For sweeps: milliseconds instead of the graph's exact solve, and no knobs. None where the schedule
-    has no steady form. See `steady` for what it leaves out.
-    """
-    work = _counted(job)
-    stages = _stage_pairs(work)
-    if stages is None:
-        return None
-    clocks = _clocks(cluster, _SKETCH_CLOCKS)
-    costs = Costs(Costs.points_of(work, Device(cluster.chip, cluster.node), source, clocks), bare=True)
-    costs = costs.stretched(_stretch(job, cluster, _at_maximum(work, costs, stages, job)[0]))
-    over, groups, scale = Overhead.of(cluster), cluster.devices // job.parallel.pipeline, job.iterations / job.goodput
-    base_time, base_energy = _at_maximum(work, costs, stages, job)
-    hulls = [f.hull() for f in costs.frontiers]
-    turns = job.microbatches * job.parallel.virtual  # each stage takes every microbatch once per model chunk
-    whole = steady_iteration([(hulls[f], hulls[b], n) for (f, b), n in stages.items()], turns)
-    whole = whole + _steps(work, costs).hull()
-    time = whole.time * scale
-    energy = over.total(groups * (whole.energy + whole.waiting_power * whole.time), whole.time) * scale
-    choice = choose(time, energy, base_time * scale, goal, rates, power_limit)
-    point = whole.by(max(choice.time / scale, float(whole.time[0])))
-    chosen = over.total(groups * point.total, point.time) * scale
-    base = over.total(groups * base_energy, base_time) * scale
-    return Sketch(point.time * scale, chosen, base_time * scale, base)
-
-
 # Clocks looked at, evenly spread: with 32 of a chip's 110 the plan of the shipped examples costs about
 # 0.01 % more energy than with all of them (bench/plan.py prints it), far within what is known of any chip.
 _PLAN_CLOCKS = 32
-_SKETCH_CLOCKS = 16
 
 
-def _clocks(cluster: Cluster, most: int) -> Array:
+def clocks_of(cluster: Cluster, most: int) -> Array:
     """Return at most about `most` of the chip's clocks, the highest always among them."""
     every = chip_clocks(cluster.chip)
     return every[:: -max(1, round(len(every) / most))][::-1]
 
 
-_counted = functools.lru_cache(maxsize=64)(count_work)
+counted = functools.lru_cache(maxsize=64)(count_work)
 
 
-def _stage_pairs(work: Work) -> Counter[tuple[int, int]] | None:
-    """Return (forward, backward) operators of the stages with how many are alike; None where backward is split.
-
-    Of interleaved stages those of one model chunk: all chunks of a stage are alike.
-    """
-    entry, devices = dict(zip(work.graph.kinds, work.kinds, strict=True)), work.graph.devices
-    if {what for _, what in entry} != {FORWARD, BACKWARD}:
-        return None
-    pairs = [(entry[chunk, FORWARD], entry[chunk, BACKWARD]) for chunk in range(len(entry) // 2)]
-    if any(pair != pairs[chunk % devices] for chunk, pair in enumerate(pairs)):
-        return None
-    return Counter(pairs[:devices])
-
-
-def _at_maximum(work: Work, costs: Costs, stages: Counter[tuple[int, int]], job: TrainingJob) -> tuple[float, float]:
-    """Return seconds and joules of one pipeline's iteration at maximum clocks, by the steady state."""
-    time = [float(p.time[-1]) for p in costs.points]
-    energy = [float(p.energy[-1]) - p.waiting_power * t for p, t in zip(costs.points, time, strict=True)]
-    cycles = [(time[f] + time[b], n) for (f, b), n in stages.items()]
-    turns = job.microbatches * job.parallel.virtual
-    seconds = sum(t * n for t, n in cycles) + (turns - 1) * max(t for t, _ in cycles)
-    seconds += max(time[e] for e in work.steps)
-    joules = turns * sum((energy[f] + energy[b]) * n for (f, b), n in stages.items())
-    joules += sum(energy[e] for e in work.steps)
-    return seconds, joules + costs.waiting_power * work.graph.devices * seconds
-
-
-def _stretch(job: TrainingJob, cluster: Cluster, modelled: float) -> float:
+def stretched_by(job: TrainingJob, cluster: Cluster, modelled: float) -> float:
     """Return by how much a stated MFU stretches the modelled step (seconds, at maximum clocks)."""
     if job.mfu is None:
         return 1.0
@@ -274,7 +199,7 @@ def _as_frontier(g: GraphFrontier) -> Frontier:
     ).hull()
 
 
-def _steps(work: Work, costs: Costs) -> Frontier:
+def steps_of(work: Work, costs: Costs) -> Frontier:
     """Every stage's gradient exchange and optimizer side by side: all wait for the slowest."""
     out: Frontier = total([])
     for entry in sorted(set(work.steps)):

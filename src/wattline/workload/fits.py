@@ -43,6 +43,32 @@ class Memory:
         return f"{span} on the fullest device" + (": tight" if self.high > self.capacity else "")
 
 
+def training_memory(
+    model: Model,
+    parallel: Parallel,
+    sequence: int,
+    microbatch: int,
+    microbatches: int,
+    capacity: float,
+    *,
+    recompute: str = "none",
+    **more: Any,
+) -> Memory:
+    """Return what the fullest stage needs, fitting or not. `more`: as in `training_footprint`."""
+
+    def need(again: str) -> Footprint:
+        stages = (
+            training_footprint(model, parallel, sequence, microbatch, microbatches, recompute=again, stage=s, **more)
+            for s in range(parallel.pipeline)
+        )
+        return max(stages, key=lambda f: f.total)
+
+    found = need(recompute)
+    shed = 0.0 if recompute == "full" else SHED * max(found.activations - need("full").activations, 0.0)
+    low = found.total - shed - 0.5 * found.gradients
+    return Memory(found, low, (found.total + CONTEXT) * (1 + MORE), capacity)
+
+
 def check_training(
     model: Model,
     parallel: Parallel,
@@ -79,12 +105,12 @@ def check_training(
             key=lambda f: f.total,
         )  # fmt: skip
 
-    found = need(parallel, microbatch, recompute)
-    least = need(parallel, microbatch, "full").activations
-    shed = 0.0 if recompute == "full" else SHED * max(found.activations - least, 0.0)
-    low = found.total - shed - 0.5 * found.gradients
-    memory = Memory(found, low, (found.total + CONTEXT) * (1 + MORE), capacity)
-    if found.total <= capacity * usable or (sure and low <= capacity):
+    memory = training_memory(
+        model, parallel, sequence, microbatch, microbatches, capacity, recompute=recompute, schedule=schedule,
+        flash=flash, dropout=dropout, optimizer=optimizer, **more,
+    )  # fmt: skip
+    found = memory.footprint
+    if found.total <= capacity * usable or (sure and memory.low <= capacity):
         return memory
     for words, p, batch, again in _training_changes(model, parallel, microbatch, recompute):
         if need(p, batch, again).total <= capacity * usable:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from ...core.errors import InputError
-from .output import Json, Sets, pairs, print_json, terminal
+from .output import Engine, Jobs, Json, Sets, filled, pairs, print_json, progress, terminal
 
 if TYPE_CHECKING:
     from ...scenario.scenario import Scenario
@@ -31,6 +31,10 @@ EXAMPLES: tuple[tuple[str, str], ...] = (
     ("fine-tuning on one A100",
     "wattline train llama-3.1-8b --chip a100 --tokens 10M --recompute full --zero 0 --adapter lora"),
     ("pre-training on 64 H100", "wattline train llama-3.1-8b --chip h100 -n 64 --tokens 1T"),
+    (
+        "the best layout for a job on 8 H100, and why",
+        "wattline train llama-3.2-1b --chip h100 -n 8 --tokens 10B --slower 2% --search",
+    ),
     ("how large a model is", "wattline catalog models deepseek-ai/DeepSeek-V3.2"),
     ("what a chip is taken to be", "wattline catalog chips h200-sxm"),
 )  # fmt: skip
@@ -106,6 +110,13 @@ def train(
     zero: Annotated[int | None, Parameter(help="ZeRO stage.")] = None,
     adapter: Annotated[str | None, Parameter(help="Train an adapter: lora or qlora.")] = None,
     slower: Annotated[str | None, Parameter(help='Slowdown allowed, e.g. "5 %".')] = None,
+    search: Annotated[
+        bool,
+        Parameter(help="Search layout, schedule, microbatch, recomputation and clocks together; say why one wins."),
+    ] = False,
+    precisions: Annotated[str | None, Parameter(help="Precisions that a search looks at, e.g. bf16,fp8.")] = None,
+    engine: Engine = "local",
+    jobs: Jobs = None,
     price: Price = None,
     carbon: Carbon = None,
     sets: Sets = (),
@@ -114,7 +125,9 @@ def train(
 ) -> None:
     """Plan the training of a model from one line; a layout that fits is found where none is stated.
 
-    Example: wattline train llama-3.1-8b --chip h100 -n 64 --tokens 1T
+    What is stated of the layout (--tensor, --pipeline, --recompute, --zero) a search leaves alone.
+
+    Example: wattline train llama-3.1-8b --chip h100 -n 64 --tokens 1T --search
 
     Parameters
     ----------
@@ -128,7 +141,39 @@ def train(
         "pipeline": pipeline, "precision": precision, "recompute": recompute, "zero": zero, "adapter": adapter,
     }  # fmt: skip
     goal = {} if slower is None else {"goal.max_slowdown": slower}
-    _answer(quick.training(model, chip, count, stated, {**_site(price, carbon), **goal, **pairs(sets)}), toml, json)
+    changes = {**_site(price, carbon), **goal, **pairs(sets)}
+    if not search:
+        if precisions is not None:
+            raise InputError("--precisions are those of a search; add --search, or state one with --precision")
+        _answer(quick.training(model, chip, count, stated, changes), toml, json)
+        return
+    _searched(quick.training(model, chip, count, stated, changes, fit=False), precisions, (engine, jobs), toml, json)
+
+
+def _searched(
+    scenario: Scenario, precisions: str | None, where: tuple[str, int | None], toml: Path | None, json: bool
+) -> None:
+    """Search for a layout, and print the front, why the winner wins, and its plan."""
+    from ...core.units import show
+    from ...scenario import configure, quick
+    from ..report import show_plan
+
+    names = [name for text in (precisions or "").split(",") if (name := _precision(text))]
+    with progress(len(configure.layouts(scenario, names))) as tell:
+        found = configure.configure(scenario, precisions=names, engine=where[0], jobs=where[1], progress=tell)
+    if toml is not None:
+        toml.write_text(quick.text(scenario.with_(found.layout)), encoding="utf-8")
+    if json:
+        print_json({**found.answer.to_dict(), "search": found.to_dict()})
+        return
+    print(f"{found.fitting} of {found.looked} layouts fit; no other is faster or takes less energy than these:\n")
+    rows = [[configure.words(r), show(r["time_s"], "s", 4), show(r["energy_j"], "J", 4)] for r in found.front]
+    terminal().print(filled(["layout", "time", "energy"], rows))
+    print()
+    for sentence in found.why:
+        terminal().print(sentence)
+    print()
+    show_plan(found.answer, terminal())
 
 
 def _site(price: str | None, carbon: str | None) -> dict[str, str]:
