@@ -440,6 +440,7 @@ class _Plan:
         chosen, baseline = self.outcome(final, printed), self.outcome(base, base.setting)
         points = [(float(np.mean(t.tpot)), self.energy(t), t) for t in others]
         points = [p for p in points if not (p[0] <= chosen.time_s and p[1] <= chosen.energy_j)]
+        points = [p for p in points if not (p[0] >= baseline.time_s and p[1] >= baseline.energy_j)]
         points.append((chosen.time_s, chosen.energy_j, final))
         time, energy = np.array([p[0] for p in points]), np.array([p[1] for p in points])
         keep = prune(time, energy)

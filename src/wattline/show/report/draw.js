@@ -115,7 +115,12 @@
     element(body, "line", { x1: 0, x2: width, y1: height, y2: height, stroke: grid });
     element(body, "line", { x1: 0, x2: 0, y1: 0, y2: height, stroke: grid });
     const heavy = { fill: theme.axis.titleColor, "font-weight": theme.axis.titleFontWeight, "text-anchor": "middle" };
-    if (xTitle) element(body, "text", { ...heavy, x: width / 2, y: height + 36 }, xTitle);
+    const titled = xTitle ? lines(xTitle, width + margin, theme) : [];
+    for (const [k, text] of titled.entries()) {
+      // In the middle of the axis, or as far right as keeps a long title inside the picture.
+      const at = Math.min(width / 2, width + 12 - wide(text, theme) / 2);
+      element(body, "text", { ...heavy, x: at, y: height + 36 + 16 * k }, text);
+    }
     if (yTitle)
       element(body, "text", { ...heavy, transform: `translate(${-margin + 12},${height / 2}) rotate(-90)` }, yTitle);
 
@@ -123,7 +128,18 @@
       const look = looks(m, marks, m.encoding.fill ? fills : colour, theme);
       draw[m.mark.type](element(body, "g", {}), m, { x, y, width, height, ...look });
     }
-    return down + 6 + height + (xTitle ? 44 : 26) - top;
+    return down + 6 + height + (titled.length ? 28 + 16 * titled.length : 26) - top;
+  }
+
+  // A title in as few lines as fit `room`, broken between words.
+  function lines(text, room, theme) {
+    const out = [""];
+    for (const word of text.split(" ")) {
+      const longer = out.at(-1) ? `${out.at(-1)} ${word}` : word;
+      if (out.at(-1) && wide(longer, theme) * 1.08 > room) out.push(word);
+      else out[out.length - 1] = longer;
+    }
+    return out;
   }
 
   function legend(svg, marks, colour, left, top, width, theme) {

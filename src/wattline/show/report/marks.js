@@ -82,6 +82,17 @@ window.Marks = (() => {
     }
   }
 
+  // A label right of its place, or left of it where there is no room, or only its last part where neither fits.
+  function fitted(whole, reach, side, width, back) {
+    const short = whole.split(", ").at(-1);
+    for (const words of side === "start" ? [whole, short] : []) {
+      const wide = pen.measureText(words).width;
+      if (reach + wide <= width + 10) return { words, over: false };
+      if (reach - back - wide >= 4) return { words, over: true };
+    }
+    return { words: side === "start" ? short : whole, over: false };
+  }
+
   const draw = {
     line(g, m, c) {
       const { x, y } = m.encoding;
@@ -205,11 +216,10 @@ window.Marks = (() => {
     text(g, m, c) {
       const { x, y } = m.encoding;
       for (const row of m.rows) {
-        const words = c.words(row),
-          reach = place(x, c.x, row, c.width / 2) + (m.mark.dx || 0),
+        const reach = place(x, c.x, row, c.width / 2) + (m.mark.dx || 0),
           side = m.mark.align === "left" ? "start" : "middle";
         pen.font = `${m.mark.fontWeight || 400} ${pen.font.replace(/^\d{3} /, "")}`;
-        const over = side === "start" && reach + pen.measureText(words).width > c.width + 10;
+        const { words, over } = fitted(c.words(row), reach, side, c.width, 2 * (m.mark.dx || 0));
         element(
           g,
           "text",

@@ -103,7 +103,7 @@ def _sections(answer: Answer, drawn: Mapping[str, Any]) -> Iterable[str]:
 
 def typed(lines: Sequence[str]) -> str:
     """Return commands as they are typed."""
-    return f"<pre>{escape(chr(10).join(lines))}</pre>"
+    return f'<pre class="typed">{escape(chr(10).join(lines))}</pre>'
 
 
 def section(title: str, *parts: str) -> str:
@@ -167,10 +167,16 @@ def _knobs(answer: Answer) -> str:
 def _trust(answer: Answer) -> str:
     lines = [words.trust(answer), words.certificate(answer)]
     said = "".join(f"<p>{escape(line[:1].upper() + line[1:])}</p>" for line in lines if line)
-    for title, items in (("Sources", answer.sources), ("Assumptions", answer.assumptions)):
+    plain = [text for text in answer.assumptions if not text.endswith("(default)")]
+    defaults = [text for text in answer.assumptions if text.endswith("(default)")]
+    for title, items in (("Sources", answer.sources), ("Assumptions", plain)):
         if items:
-            said += f"<p><strong>{title}</strong></p><ul>{''.join(f'<li>{escape(i)}</li>' for i in items)}</ul>"
-    return said
+            said += f"<p><strong>{title}</strong></p>{_list(items)}"
+    return said + (fold(f"{len(defaults)} keys at their defaults", _list(defaults)) if defaults else "")
+
+
+def _list(items: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
 
 
 def fold(title: str, body: str) -> str:

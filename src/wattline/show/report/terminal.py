@@ -71,7 +71,15 @@ def compare(answer: Answer) -> list[tuple[str, str, str, str]]:
         return name, words.value(key, before), words.value(key, after), words.change(before, after)
 
     main = [("time_s", "Time"), ("energy_j", "Energy"), ("average_power_w", "Average power")]
-    return [row(k, n) for k, n in main] + [row(k, words.figure(k)) for k in answer.chosen.figures]
+    again = _repeated(answer)
+    return [row(k, n) for k, n in main] + [row(k, words.figure(k)) for k in answer.chosen.figures if k not in again]
+
+
+def _repeated(answer: Answer) -> set[str]:
+    """Return figures that say the plan's time or energy again, as those of a token do where a token is the work."""
+    pairs = (("tpot_s", "time_s"), ("energy_per_token_j", "energy_j"))
+    both = (answer.baseline, answer.chosen)
+    return {k for k, main in pairs if all(_quantity(o, k) == _quantity(o, main) for o in both)}
 
 
 def _quantity(outcome: Outcome, key: str) -> float | None:
