@@ -91,7 +91,7 @@ def test_it_saves_and_says_how_sure_it_is(answer: Answer) -> None:
     assert figures["promise_probability"] >= 0.99
     assert 0 < figures["ttft_margin"] < 1
     assert figures["goodput_requests_per_s"] == pytest.approx(8.0, rel=0.05)
-    assert "serve.output_variation = 0.8 (as of chat, serve.task)" in answer.assumptions
+    assert "serve.output_variation = 0.8 (that of serve.task = chat)" in answer.assumptions
     assert "8 of 8 runs" in answer.facts["promise"]
 
 

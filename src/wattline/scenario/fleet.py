@@ -194,7 +194,8 @@ def _rates(scenario: FleetScenario) -> Rates:
 def _assumptions(scenario: FleetScenario, jobs: Sequence[Placed], lasts: float) -> tuple[str, ...]:
     out = ["work counts chips at full speed times the job's weight"]
     out += [
-        f"a paused or idle copy of {p.job.name.partition('@')[0]} draws {p.work.idle:,.0f} W (from chip and node facts)"
+        f"a paused or idle copy of {p.job.name.partition('@')[0]} draws {show(p.work.idle, 'W')} "
+        "(from chip and node facts)"
         for p in jobs
         if "idle" not in p.row and "scenario" in p.row
     ]

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 
 from ..core.errors import InputError
-from ..core.units import parse
+from ..core.units import parse, show
 from ..hardware import catalog
 from ..site import machines
 from ..site.replay import CONTROLLERS, Controller, Replay, Table, play
@@ -90,7 +90,8 @@ def replayed(
         runs[name] = play(trace.jobs, has, dict.fromkeys(kinds, table), controller=how, cap=limit)
     said = "all of its power limit" if not powers else "as stated"
     assumptions = [
-        f"every chip is a {chip}: a busy one draws {watts[0]:,.0f} W at full speed ({said}), an idle one {idle:,.0f} W",
+        f"every chip is a {chip}: a busy one draws {show(watts[0], 'W')} at full speed ({said}), an idle one "
+        f"{show(idle, 'W')}",
         "chips alone: hosts, network and cooling are not counted",
     ]
     if chips is None:
@@ -116,8 +117,9 @@ def _on_machine(trace: Trace, name: str, cap: str | None, controllers: Sequence[
         how: Controller = one  # type: ignore[assignment]
         runs[one] = play(trace.jobs, has, {kinds[0]: table}, controller=how, cap=limit, standing=some.standing)
     assumptions = (
-        f"{some.name}: {some.nodes:,} nodes of {per:g} accelerators, {whole.power[0]:,.0f} W busy and "
-        f"{whole.idle:,.0f} W idle at the feed, and {some.standing:,.0f} W of switches and pumps, as RAPS has it",
+        f"{some.name}: {some.nodes:,} nodes of {per:g} accelerators, {show(float(whole.power[0]), 'W')} busy and "
+        f"{show(float(whole.idle), 'W')} idle at the feed, and {show(float(some.standing), 'W')} of switches and "
+        "pumps, as RAPS has it",
         "a busy node is busy with all its processors and accelerators; RAPS' own replays use measured shares",
     )
     return TraceAnswer(trace, has, limit, runs, assumptions)

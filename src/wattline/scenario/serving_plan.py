@@ -480,7 +480,7 @@ class _Plan:
         elif self.clients is not None:
             asked = f"{scenario['serve.concurrency']} clients"
         else:
-            asked = "as many as the replica carries"
+            asked = "as many as the replica can carry"
         out = {
             "model": self.job.replica.model.name,
             "chips": f"{self._all * self.cluster.devices} x {self.cluster.chip.title}",
@@ -495,10 +495,13 @@ class _Plan:
         runs = len(final.ttft)
         sure = final.odds(self.limits)
         each = final.requests // runs
-        said = f"kept in {kept} of {runs} runs of {each:,} requests that the search never saw; another keeps it with "
+        odds = f"with a probability {f'above {100 * TRUST:.0f} %' if sure >= TRUST else f'of {100 * sure:.1f} %'}"
         if runs == 1:
-            said = f"{'kept' if kept else 'missed'} on the trace of {each:,} requests; one like it keeps it with "
-        out["promise"] = said + (f"more than {100 * TRUST:.0f} %" if sure >= TRUST else f"{100 * sure:.1f} %")
+            met = "kept" if kept else "missed"
+            out["promise"] = f"{met} on the trace of {each:,} requests; a similar one keeps it {odds}"
+        else:
+            seen = f"kept in {kept} of {runs} runs of {each:,} requests that the search never saw"
+            out["promise"] = f"{seen}; a further run keeps it {odds}"
         return out
 
     def _assumptions(self) -> tuple[str, ...]:
@@ -517,7 +520,7 @@ class _Plan:
                 f"{self._all:,} replicas are played as {self.replicas} with their share of the requests; requests that "
                 "more replicas share wait no longer"
             )
-        return (*told, "latencies, energy and the promise are simulated; what would help is of the mean step")
+        return (*told, 'latencies, energy and the promise are simulated; "What would help" uses the mean step')
 
 
 def _slower(rate: float | None) -> str:

@@ -420,4 +420,4 @@ def lengths_told(scenario: Scenario) -> tuple[str, ...]:
     names = [n for n in ("prompt", "output") if scenario.get(f"serve.{n}_variation") is None]
     task = value_of(scenario, "task")
     usual = dict(zip(("prompt", "output"), spread_of(scenario), strict=True))
-    return tuple(f"serve.{n}_variation = {usual[n]:g} (as of {task}, serve.task)" for n in names)
+    return tuple(f"serve.{n}_variation = {usual[n]:g} (that of serve.task = {task})" for n in names)

@@ -406,7 +406,7 @@ def _facts(job: ServingJob, cluster: Cluster, limit: int) -> dict[str, str]:
         "node": cluster.node.title,
         "parallelism": f"tensor {p.tensor}, data {p.data}, expert {p.expert}",
         "requests": f"{load.prompt:,.0f} tokens in, {load.output:,.0f} out"
-        + (f", {show(job.rate, 'request/s')}" if job.rate else ", as many as the replica carries"),
+        + (f", {show(job.rate, 'request/s')}" if job.rate else ", as many as the replica can carry"),
         "most requests at once": f"{limit}",
     }
 

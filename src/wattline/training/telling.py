@@ -141,7 +141,7 @@ def notes(job: TrainingJob, work: Work, costs: Costs, stretch: float) -> tuple[s
     out = []
     if job.overlap is None:
         said = "all but the first layer's weights are gathered, and gradients reduced, beside computation"
-        usual = f"{100 * HIDDEN_GRADIENTS:.0f} % of the gradients' exchange hides behind the backward pass"
+        usual = f"{100 * HIDDEN_GRADIENTS:.0f} % of the gradient exchange is hidden behind the backward pass"
         out.append(f"train.overlap: {said if job.parallel.zero == 3 else usual}")
     out += _split(job, work, costs)
     if stretch > 1:

@@ -59,10 +59,10 @@ def test_tables_tell_the_answer():
         "Arithmetic (bf16) 23.6 MWh 31 %",
         "Core voltage at the highest clock 1 % less saves 0.4 %",
         "Arithmetic rate, bf16 1 % more saves 0.35 %",
-        "1,894 in 1,800-1,980",
+        "1,894 (1,800-1,980)",
         "0.1 % above it",
         "energy ± 9 %, time ± 5 %",
-        "Assumed: 1 keys at their defaults; --json names each",
+        "Assumed: 1 key at its default; --json names it",
     ):
         assert phrase in text
 
@@ -83,6 +83,13 @@ def test_an_answer_without_detail_prints():
 
 
 # ---- words ---------------------------------------------------------------------------------------
+
+
+def test_rounding_is_not_told_as_a_figure():
+    """What is left of a limit by rounding is none; a margin that changes sign has no ratio."""
+    assert words.above(3.7e-9, 1.2e6) == 0.0
+    assert words.above(614e3, 4.8e6) == 614e3
+    assert words.change(-0.0259, 0.0382) == ""
 
 
 def test_the_headline_says_when_nothing_is_won():
@@ -271,5 +278,5 @@ def test_the_headline_tells_what_costs_no_time():
     base = replace(answer.baseline, time_s=float(answer.time_s[0]), energy_j=1.1 * float(answer.energy_j[0]))
     slower = replace(answer, baseline=base)
     share = 1 - 1 / 1.1
-    assert f"{100 * share:.3g} % is saved at the same speed already" in str(words.headline(slower))
+    assert f"Running no slower still saves {100 * share:.3g} %" in str(words.headline(slower))
     assert "same speed already" not in str(words.headline(replace(slower, chosen=base)))

@@ -82,7 +82,12 @@ def progress(total: int) -> Iterator[Callable[[int], None]]:
 
 
 def percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:+.2f} %"
+    """Write a saving with its sign, to three digits; what is less than a hundredth of a percent is none."""
+    from ..report import words
+
+    if share is None:
+        return ""
+    return "0 %" if abs(share) < 5e-5 else f"{'+' if share > 0 else '-'}{words.percent(abs(share))}"
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

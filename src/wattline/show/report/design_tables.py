@@ -216,7 +216,7 @@ def trust(answer: DesignAnswer) -> list[str]:
     return [
         *sure,
         *said,
-        *([f"Assumed: {left} keys of the works at their defaults; --json names each"] if left else []),
+        *([f"Assumed: {left} keys of the works at their defaults; --json lists them"] if left else []),
     ]
 
 

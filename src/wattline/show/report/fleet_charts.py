@@ -48,7 +48,7 @@ def tree(answer: FleetAnswer) -> vega.Chart:
             "inflow": show(row["inflow_w"], "W"),
             "limit": show(row["limit_w"], "W"),
             "headroom": show(row["headroom_w"], "W"),
-            "work per MW more": show(row["price_per_w"] * 1e6, ""),
+            "work per extra MW": show(row["price_per_w"] * 1e6, ""),
             "label": f"{show(row['inflow_w'], 'W')} of {show(row['limit_w'], 'W')}",
         }
         for row in rows
@@ -58,7 +58,7 @@ def tree(answer: FleetAnswer) -> vega.Chart:
         x=vega.field("used:Q", title="Inflow, % of the limit", scale=vega.options(domain=[0, 135], nice=False)),
         y=vega.field("part:N", sort=[row["part"] for row in shown], title=None),
         tooltip=[
-            vega.field(f"{k}:N", title=k) for k in ("part", "inflow", "limit", "headroom", "work per MW more")
+            vega.field(f"{k}:N", title=k) for k in ("part", "inflow", "limit", "headroom", "work per extra MW")
         ],
     )  # fmt: skip
     bars = base.mark("bar", cornerRadiusEnd=2).encode(

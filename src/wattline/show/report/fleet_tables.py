@@ -52,12 +52,13 @@ def limits(answer: FleetAnswer, most: int | None = None) -> tuple[list[str], lis
     """Return heads and one row per limited part: those that bind first, then the fullest."""
     rows = [row for row in parts(answer.plan) if row["limit_w"] is not None]
     rows.sort(key=lambda row: (-row["price_per_w"], row["headroom_w"] / max(row["limit_w"], 1e-9)))
-    gain = "Work per MW more" if answer.plan.goal == "most work" else "Site MW less per MW more"
+    gain = "Work per extra MW" if answer.plan.goal == "most work" else "Site MW saved per extra MW"
     per = 1e6 if answer.plan.goal == "most work" else 1.0
     return ["Part", "Limit", "Inflow", "Headroom", gain], [
         [
-            row["name"], show(row["limit_w"], "W"), show(row["inflow_w"], "W"), show(row["headroom_w"], "W"),
-            show(row["price_per_w"] * per, "") if row["price_per_w"] > 0 else "",
+            row["name"], show(row["limit_w"], "W"), show(row["inflow_w"], "W"),
+            show(words.above(row["headroom_w"], row["limit_w"]), "W"),
+            show(row["price_per_w"] * per, "") if row["price_per_w"] * per > 1e-6 else "",
         ]
         for row in rows[:most]
     ]  # fmt: skip
@@ -66,20 +67,30 @@ def limits(answer: FleetAnswer, most: int | None = None) -> tuple[list[str], lis
 def way_down(answer: FleetAnswer) -> tuple[list[str], list[list[str]]]:
     """Return heads and what each layer gives on the cheapest way to the power asked for, in order."""
     return ["Layer", "Gives up", "Work lost", "Work lost per MW"], [
-        [row["layer"], show(row["power_w"], "W"), show(row["lost"], ""), show(row["lost"] / row["power_w"] * 1e6, "")]
+        [
+            row["layer"],
+            show(row["power_w"], "W"),
+            _lost(row["lost"], answer),
+            _lost(row["lost"] / row["power_w"] * 1e6, answer),
+        ]
         for row in answer.by_layer()
     ]
 
 
 def alone(answer: FleetAnswer) -> tuple[list[str], list[list[str]]]:
     """Return heads and what each layer alone could give in all, and what its first and last watt cost."""
-    return ["Layer alone", "Could give up", "Work lost", "First MW", "Last MW"], [
+    return ["Layer alone", "Could give up", "Work lost", "Lost with the first MW", "With the last"], [
         [
-            name, show(float(c.power[-1]), "W"), show(float(c.lost[-1]), ""),
-            show(c.steps[0].price * 1e6, ""), show(c.steps[-1].price * 1e6, ""),
+            name, show(float(c.power[-1]), "W"), _lost(float(c.lost[-1]), answer),
+            _lost(c.steps[0].price * 1e6, answer), _lost(c.steps[-1].price * 1e6, answer),
         ]
         for name, c in answer.alone.items()
     ]  # fmt: skip
+
+
+def _lost(work: float, answer: FleetAnswer) -> str:
+    """Write work lost; what is rounding beside all work is none."""
+    return show(words.above(work, answer.full_work), "")
 
 
 def hours(answer: FleetAnswer) -> tuple[list[str], list[list[str]]]:
@@ -110,28 +121,33 @@ def facts(answer: FleetAnswer) -> list[tuple[str, str]]:
     out = [
         ("goal", answer.goal),
         ("site", f"{len(tree)} parts in {tree.depth} levels" + ("" if math.isnan(pue) else f", PUE {pue:.3f}")),
-        ("full speed", f"{show(answer.full_power, 'W')} for {show(answer.full_work, '')} chips' work"),
-        ("whole settings", _whole(answer)),
+        ("full speed", f"{show(answer.full_power, 'W')} for the work of {show(answer.full_work, '')} chips"),
+        ("one setting per job", _whole(answer)),
     ]
     if answer.horizon is not None:
-        text = f"within {words.percent(answer.horizon.gap)} of the least that prices prove"
+        text = f"{_near(answer.horizon.gap)} the proven optimum"
         if answer.horizon.nodes:
             nodes = f"{answer.horizon.nodes:,} node{'' if answer.horizon.nodes == 1 else 's'}"
-            text += f", {words.percent(answer.horizon.search_gap)} by the search for pauses ({nodes})"
+            text += f"; search for pauses: {_near(answer.horizon.search_gap)} its bound ({nodes})"
         out.append(("over time", text))
     if answer.uncertainty > 0:
         out.append(("uncertainty", f"± {words.percent(answer.uncertainty, 2)} of the jobs' power"))
     rates = answer.rates.figures(plan.feed * 3600)
     if rates:
         said = [over_time.money(v, answer) if k == "cost_usd" else show(v, "g") for k, v in rates.items()]
-        out.append(("an hour of it", ", ".join(said)))
+        out.append(("per hour", ", ".join(said)))
     return out
 
 
 def _whole(answer: FleetAnswer) -> str:
     if answer.whole is None:
-        return "do not reach the work asked for; jobs divide their time between settings"
-    return f"{show(answer.whole.feed, 'W')}, {words.percent(abs(answer.whole.gap))} from the bound"
+        return "cannot reach the work asked for; jobs divide their time between settings"
+    return f"{show(answer.whole.feed, 'W')}, {_near(abs(answer.whole.gap))} the bound"
+
+
+def _near(gap: float) -> str:
+    """Say how near a bound is: "at", or "within 0.12 % of"."""
+    return "at" if gap < 1e-9 else f"within {words.percent(gap).removeprefix('< ')} of"
 
 
 def show_fleet(answer: FleetAnswer, console: Console) -> None:
@@ -145,7 +161,7 @@ def show_fleet(answer: FleetAnswer, console: Console) -> None:
     sections: list[tuple[str, tuple[list[str], list[list[str]]]]] = [
         ("What every job gets", jobs(answer)),
         ("Limits, the dearest first", limits(answer, _ROWS)),
-        (f"{show(give, 'W')} less: the cheapest way", way_down(answer)),
+        (f"The cheapest way to give up {show(give, 'W')}", way_down(answer)),
         ("Each layer alone", alone(answer)),
     ]
     if answer.more is not None:

@@ -68,7 +68,7 @@ def ways(answer: PlacementAnswer) -> Rows:
     for name, way in answer.ways.items():
         more = "" if way is None or name == "best" else f"+{words.percent(way.power / answer.best.power - 1)}"
         rows.append([names[name], "cannot" if way is None else show(way.power, "W"), more])
-    return ["Rule", "Site power", "More"], rows
+    return ["Rule", "Site power", "More power"], rows
 
 
 def nodes(answer: PlacementAnswer) -> vega.Chart:
@@ -104,7 +104,7 @@ def show_placement(answer: PlacementAnswer, console: Console) -> None:
     """Print the placement."""
     console.print(Text(headline(answer), style="bold"))
     searched = f"{answer.best.nodes:,} node{'' if answer.best.nodes == 1 else 's'} searched"
-    console.print(f"within {words.percent(answer.best.gap)} of the least provable ({searched})\n")
+    console.print(f"within {words.percent(answer.best.gap)} of the proven bound ({searched})\n")
     for title, (heads, rows) in {
         "Who runs where": placed(answer),
         "Nodes": pools(answer),

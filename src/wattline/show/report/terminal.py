@@ -20,7 +20,7 @@ def show_plan(answer: Answer, console: Console) -> None:
     """Print the plan."""
     sections: list[tuple[str, RenderableType | None]] = [
         ("", _head(answer)),
-        (f"Chosen against maximum clocks, for {answer.work}", _outcomes(answer)),
+        (f"Chosen plan and maximum clocks, for {answer.work}", _outcomes(answer)),
         ("Where the joules go", _parts(answer, console)),
         ("What you can change", _levers(answer)),
         ("What other hardware would give", _parameters(answer, console)),
@@ -72,14 +72,18 @@ def compare(answer: Answer) -> list[tuple[str, str, str, str]]:
 
     main = [("time_s", "Time"), ("energy_j", "Energy"), ("average_power_w", "Average power")]
     again = _repeated(answer)
-    return [row(k, n) for k, n in main] + [row(k, words.figure(k)) for k in answer.chosen.figures if k not in again]
+    told = [k for k in answer.chosen.figures if k not in again and any(_quantity(o, k) for o in _both(answer))]
+    return [row(k, n) for k, n in main] + [row(k, words.figure(k)) for k in told]
 
 
 def _repeated(answer: Answer) -> set[str]:
     """Return figures that say the plan's time or energy again, as those of a token do where a token is the work."""
     pairs = (("tpot_s", "time_s"), ("energy_per_token_j", "energy_j"))
-    both = (answer.baseline, answer.chosen)
-    return {k for k, main in pairs if all(_quantity(o, k) == _quantity(o, main) for o in both)}
+    return {k for k, main in pairs if all(_quantity(o, k) == _quantity(o, main) for o in _both(answer))}
+
+
+def _both(answer: Answer) -> tuple[Outcome, Outcome]:
+    return answer.baseline, answer.chosen
 
 
 def _quantity(outcome: Outcome, key: str) -> float | None:
@@ -156,5 +160,5 @@ def _trust(answer: Answer) -> RenderableType:
     plain = [text for text in answer.assumptions if not text.endswith("(default)")]
     lines += [f"Assumed: {text}" for text in plain]
     if left := len(answer.assumptions) - len(plain):
-        lines.append(f"Assumed: {left} keys at their defaults; --json names each")
+        lines.append(words.defaults(left))
     return Group(*map(Text, lines))

@@ -51,8 +51,8 @@ _COMPONENTS: Final[Mapping[str, tuple[str, str]]] = {
 
 _FIGURES: Final[Mapping[str, str]] = {
     "iteration_s": "Time of one iteration",
-    "host_s": "Of it, waiting for the host",
-    "checkpoint_s": "Of it, writing checkpoints",
+    "host_s": "Waiting for the host, per iteration",
+    "checkpoint_s": "Writing checkpoints, per iteration",
     "iteration_energy_j": "Energy of one iteration",
     "chip_energy_j": "Energy of the chips alone",
     "chip_power_w": "Power of one chip",
@@ -66,10 +66,10 @@ _FIGURES: Final[Mapping[str, str]] = {
     "ttft_s": "Time to first token",
     "tpot_s": "Time per output token",
     "latency_s": "Time to the last token",
-    "promise_probability": "Chance that the promise holds",
-    "ttft_margin": "Room below the limit of the first token",
-    "tpot_margin": "Room below the limit of each token",
-    "goodput_requests_per_s": "Requests within the limits per second",
+    "promise_probability": "Probability that the limits hold",
+    "ttft_margin": "Margin to the TTFT limit",
+    "tpot_margin": "Margin to the TPOT limit",
+    "goodput_requests_per_s": "Requests per second within limits",
     "batch": "Requests in a batch",
 }
 
@@ -220,6 +220,20 @@ def percent(share: float, digits: int = 3) -> str:
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
 
 
+def defaults(count: int) -> str:
+    """Say how many keys are at their defaults."""
+    return (
+        f"Assumed: {count} keys at their defaults; --json lists them"
+        if count > 1
+        else ("Assumed: 1 key at its default; --json names it")
+    )
+
+
+def above(number: float, whole: float) -> float:
+    """Return `number`, or 0 where it is rounding beside `whole`: less than a millionth of it."""
+    return 0.0 if abs(number) < 1e-6 * abs(whole) else number
+
+
 def compact(numbers: Iterable[Any]) -> str:
     """Write whole numbers as ranges.
 
@@ -269,7 +283,7 @@ def headline(answer: Answer) -> Sentence:
     else:
         rate = chosen.figures.get("tokens_per_s")
         pace = f" at {show(rate, '', 4)} tokens per second" if rate else ""
-        cost = f"Serving {answer.title} takes {show(chosen.energy_j, 'J')} for {answer.work}{pace}."
+        cost = f"Serving {answer.title} takes {show(chosen.energy_j, 'J')} per {_one(answer)}{pace}."
     if abs(won["energy"]) < 5e-4:
         return Sentence(cost, f"At this goal, maximum clocks are already the least energy.{knee(answer)}")
     pace = "at the same speed" if abs(won["time"]) < 5e-4 else _pace(answer)
@@ -286,7 +300,7 @@ def free(answer: Answer) -> str:
     if answer.kind != "training" or answer.savings["time"] >= 0 or not answer.time_s[0] <= base.time_s * (1 + 1e-9):
         return ""
     here = 1.0 - float(np.interp(base.time_s, answer.time_s, answer.energy_j)) / base.energy_j
-    return f" {percent(here)} is saved at the same speed already." if 0.005 <= here < saved else ""
+    return f" Running no slower still saves {percent(here)}." if 0.005 <= here < saved else ""
 
 
 # Slowdowns at which the knee is told, shares of the time at maximum clocks.
@@ -315,8 +329,13 @@ def knee(answer: Answer) -> str:
 def _pace(answer: Answer) -> str:
     after, before = answer.chosen.time_s, answer.baseline.time_s
     if answer.kind == "serving":
-        return f"taking {show(after, 's')} rather than {show(before, 's')} for {answer.work}"
+        return f"at {show(after, 's')} per {_one(answer)} instead of {show(before, 's')}, this"
     return f"running {percent(abs(after / before - 1.0))} {'slower' if after > before else 'faster'}"
+
+
+def _one(answer: Answer) -> str:
+    """Return what an answer counts per, as "output token"."""
+    return answer.work.removeprefix("one ")
 
 
 def change(before: float, after: float) -> str:
@@ -327,6 +346,8 @@ def change(before: float, after: float) -> str:
     """
     if not before or abs(after / before - 1) < 5e-5:
         return "="
+    if after / before < 0:
+        return ""
     if after > 2 * before:
         return f"x {after / before:.2g}"
     return f"{'+' if after > before else '-'}{percent(abs(after / before - 1))}"
@@ -347,7 +368,7 @@ def certificate(answer: Answer) -> str:
     gap, bound = answer.certificate["gap"], answer.certificate.get("bound_j")
     least = f", which is {show(bound, 'J', 4)}" if bound else ""
     close = "less than 0.01 %" if 0 <= gap < 1e-4 else percent(gap)
-    return f"No plan under this goal and model can use less than the exact bound{least}; this one is {close} above it."
+    return f"No plan for this goal and model can use less than the exact bound{least}; this one is {close} above it."
 
 
 def share_out(breakdown: Mapping[str, float]) -> list[tuple[str, float, float]]:
@@ -400,7 +421,7 @@ def _set(key: str, value: Any) -> str:
 def proportional(elasticity: Mapping[str, float]) -> str:
     """Say which parameters scale all energy alike; empty where there are none."""
     names = [parameter(name) for name in PROPORTIONAL if name in elasticity]
-    return f"One for one, as in every plan: {', '.join(names)}." if names else ""
+    return f"Proportional to the energy in every plan: {', '.join(names)}." if names else ""
 
 
 # ---- knobs ---------------------------------------------------------------------------------------
@@ -419,7 +440,7 @@ class Clocks:
     def __str__(self) -> str:
         if self.high - self.low < 1e6:
             return f"{self.mean / 1e6:,.0f}"
-        return f"{self.mean / 1e6:,.0f} in {self.low / 1e6:,.0f}-{self.high / 1e6:,.0f}"
+        return f"{self.mean / 1e6:,.0f} ({self.low / 1e6:,.0f}-{self.high / 1e6:,.0f})"
 
 
 def staged(knobs: Sequence[Mapping[str, Any]]) -> list[Clocks]:
