@@ -520,7 +520,10 @@ class _Plan:
                 f"{self._all:,} replicas are played as {self.replicas} with their share of the requests; requests that "
                 "more replicas share wait no longer"
             )
-        return (*told, 'latencies, energy and the promise are simulated; "What would help" uses the mean step')
+        return (
+            *told,
+            "latencies, energy and the promise are simulated; what hardware would give is that of the mean step",
+        )
 
 
 def _slower(rate: float | None) -> str:
