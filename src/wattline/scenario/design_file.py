@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +18,8 @@ from typing import Any, Final
 from ..core.errors import InputError, ScenarioError
 from ..core.toml_text import read_toml
 from ..hardware.facts import INSIDE
+from . import overrides, schema, schema_design
 from . import scenario as scenarios
-from . import schema, schema_design
 from .scenario import Scenario, check_fact, flat
 
 # Sections that a study may state for all its works.
@@ -90,10 +89,7 @@ def load(path: Path, changes: Mapping[str, str] | None = None) -> Study:
 
 def changed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return parsed TOML with values put in by dotted key, as `load` takes them."""
-    out = copy.deepcopy(dict(data))
-    for key, value in changes.items():
-        _set(out, key, value)
-    return out
+    return overrides.changed(data, changes, _set)
 
 
 def _set(data: dict[str, Any], key: str, value: Any) -> None:

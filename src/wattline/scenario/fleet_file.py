@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import fnmatch
 import math
 import os
@@ -31,6 +30,7 @@ from ..hardware.redundancy import Group
 from ..measure.carbon import clients
 from ..measure.carbon.series import instant
 from ..site.timeline import Steps, read, temperature
+from . import overrides
 from . import schema_fleet as schema
 
 
@@ -70,10 +70,7 @@ def load(path: Path, changes: Mapping[str, str] | None = None) -> FleetScenario:
 
 def changed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return parsed TOML with values put in by dotted key, as `load` takes them."""
-    out = copy.deepcopy(dict(data))
-    for key, value in changes.items():
-        _set(out, key, value)
-    return out
+    return overrides.changed(data, changes, _set)
 
 
 def _set(data: dict[str, Any], key: str, value: Any) -> None:
@@ -84,14 +81,14 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
         job = section.removeprefix("job.")
         if job not in rows:
             raise ScenarioError(f"no job is called {job!r}; {nearest(job, rows)}")
-        rows[job][name] = _read_literal(value)
+        rows[job][name] = overrides.literal(value)
         return
     if section.partition(".")[0] in ("tariff", "storage", "source", "service", "region"):
         kind, _, which = section.partition(".")
         rows = {str(row.get("name")): row for row in data.get(kind, []) if isinstance(row, dict)}
         if which not in rows:
             raise ScenarioError(f"no {kind} is called {which!r}; {nearest(which, rows)}")
-        rows[which][name] = _read_literal(value)
+        rows[which][name] = overrides.literal(value)
         return
     if section not in ("site", "site.feed", "grid", "goal", "simulate"):
         raise ScenarioError(
@@ -103,19 +100,7 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
         body = body.setdefault(part, {})
     if section == "goal" and name not in ("give_up", "more", "loss"):  # the new goal takes the place of the old
         data["goal"] = body = {k: v for k, v in body.items() if k in ("give_up", "more", "loss")}
-    body[name] = _read_literal(value)
-
-
-def _read_literal(value: Any) -> Any:
-    """Read true, false and plain numbers; everything else is text with its unit, or a value as it is."""
-    if not isinstance(value, str):
-        return value
-    if value in ("true", "false"):
-        return value == "true"
-    try:
-        return int(value)
-    except ValueError:
-        return value.strip().strip('"')
+    body[name] = overrides.literal(value)
 
 
 def parse_fleet(data: Mapping[str, Any], *, name: str = "fleet", folder: Path = Path()) -> FleetScenario:

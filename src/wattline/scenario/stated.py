@@ -25,6 +25,7 @@ from ..workload.config import read as read_config
 from ..workload.model import Model
 from ..workload.parallel import Parallel
 from . import schema
+from .overrides import literal
 
 if TYPE_CHECKING:
     from ..serving.profile import Engine
@@ -68,7 +69,7 @@ class Scenario:
         """Return a copy with values replaced: dotted key -> text as on the command line, or a value."""
         out = self
         for key, value in changes.items():
-            out = out._with_one(key.strip(), _literal(value))
+            out = out._with_one(key.strip(), literal(value))
         out._check_work()
         return out
 
@@ -132,18 +133,6 @@ def flat(body: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, value in body.items():
         out += flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
     return out
-
-
-def _literal(value: Any) -> Any:
-    """Read a command-line value: true, false, a plain number, or text as it is."""
-    if not isinstance(value, str):
-        return value
-    if value in ("true", "false"):
-        return value == "true"
-    try:
-        return int(value)
-    except ValueError:
-        return value.strip().strip('"')
 
 
 def check_fact(section: str, name: str) -> None:

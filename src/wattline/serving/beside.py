@@ -6,15 +6,17 @@ Rows are any configurations with an id and groups; targets are named columns of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import InputError, WattlineError
-from ..source.base import Array
+from ..source.base import Array, Device
 from .conformal import factors
 from .engine import settings
+from .step import Job, Load, Replica
 
 Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
 
@@ -36,6 +38,28 @@ class Labelled(Protocol):
 
 
 # ------------------------------------------------------------------ rows
+@dataclass(frozen=True)
+class Measured:
+    """One measured configuration. `groups`: by what its error is reported."""
+
+    id: Any
+    replica: Replica
+    load: Load
+    batch: float
+    device: Device
+    groups: Mapping[str, str]
+
+    @property
+    def architecture(self) -> str:
+        """Architecture of the chip, "" where its sheet does not say."""
+        return self.device.chip.tags.get("architecture", "")
+
+    @property
+    def job(self) -> Job:
+        """What `work_of` takes."""
+        return Job(self.replica, self.load, self.batch)
+
+
 Found = TypeVar("Found")
 
 

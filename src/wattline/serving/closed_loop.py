@@ -22,10 +22,10 @@ from ..source.base import Array, Device, Source
 from ..workload import catalog as models
 from ..workload.model import Model
 from ..workload.parallel import Parallel
-from .beside import Columns, compare, each, number, whole
+from .beside import Columns, Measured, compare, each, number, whole
 from .engine import Constants, Parts, assemble
 from .profile import Engine
-from .step import Job, Load, Replica, clock_grid, work_of
+from .step import Load, Replica, clock_grid, work_of
 
 TARGETS: Final = ("median_tpot", "median_ttft", "output_tput_per_gpu")
 
@@ -40,30 +40,13 @@ OPTIONAL: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Measured):
     """One benchmark. `groups`: by what its error is reported."""
-
-    id: Any
-    replica: Replica
-    load: Load
-    batch: float
-    device: Device
-    groups: Mapping[str, str]
-
-    @property
-    def architecture(self) -> str:
-        """Architecture of the chip, "" where its sheet does not say."""
-        return self.device.chip.tags.get("architecture", "")
 
     @property
     def traits(self) -> Mapping[str, float | str]:
         """What decides whether a row is like those the factors were fitted to."""
         return {"chip": self.device.chip.name, "engine": self.replica.engine.name, "context": self.load.seen}
-
-    @property
-    def job(self) -> Job:
-        """What `work_of` takes."""
-        return Job(self.replica, self.load, self.batch)
 
 
 def is_closed_loop(table: Columns) -> bool:

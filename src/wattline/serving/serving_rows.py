@@ -19,7 +19,7 @@ from ..source.base import Array, Device, Source
 from ..workload import catalog as models
 from ..workload.model import Model
 from ..workload.parallel import Parallel
-from .beside import Columns, compare, each, number, whole
+from .beside import Columns, Measured, compare, each, number, whole
 from .conformal import group_of
 from .engine import Constants, Parts, Table, assemble, settings
 from .profile import Engine
@@ -44,20 +44,8 @@ BATCHES: Final = (0.0, 12.0, 48.0, 100.0, 300.0, np.inf)
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Measured):
     """One configuration. `groups`: by what its error is reported (family, batch, num_gpus, task)."""
-
-    id: Any
-    replica: Replica
-    load: Load
-    batch: float
-    device: Device
-    groups: Mapping[str, str]
-
-    @property
-    def architecture(self) -> str:
-        """Architecture of the chip, "" where its sheet does not say."""
-        return self.device.chip.tags.get("architecture", "")
 
     @property
     def traits(self) -> Mapping[str, float | str]:
