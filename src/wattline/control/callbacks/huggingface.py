@@ -11,7 +11,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ...core.errors import InputError
 from ...measure.monitor import Monitor
+from .recurring import Recurring
+from .recurring import control as ask_to_stop
 from .steps import Log, Steps, need
 from .tuning import Trained
 
@@ -85,3 +88,42 @@ class TuningCallback(_Base):  # type: ignore[misc]
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Give the devices back as they were found; after an error this is done when the program ends."""
         self.tuned.end()
+
+
+class RecurringCallback(_Base):  # type: ignore[misc]
+    """A recurring job's batch size and power limit; takes what `recurring.Recurring` takes.
+
+    ``hook = RecurringCallback("runs.csv", batches=(32, 64, 128), start=64, reached=..., power=400.0)``; then
+    ``TrainingArguments(per_device_train_batch_size=hook.batch // devices, ...)``, ``Trainer(..., callbacks=[hook])``.
+    """
+
+    def __init__(self, history: str, **how: Any) -> None:
+        self.job = Recurring(history, **how)
+        self.batch = self.job.batch
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Begin the run; one whose batch size is another teaches nothing and is refused."""
+        devices = int(os.environ.get("WORLD_SIZE", args.world_size))
+        runs = args.train_batch_size * args.gradient_accumulation_steps * devices
+        if runs != self.batch:
+            raise InputError(
+                f"this run of the job is to train with batch size {self.batch}, and the arguments give {runs}; set "
+                f"per_device_train_batch_size x gradient_accumulation_steps x devices to {self.batch}"
+            )
+        self.job.begin(int(state.max_steps) - int(state.global_step))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count the step; stop a run that has cost as much as it may."""
+        self.job.step()
+        ask_to_stop(self.job, control)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Mapping[str, float] | None = None, **_: Any
+    ) -> None:
+        """Stop where the target is reached."""
+        self.job.evaluated(metrics or {})
+        ask_to_stop(self.job, control)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write the run's row."""
+        self.job.end()

@@ -21,6 +21,9 @@ from . import (
     control as cli_control,
 )
 from . import (
+    jobs as cli_jobs,
+)
+from . import (
     live as cli_live,
 )
 from . import (
@@ -79,6 +82,7 @@ cli_control.register(app)
 cli_web.register(app)
 cli_simulate.register(app)
 cli_pipeline.register(app)
+cli_jobs.register(app)
 cli_validate.register(app)
 cli_trace.register(app)
 
