@@ -17,7 +17,7 @@ from ..core.errors import InputError
 from ..hardware import catalog
 from ..hardware.facts import Sheet
 from ..source.measured import calibrate as calibration
-from ..source.measured import sound
+from ..source.measured import meetings, sound
 from ..source.measured.rows import dtype_column
 
 Column = NDArray[Any]
@@ -136,7 +136,8 @@ def _labels(table: Mapping[str, Column], chip: str | None) -> list[str]:
     devices = np.full(n, "") if chip or np.unique(table["device"]).size == 1 else table["device"].astype(str)
     columns = [dtype_column(op) for op in ops]
     dtypes = [str(table[name][i]) if name in table else "" for i, name in enumerate(columns)]
-    return [" ".join(x for x in (devices[i], ops[i].replace("_", " "), dtypes[i]) if x) for i in range(n)]
+    bands = meetings.bands(table)
+    return [" ".join(x for x in (devices[i], ops[i].replace("_", " "), dtypes[i], bands[i]) if x) for i in range(n)]
 
 
 def _groups(labels: Sequence[str], guess: Mapping[str, Column], found: Mapping[str, Column]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ..roofline.routing import route
 from ..roofline.silicon import Silicon, calibration
 from ..roofline.work import Work
 from . import modules
+from .meetings import MEETINGS, meeting
 
 # Name in the files -> (precision of the arithmetic, stored A, stored B).
 DTYPES: Final[Mapping[str, tuple[str, str, str]]] = {
@@ -70,17 +71,18 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "compute_scale": ("m", "k", "quant_dtype"),
     "scale_matrix": ("m", "k", "quant_dtype"),
+    **dict.fromkeys(MEETINGS, ("num_gpus", "message_size", "nccl_dtype", "kernel_source")),
 }  # fmt: skip
 
 # Columns that older files lack, and what stands for them there.
 DEFAULTS: Final[Mapping[str, Any]] = {
     "window_size": 0, "moe_tp_size": 1, "moe_ep_size": 1, "distribution": "balanced", "kv_cache_dtype": "bfloat16",
-    "attn_dtype": "bfloat16", "architecture": "DeepseekV3ForCausalLM",
+    "attn_dtype": "bfloat16", "architecture": "DeepseekV3ForCausalLM", "nccl_dtype": "half",
 }  # fmt: skip
 
 
 # Columns that hold words and no dtype.
-WORDS: Final = ("distribution", "architecture", "kernel_source")
+WORDS: Final = ("distribution", "architecture", "kernel_source", "nccl_dtype")
 
 # What `framework` says of rows that scripts/measure_operators.py wrote: joules of the energy counter over long
 # loops, so a row is what its kernel does, and no benchmark's clock or meter lies between.
@@ -154,6 +156,7 @@ def dtype_column(op: str) -> str:
         "gemm": "gemm_dtype", "moe": "moe_dtype", "transformer": "gemm_dtype", "memory_copy": "", "gdn": "",
         "mamba2": "", "encoder_attention": "attn_dtype", "mla_context_module": "gemm_type",
         "mla_generation_module": "gemm_type", "compute_scale": "quant_dtype", "scale_matrix": "quant_dtype",
+        **dict.fromkeys(MEETINGS, ""),
     }  # fmt: skip
     return named.get(op, "kv_cache_dtype")
 
@@ -207,6 +210,8 @@ def _works(op: str, dtype: str, part: Mapping[str, NDArray[Any]], chip: Silicon)
         return (shapes.gemm(chip, numbers["m"], numbers["n"], numbers["k"], a=a, b=b, precision=precision),)
     if op == "moe":
         return _moe(dtype, part, numbers, chip)
+    if op in MEETINGS:
+        return (meeting(chip, op, part),)
     if op == "memory_copy":
         return (shapes.elementwise(chip, numbers["bytes"], numbers["bytes"]),)
     if op == "transformer":

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import nearest
+from .meetings import ELEMENTS
 from .modules import LATENT, RECURRENT
 from .rows import COLUMNS, DEFAULTS, DTYPES, WORDS, dtype_column
 
@@ -49,6 +50,8 @@ def _cells(op: str, name: str, values: NDArray[Any], rows: NDArray[np.int64]) ->
     known: Mapping[str, object] | None = None
     if name == dtype_column(op) or name in ("kv_cache_dtype", "attn_dtype"):
         known = DTYPES
+    elif name == "nccl_dtype":
+        known = ELEMENTS
     elif name == "architecture":
         known = LATENT
     elif name == "kernel_source" and op in RECURRENT:

@@ -197,6 +197,11 @@ class _Link(NamedTuple):
     energy: Any
 
 
+def link_in_use(chip: Silicon) -> _Link:
+    """Return the link that joins chips of one node where nothing is known of the node."""
+    return _link(chip, None, "node")
+
+
 def _link(chip: Silicon, node: Sheet | None, span: str) -> _Link:
     table = chip.link
     if span == "fabric":
