@@ -88,15 +88,10 @@ OPEN = """
 No constant was fitted to them. The terms below were added after looking at these rows; their values come from the
 source named.
 
-- `attention`: FlashAttention-1 (also Triton's) takes 1.8 times as long as 2, and on Hopper 2 takes 1.65 times as long
-  as 3 (arXiv 2307.08691 and 2407.08608, section 4.1).
-- `recompute = "operator"`: everything but attention and every second product runs again (torchtitan's option "op").
-- `kernels = "eager"`: PyTorch operators make 1.5 to 4 passes where a fused kernel makes one (counted in torchtitan
-  and Llama).
-- `zero = 3`: a gather per layer, all but the first hidden, while 20 compute units carry it (PyTorch FSDP; DeepSeek-V3
-  report, 3.2.2).
-- Rails: ranks of a group that share a node leave by their own adapters (NCCL src/graph/tuning.cc).
-- `launch_time`: an instruction lasts at least as long as its launch (an estimate, 5 us).
+FlashAttention-1 takes 1.8 times as long as 2, and on Hopper 2 takes 1.65 times as long as 3 (arXiv 2307.08691,
+2407.08608). `recompute = "operator"` repeats everything but attention and every second product; `kernels = "eager"`
+makes 1.5 to 4 passes for one (torchtitan, Llama). `zero = 3` gathers every layer (PyTorch FSDP; DeepSeek-V3 report,
+3.2.2), ranks that share a node leave by their own adapters (NCCL), and a launch takes 5 us.
 """
 
 NEVER = """
