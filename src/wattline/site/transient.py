@@ -97,10 +97,12 @@ def seen(power: Array) -> Seen:
     for window in WINDOWS:
         k = min(max(1, round(window / STEP)), len(power) - 1)
         ramps.append(float(np.abs(power[k:] - power[:-k]).max() / (k * STEP)))
-    lines = np.fft.rfft(power - power.mean())
+    # A taper that falls to zero at both ends (Hann): else what differs from start to end would look like swings.
+    taper = np.hanning(len(power) + 2)[1:-1]
+    lines = np.fft.rfft((power - float(power @ taper) / float(taper.sum())) * taper)
     hertz = np.fft.rfftfreq(len(power), STEP)
     inside = (hertz >= BAND[0]) & (hertz <= BAND[1])
-    band = float(np.sqrt(2 * np.sum(np.abs(lines[inside]) ** 2)) / len(power))
+    band = float(np.sqrt(2 * np.sum(np.abs(lines[inside]) ** 2) / (len(power) * float(taper @ taper))))
     loudest = float(hertz[inside][np.argmax(np.abs(lines[inside]))]) if inside.any() else 0.0
     return Seen(float(power.mean()), float(power.max()), float(power.min()), tuple(ramps), band, loudest)
 

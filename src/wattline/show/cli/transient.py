@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -13,10 +14,16 @@ from .output import Json, print_json, terminal
 
 def transient(
     *,
-    peak: Annotated[str, Parameter(help='Power while the chips compute, e.g. "10 MW".')],
-    trough: Annotated[str, Parameter(help="Power while they exchange gradients.")],
-    compute: Annotated[str, Parameter(help='Length of the computing phase of an iteration, e.g. "1.5 s".')],
-    exchange: Annotated[str, Parameter(help="Length of the exchange.")],
+    scenario: Annotated[
+        Path | None,
+        Parameter(help="A fleet scenario whose jobs state compute, exchange and trough; in place of a wave."),
+    ] = None,
+    peak: Annotated[str | None, Parameter(help='Power while the chips compute, e.g. "10 MW".')] = None,
+    trough: Annotated[str | None, Parameter(help="Power while they exchange gradients.")] = None,
+    compute: Annotated[
+        str | None, Parameter(help='Length of the computing phase of an iteration, e.g. "1.5 s".')
+    ] = None,
+    exchange: Annotated[str | None, Parameter(help="Length of the exchange.")] = None,
     edge: Annotated[str, Parameter(help="Time that a change takes.")] = "5 ms",
     every: Annotated[str | None, Parameter(help='Time between checkpoints, e.g. "10 min".')] = None,
     writes: Annotated[str, Parameter(help="Length of a checkpoint.")] = "20 s",
@@ -34,6 +41,9 @@ def transient(
     most_band: Annotated[
         str | None, Parameter(help='Its limit on swings between 0.1 and 20 Hz (rms), e.g. "200 kW".')
     ] = None,
+    keep: Annotated[
+        bool, Parameter(help="Let a controller keep --most-ramp and --most-band, with the battery where there is one.")
+    ] = False,
     lasts: Annotated[str, Parameter(help="Time that is looked at.")] = "2 min",
     json: Json = False,
 ) -> int:
@@ -42,27 +52,23 @@ def transient(
     Example: wattline fleet transient --peak "10 MW" --trough "4 MW" --compute "1.5 s" --exchange "500 ms" --battery
     "50 kWh" --battery-power "8 MW" --most-band "200 kW"
     """
-    from ...site.transient import STEP, Wave, buffered, ride_through, seen, smoothed, staggered
+    from ...site.transient import STEP, buffered, ride_through, seen, smoothed
 
-    watts, seconds = _reader("W"), _reader("s")
+    watts, seconds, per_s = _reader("W"), _reader("s"), _reader("W/s")
     span = seconds("--lasts", lasts)
     if not 1 <= span <= 3600 or not 1 <= jobs <= 1000:
         raise InputError(f"--lasts must be 1 s to 1 h and --jobs 1 to 1,000, got {lasts} and {jobs}")
     if (battery is None) != (battery_power is None):
         raise InputError("--battery and --battery-power say one thing together; give both or none")
-    wave = Wave(
-        watts("--peak", peak), watts("--trough", trough), seconds("--compute", compute),
-        seconds("--exchange", exchange), seconds("--edge", edge),
-        float("inf") if every is None else seconds("--every", every), seconds("--writes", writes),
-        watts("--trough", trough) if written is None else watts("--written", written),
-    )  # fmt: skip
-    power = staggered(wave, jobs, span, spread=False)
+    stated = {"--peak": peak, "--trough": trough, "--compute": compute, "--exchange": exchange}
+    swings = _swings(scenario, stated, edge, (every, writes, written), jobs)
+    power = swings.power(span, spread=False)
     rows: list[tuple[str, Any, float, float]] = [("the jobs alone", seen(power), 0.0, 0.0)]
     if stagger:
-        power = staggered(wave, jobs, span, spread=True)[round(wave.period / STEP) :]
-        rows.append((f"{jobs} jobs staggered", seen(power), 0.0, 0.0))
+        power = swings.power(span, spread=True)[round(swings.period / STEP) :]
+        count = sum(copies for _, _, copies in swings.waves)
+        rows.append((f"{count} jobs staggered", seen(power), 0.0, 0.0))
     if floor or ramp_up or ramp_down:
-        per_s = _reader("W/s")
         calm = smoothed(
             power, floor=watts("--floor", floor) if floor else 0.0,
             up=per_s("--ramp-up", ramp_up) if ramp_up else float("inf"),
@@ -70,17 +76,26 @@ def transient(
         )  # fmt: skip
         power = calm.power
         rows.append(("with smoothing", seen(power), calm.lost, calm.added))
-    carried = None
-    if battery is not None and battery_power is not None:
-        energy, most = parse(battery, "J", key="--battery"), watts("--battery-power", battery_power)
-        carried = ride_through(float(power.max()), energy, most)
+    limits = (
+        float("inf") if most_ramp is None else per_s("--most-ramp", most_ramp),
+        float("inf") if most_band is None else watts("--most-band", most_band),
+    )
+    energy = 0.0 if battery is None else parse(battery, "J", key="--battery")
+    most = 0.0 if battery_power is None else watts("--battery-power", battery_power)
+    carried = ride_through(float(power.max()), energy, most) if battery is not None else None
+    if keep:
+        from ...site.keeper import kept
+
+        held = kept(power, ramp=limits[0], band=limits[1], energy=energy, most=most)
+        rows.append(("with the controller", seen(held.power), held.lost, held.added))
+    elif battery is not None:
         power = buffered(power, energy=energy, most=most).power
         rows.append(("with the battery", seen(power), 0.0, 0.0))
     last = rows[-1][1]
     broken = []
-    if most_ramp is not None and last.ramps[1] > _reader("W/s")("--most-ramp", most_ramp):
+    if last.ramps[1] > limits[0] * (1 + 1e-9):
         broken.append(f"{show(last.ramps[1], 'W')} a second is more than {most_ramp}")
-    if most_band is not None and last.band > watts("--most-band", most_band):
+    if last.band > limits[1] * (1 + 1e-9):
         broken.append(f"{show(last.band, 'W')} between 0.1 and 20 Hz is more than {most_band}")
     if json:
         print_json(
@@ -89,6 +104,36 @@ def transient(
     else:
         _print(rows, carried, broken)
     return 1 if broken else 0
+
+
+def _swings(
+    scenario: Path | None,
+    stated: dict[str, str | None],
+    edge: str,
+    pause: tuple[str | None, str, str | None],
+    jobs: int,
+) -> Any:
+    """Return the waves of a scenario's jobs, or of the one that the options state."""
+    from ...scenario import fleet
+    from ...scenario.fleet_transient import Swings, swings_of
+    from ...site.transient import Wave
+
+    given = {key: text for key, text in stated.items() if text is not None}
+    if scenario is not None:
+        if given:
+            raise InputError(f"--scenario says what its jobs draw; leave out {', '.join(given)}")
+        return swings_of(fleet.load(scenario))
+    if missing := [key for key in stated if key not in given]:
+        raise InputError(f"give {', '.join(missing)}, or --scenario with a fleet whose jobs state them")
+    watts, seconds = _reader("W"), _reader("s")
+    every, writes, written = pause
+    wave = Wave(
+        watts("--peak", given["--peak"]), watts("--trough", given["--trough"]),
+        seconds("--compute", given["--compute"]), seconds("--exchange", given["--exchange"]), seconds("--edge", edge),
+        float("inf") if every is None else seconds("--every", every), seconds("--writes", writes),
+        watts("--trough", given["--trough"]) if written is None else watts("--written", written),
+    )  # fmt: skip
+    return Swings((("jobs", wave, jobs),), 0.0)
 
 
 def _reader(unit: str) -> Any:
@@ -111,7 +156,7 @@ def _print(rows: list[tuple[str, Any, float, float]], carried: float | None, bro
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     heads = ("", "Peak", "Trough", "in 10 ms", "in 1 s", "in 1 min", "0.1 to 20 Hz", "Work lost", "Energy added")
     for k, head in enumerate(heads):
-        table.add_column(head, justify="left" if k == 0 else "right")
+        table.add_column(head, justify="left" if k == 0 else "right", no_wrap=k == 0)
     for name, told, lost, added in rows:
         ramps = [f"{show(r, 'W')}/s" for r in told.ramps]
         table.add_row(
