@@ -55,13 +55,13 @@ def test_a_closed_loop_doubles_its_clients() -> None:
 
 def test_without_a_promise_the_rate_goes_to_what_the_service_carries() -> None:
     """Nothing is promised: the sweep ends where tokens fall behind the load."""
-    one = stated()
+    one = stated(count=800, max_batch=32)
     values = {key: value for key, value in one.values.items() if key not in ("serve.ttft", "serve.tpot")}
     free = sweep(replace(one, values=values), "rate")
     assert not free.promised
     assert free.best is not None
     most = max(p.chip for p in free.points)
-    assert most == pytest.approx(max(p.chip for p in sweep(one, "concurrency").points), rel=0.25)
+    assert most == pytest.approx(max(p.chip for p in sweep(one, "concurrency").points), rel=0.2)
 
 
 def test_the_command_draws_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
