@@ -46,7 +46,7 @@ class Day:
 
 
 DAYS = {
-    # Azure LLM inference trace 2023, conversation: 1,155 and 211 tokens; gaps of its hour vary by 1.2.
+    # Azure LLM inference trace 2023, conversation: 1,155 and 211 tokens; gaps of its hour vary by 1.1.
     "like Azure 2023 chat": Day(4.0, 1.2, Lengths(1155, 0.96, 14000), Lengths(211, 0.77, 1000), Limits(1.0, 0.05)),
     # BurstGPT (arXiv 2401.17644): conversations of 621 and 126 tokens on average, gaps as Gamma far from Poisson.
     "like BurstGPT": Day(6.0, 3.0, Lengths(621, 1.3, 8000), Lengths(126, 1.4, 2000), Limits(1.0, 0.05)),

@@ -76,6 +76,8 @@ def test_an_unknown_name_gets_the_nearest_ones():
     """A typing error is answered with what was meant."""
     with pytest.raises(InputError, match=r"'llama-3\.1-71b' is not in the catalog; did you mean 'llama-3\.1-70b'"):
         model("llama-3.1-71b")
+    with pytest.raises(InputError, match=r"there is deepseek-v4-flash, deepseek-v4-pro"):
+        model("deepseek-v4")
     with pytest.raises(InputError, match=r"`wattline catalog models` lists \d+ \(or give config"):
         model("zzzz")
 
@@ -90,6 +92,12 @@ def test_an_unknown_name_gets_the_nearest_ones():
         ("llama-3.1-8b", False, "meta-llama/Llama-3.1-8B"),
         ("Qwen/Qwen3-VL-8B-Instruct", True, "Qwen/Qwen3-VL-8B-Instruct"),
         ("megatron-1t", True, "megatron-1t"),
+        ("kimi-k2.5", True, "moonshotai/Kimi-K2.5"),
+        ("glm-4.7", True, "zai-org/GLM-4.7"),
+        ("MiniMax-M2.7", True, "MiniMaxAI/MiniMax-M2.7"),
+        ("deepseek-v3.2", True, "deepseek-ai/DeepSeek-V3.2"),
+        ("qwen3.5-397b-a17b", True, "Qwen/Qwen3.5-397B-A17B"),
+        ("glm-5.2", True, "zai-org/GLM-5.2"),
     ],
 )
 def test_the_id_to_load_is_of_the_model_asked_for_and_not_of_one_of_its_shape(name, talking, said):

@@ -26,7 +26,7 @@ from ..serving.step import Replica
 from ..source.base import Device, Source
 from ..source.overhead import Overhead
 from ..workload import catalog as models
-from ..workload.arrivals import LONGEST, SPREADS, Lengths, synthetic, timed
+from ..workload.arrivals import ASSUMED, LONGEST, SPREADS, Lengths, synthetic, timed
 from ..workload.fits import check_serving
 from ..workload.infer import Precision
 from ..workload.trace_files import read_requests
@@ -420,4 +420,5 @@ def lengths_told(scenario: Scenario) -> tuple[str, ...]:
     names = [n for n in ("prompt", "output") if scenario.get(f"serve.{n}_variation") is None]
     task = value_of(scenario, "task")
     usual = dict(zip(("prompt", "output"), spread_of(scenario), strict=True))
-    return tuple(f"serve.{n}_variation = {usual[n]:g} (that of serve.task = {task})" for n in names)
+    of = {n: "chat, assumed" if (task, n) in ASSUMED else f"serve.task = {task}" for n in names}
+    return tuple(f"serve.{n}_variation = {usual[n]:g} (that of {of[n]})" for n in names)

@@ -23,11 +23,13 @@ PAGE: Final = 16
 
 # Coefficients of variation of prompt and output lengths by task. Sources: chat, the Azure LLM inference trace of 2023
 # (conversation, 19,366 requests: 0.96 and 0.77); code and reasoning, outputs of the ML.ENERGY leaderboard v3 (fill in
-# the middle and GPQA, medians over models: 1.5 and 0.7), prompts as of chat; summarise, the 50th and 90th percentiles
-# of arXiv summarisation in Sarathi-Serve (OSDI 2024, table 2) as log-normals (0.5 and 0.5).
+# the middle and GPQA, medians over models: 1.5 and 0.7); summarise, the 50th and 90th percentiles of arXiv
+# summarisation in Sarathi-Serve (OSDI 2024, table 2) as log-normals (0.50 and 0.48).
 SPREADS: Final[Mapping[str, tuple[float, float]]] = {
     "chat": (1.0, 0.8), "code": (1.0, 1.5), "reasoning": (1.0, 0.7), "summarise": (0.5, 0.5),
 }  # fmt: skip
+# Spreads that no source states: prompts of these tasks are taken to vary as those of chat.
+ASSUMED: Final = frozenset({("code", "prompt"), ("reasoning", "prompt")})
 # A made-up length is at most this many times its mean: what no trace above goes beyond.
 LONGEST: Final = 12
 

@@ -43,16 +43,17 @@ _UNTAUGHT = ("base", "-pt")
 def hub_id(name: str, *, talking: bool = True) -> str:
     """Return the Hugging Face id to load a model by: of instructed weights where wanted and known, else `name` itself.
 
-    A catalog entry may stand for several models of one shape, so an id that says the entry's own name comes first.
+    A catalog entry may stand for several models of one shape, so an id that says the name asked for comes first,
+    then one that says the entry's own.
 
-    >>> hub_id("llama-3.1-8b"), hub_id("llama-3.1-8b", talking=False), hub_id("qwen3-8b")
-    ('meta-llama/Llama-3.1-8B-Instruct', 'meta-llama/Llama-3.1-8B', 'Qwen/Qwen3-8B')
+    >>> hub_id("llama-3.1-8b"), hub_id("llama-3.1-8b", talking=False), hub_id("kimi-k2.5")
+    ('meta-llama/Llama-3.1-8B-Instruct', 'meta-llama/Llama-3.1-8B', 'moonshotai/Kimi-K2.5')
     """
     if "/" in name:
         return name
     key = _names().get(name.lower(), name)
     known = [i for i, of in ids().items() if of == key and "/" in i]
-    own = [i for i in known if _plain(i) == _plain(key)] or known
+    own = next((same for n in (name, key) if (same := [i for i in known if _plain(i) == _plain(n)])), known)
     wanted = [i for i in own if i.lower().endswith(_TALKING) == talking]
     return (wanted or own or [name])[0]
 
@@ -110,7 +111,8 @@ def _from_config(key: str) -> Model:
 
 def _hint(name: str) -> str:
     short = name.lower().rpartition("/")[2]
-    hint = nearest(short, models(), 2)
+    family = [n for n in models() if n.startswith(short)]
+    hint = nearest(short, models(), 2) if not family else f"there is {', '.join(family[:4])}"
     if hint.startswith("known"):
         hint = nearest(short, [n.rpartition("/")[2] for n in _names()], 2)
     if hint.startswith("known"):
