@@ -97,7 +97,7 @@ def test_a_trace_is_cut_and_scaled(tmp_path: Path) -> None:
         ({"serve.policy": "hope"}, "serve.policy = 'hope' is not known"),
         ({"serve.clock": "1 GHz"}, "chooses the clocks itself"),
         ({"serve.context": 64}, "beyond the 64 tokens of a sequence that serve.context states"),
-        ({"serve.prompt": 140_000}, "try serve.prompt = 130,972"),
+        ({"serve.prompt": 140_000}, "try serve.prompt = 130,816"),
         ({"chip.power.limit": "900 W"}, "200 W to 700 W, got 900 W; try 700 W"),
         ({"chip.power.limit": "150 W"}, "try 200 W"),
         ({"serve.memory": "20 %"}, "the KV cache of a replica holds"),

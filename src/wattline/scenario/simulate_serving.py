@@ -89,7 +89,8 @@ def run(scenario: Scenario, *, source: Source | None = None, policies: bool = Fa
     facility = over.total(found.energy_j, found.awake_s)
     model = scenarios.model_of(scenario)
     return Simulation(
-        title=f"{model.name} on {found.replicas} x {cluster.devices} x {cluster.chip.title}",
+        title=f"{model.name} on {found.replicas} replica{'s' * (found.replicas > 1)} of "
+        f"{cluster.devices} x {cluster.chip.title}",
         run=found,
         facility_j=facility,
         figures=scenarios.rates_of(scenario).figures(facility),

@@ -355,6 +355,7 @@ def assumptions_of(scenario: Scenario, cluster: Cluster) -> tuple[str, ...]:
         if rule.section in (section, "site") and rule.default is not None and rule.path not in scenario.values:
             value = rule.default
             shown = show(value, rule.kind) if isinstance(value, float) and rule.kind != "text" else value
+            shown = str(value).lower() if isinstance(value, bool) else shown
             out.append(f"{rule.path} = {shown} (default)")
     if scenario.get("hardware.node") is None:
         out.append(f"hardware.node = {cluster.node.name} (the usual node of {cluster.chip.name})")

@@ -139,6 +139,8 @@ def page_of(found: Simulation) -> Any:
 
 def summary(found: Simulation) -> list[tuple[str, str]]:
     """Return what came of it, in words."""
+    from ..report import words
+
     told: Mapping[str, Any] = found.run.to_dict()
     run = found.run
 
@@ -159,14 +161,14 @@ def summary(found: Simulation) -> list[tuple[str, str]]:
         ("time per output token", four("tpot_s")),
         ("end to end", four("latency_s")),
         ("promise", "" if not run.promised else
-         ("kept" if run.kept else "not kept") + f": {missed['ttft']:,} requests late at the first token, "
-         f"{missed['tpot']:,} too slow after it, of {len(run.arrival) - run.filling:,}"),
+         ("kept" if run.kept else "not kept") + f"; of {len(run.arrival) - run.filling:,} requests {missed['ttft']:,} "
+         f"had a late first token and {missed['tpot']:,} were too slow after it"),
         ("replicas awake", f"{told['mean_replicas_awake']:.2f} of {run.replicas} on average, "
-         f"{100 * told['busy']:.0f} % of that in steps"),
+         f"busy {100 * told['busy']:.0f} % of that time"),
         ("engine steps", f"{run.steps:,}; {told['preemptions']:,} preemptions; "
-         f"{100 * told['cached_prompt_tokens'] / told['prompt_tokens']:.1f} % of prompt tokens found in the cache"),
+         f"{words.percent(told['cached_prompt_tokens'] / told['prompt_tokens'])} of prompt tokens found in the cache"),
     ]  # fmt: skip
-    lines += [(k.replace("_", " "), f"{v:.4g}") for k, v in found.figures.items()]
+    lines += [(words.figure(k).lower(), words.value(k, v)) for k, v in found.figures.items()]
     return [line for line in lines if line[1]]
 
 

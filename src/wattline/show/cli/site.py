@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.units import show
+from ..report.words import percent
 
 if TYPE_CHECKING:
     from ...scenario.simulate_site import SiteSimulation
@@ -72,7 +73,7 @@ def table(found: SiteSimulation) -> tuple[list[str], list[list[str]]]:
     heads = ["controller", "work", "energy", "peak", "above a limit", "trips"]
     rows = [
         [
-            row["controller"], f"{100 * row['work_share']:.2f} %", show(row["energy_j"], "J"),
+            row["controller"], percent(row["work_share"]), show(row["energy_j"], "J"),
             show(row["peak_w"], "W"), show(row["over_s"], "s"), str(row["trips"]),
         ]
         for row in found.summary()
@@ -82,7 +83,7 @@ def table(found: SiteSimulation) -> tuple[list[str], list[list[str]]]:
 
 def losses(found: SiteSimulation) -> tuple[list[str], list[list[str]]]:
     """Return heads and a row for each controller: shares of the work that were lost, by reason."""
-    rows = [[row["controller"], *(f"{100 * share:.2f} %" for share in row["lost"].values())] for row in found.summary()]
+    rows = [[row["controller"], *(percent(share) for share in row["lost"].values())] for row in found.summary()]
     return ["lost", *found.runs[0].lost_by()], rows
 
 
@@ -99,7 +100,7 @@ def crews(found: SiteSimulation) -> tuple[list[str], list[list[str]]]:
         did = [
             f"{run.tasks_done[groups].sum():,} tasks"
             if tasked
-            else f"{100 * run.done[groups].sum() / max(run.wanted[groups].sum(), 1e-300):.2f} %"
+            else percent(float(run.done[groups].sum() / max(run.wanted[groups].sum(), 1e-300)))
             for run in first.values()
         ]
         rows.append([name, f"{count:,}", *did])

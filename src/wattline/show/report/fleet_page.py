@@ -56,7 +56,7 @@ def page(answer: FleetAnswer, *, scenario: str = "", command: str = "") -> str:
         parts.append(section("Hour by hour", _chart("hours", drawn), _tabled(tables.hours(answer))))
         told = {
             "Who gives what, when": over_time.events(answer),
-            "What moves, against as soon as possible": over_time.moves(answer),
+            "What moves, compared with as soon as possible": over_time.moves(answer),
             "The bill": over_time.bill(answer),
         }
         parts += [section(title, _tabled(found, text=(0, 1, 2, 3))) for title, found in told.items() if found[1]]

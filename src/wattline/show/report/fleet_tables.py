@@ -39,13 +39,17 @@ def jobs(answer: FleetAnswer) -> tuple[list[str], list[list[str]]]:
 def _settings(mixed: Any) -> str:
     out = []
     for share, setting in mixed:
-        what = "paused" if setting.get("paused") else f"speed {words.percent(setting['speed'])}"
+        what = "paused" if setting.get("paused") else _speed(setting["speed"])
         if setting.get("option"):
-            what += f" by {setting['option']}"
+            what += f", {setting['option']}"
         if "clock_hz" in setting:
-            what += f" at {setting['clock_hz'] / 1e6:,.0f} MHz"
+            what += f", {setting['clock_hz'] / 1e6:,.0f} MHz"
         out.append(what if share > 1 - 1e-9 else f"{words.percent(share)} of the time {what}")
-    return ", ".join(out)
+    return "; ".join(out)
+
+
+def _speed(share: float) -> str:
+    return "full speed" if abs(share - 1) < 5e-5 else f"{words.percent(share)} of full speed"
 
 
 def limits(answer: FleetAnswer, most: int | None = None) -> tuple[list[str], list[list[str]]]:
@@ -170,7 +174,7 @@ def show_fleet(answer: FleetAnswer, console: Console) -> None:
     if answer.horizon is not None:
         sections.append(("Who gives what, when", over_time.events(answer)))
         if answer.soonest is not None:
-            sections.append(("What moves, against as soon as possible", over_time.moves(answer)))
+            sections.append(("What moves, compared with as soon as possible", over_time.moves(answer)))
         sections.append(("The bill", over_time.bill(answer)))
     sections.append(("Carbon and water", over_time.footprint(answer)))
     if answer.horizon is not None:

@@ -344,9 +344,9 @@ def change(before: float, after: float) -> str:
     >>> change(100, 102), change(11.7, 49.1), change(1, 1)
     ('+2 %', 'x 4.2', '=')
     """
-    if not before or abs(after / before - 1) < 5e-5:
+    if before == after or (before and abs(after / before - 1) < 5e-5):
         return "="
-    if after / before < 0:
+    if not before or after / before < 0:
         return ""
     if after > 2 * before:
         return f"x {after / before:.2g}"
@@ -394,7 +394,7 @@ def largest(elasticity: Mapping[str, float], count: int) -> list[tuple[str, floa
 
 LEVERS: Final = ("Change", "Energy", "Time", "Set")
 LEVERS_NOTE: Final = (
-    "Sketched beside the same plan sketched unchanged; plan it with --set KEY=VALUE before acting on it."
+    "Quick estimates beside a quick estimate of this plan. Plan a change with --set KEY=VALUE before you act on it."
 )
 
 
