@@ -237,11 +237,13 @@ def attention(
     # Backward of a fused kernel: five products for two, at lower occupancy (Dao, FlashAttention-2).
     grow = 2.5 if phase == "backward" else 1.0
     slow = chip.shape["attention.backward"] if phase == "backward" else 1.0
+    lit = np.minimum(batch * kv_heads * np.ceil(seen / 128.0) / chip.units, 1.0)
+    switched = grow * _toggled(chip.shape, flops, padded) * chip.energy_of(precision) * chip.shape["attention.energy"]
+    if phase != "decode":  # exponentials, masks and copies between products switch for as long as a block lasts
+        switched = switched + chip.shape["attention.busy"] * lit * core * grow * slow
     return work(
-        precision, core=core * grow * slow, l2=l2 * grow, dram=dram * grow, ramp=ramp, fixed=chip.launch,
-        lit=np.minimum(batch * kv_heads * np.ceil(seen / 128.0) / chip.units, 1.0),
-        e_core=grow * _toggled(chip.shape, flops, padded) * chip.energy_of(precision)
-        * chip.shape["attention.energy"],
+        precision, core=core * grow * slow, l2=l2 * grow, dram=dram * grow, ramp=ramp, fixed=chip.launch, lit=lit,
+        e_core=switched,
         e_l2=grow * traffic * chip.l2_energy, e_dram=grow * nbytes * chip.hbm_energy, repeat=repeat,
         net="decode" if phase == "decode" else "prefill", stored=kv, hints=(
             log2(batch), log2(query), log2(seen), log2(heads), log2(kv_heads), log2(dims),
