@@ -4,7 +4,8 @@ Engines bring kernels of their own: TensorRT-LLM's products are not vLLM's, nor 
 this year's. One smooth correction per chip, engine and operator (``data/kernelsets.npz``) says by what factor a
 shape of that engine differs: seconds its launches add by dtype, then a ridge regression on random Fourier
 features (Rahimi and Recht, NIPS 2007) of the logarithms of the shape. It serves rows of a benchmark
-(`calibrate.predict_rows`) and enters no plan. Far from the shapes it was fitted on it fades.
+(`calibrate.predict_rows`); plans have the four numbers of `roofline.factors`. Far from the shapes it was fitted on
+it fades.
 
 A chip without a set of its own takes that of a chip of its architecture, where there is one.
 """
