@@ -1,5 +1,7 @@
 """Tests for `wattline.training.schedule`: schedules as data, and what must wait for what."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +11,11 @@ from wattline.core.errors import InputError, ScenarioError
 from wattline.frontier.graph import Dag
 from wattline.frontier.path import longest_path
 from wattline.training.schedule import Graph, graph, schedule
+from wattline.training.torch_order import read_order
+from wattline.workload.memory import in_flight
+from wattline.workload.parallel import Parallel
 
-NAMES = ("gpipe", "1f1b", "interleaved", "zb-h1", "dualpipe")
+NAMES = ("gpipe", "1f1b", "interleaved", "zb-h1", "zb-2p", "zb-v", "dualpipe", "dualpipe-v")
 UNIT = {"forward": 1.0, "backward": 2.0, "backward_input": 1.0, "backward_weight": 1.0, "transfer": 0.0}
 
 
@@ -94,3 +99,61 @@ def test_impossible_schedules_say_what_would_work() -> None:
         schedule("1f1b", 0, 4)
     with pytest.raises(ScenarioError, match="virtual = 2 needs schedule = 'interleaved'"):
         schedule("1f1b", 4, 4, 2)
+
+
+@given(st.integers(1, 8), st.integers(1, 3))
+def test_zero_bubble_schedules_wait_only_while_the_pipeline_fills(stages: int, rounds: int) -> None:
+    """With equal halves of the backward pass ZB-2p and ZB-V take at most 3 M + (P - 1) (Qi et al.)."""
+    microbatches = 2 * stages * rounds
+    ideal = 3.0 * microbatches + stages - 1
+    assert makespan(graph(schedule("zb-2p", stages, microbatches)), UNIT) == pytest.approx(ideal)
+    # In a V each half of a stage is half as long, so the fill is too.
+    assert makespan(graph(schedule("zb-v", stages, microbatches)), UNIT, 0.5) <= ideal
+
+
+@given(st.sampled_from(["1f1b", "zb-h1", "zb-2p", "zb-v", "dualpipe-v"]), st.integers(1, 8), st.integers(1, 3))
+def test_what_is_held_is_what_memory_is_planned_with(name: str, stages: int, rounds: int) -> None:
+    """The most microbatches a device holds, counted along its row, are no more than `in_flight` says."""
+    microbatches = 2 * stages * rounds
+    plan = schedule(name, stages, microbatches)
+    last = "backward_weight" if any(what == "backward_weight" for _, what in plan.instructions) else "backward"
+    for device, row in enumerate(plan.rows):
+        held = most = 0.0
+        for chunk, what, _ in row:
+            share = plan.part(chunk)[1]
+            held += share if what == "forward" else -share if what == last else 0.0
+            most = max(most, held)
+        assert most <= in_flight(Parallel(pipeline=stages), device, microbatches, name) + 1e-9
+
+
+ORDER = "0F0,0F1,,0B0,0B1\n,1F0,1B0,1F1,1B1\n"
+
+
+def test_an_order_of_torch_is_a_schedule(tmp_path: Path) -> None:
+    """Cells are computations, communication is passed over, and a whole backward pass beside split ones is both."""
+    path = tmp_path / "order.csv"
+    path.write_text(ORDER.replace("1F0,", "1RECV_F0,1F0,"))
+    plan = read_order(path)
+    assert plan.rows == schedule("1f1b", 2, 2).rows
+    path.write_text("(0F0;0B0)OVERLAP_F_B,0F1,0I1,0W1\n")
+    assert [what for _, what, _ in read_order(path).rows[0]] == [
+        "forward", "backward_input", "backward_weight", "forward", "backward_input", "backward_weight",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0F0,0X0\n", "'0X0' is no computation"),
+        ("0F0,0B0\n0F1,0B1\n", "stage 0 runs on ranks 0 and 1"),
+        ("0F0,0F0\n", "runs on rank 0 and again on rank 0"),
+        ("0F0,0F1,0B0\n", "backward of microbatch 1 at stage 0 is missing"),
+        ("0SEND_F0\n", "holds no computation"),
+    ],
+)
+def test_an_order_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    """What is wrong is said with its rank or computation."""
+    path = tmp_path / "order.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_order(path)

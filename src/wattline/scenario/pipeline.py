@@ -17,6 +17,8 @@ from ..frontier.answer import Answer, Outcome
 from ..hardware import catalog
 from ..training.pipeline import LADDER_NODES, PipelineJob, PipelinePlan, Realized, gaps, plan_pipeline
 from ..training.profile import Profile, read
+from ..training.schedule import Schedule
+from ..training.torch_order import read_order
 
 POINTS = 25  # deadlines at which a plan is realised
 Tell = Callable[[int], None]
@@ -48,6 +50,7 @@ class Request:
     split_backward: str | None = None
     fixed: bool = False
     points: int = POINTS
+    order: Path | None = None
 
     def job(self) -> tuple[PipelineJob, list[str]]:
         """Return the job, its profile read, and what was assumed on the way."""
@@ -59,8 +62,21 @@ class Request:
             parse(self.static_power, "W", key="--static-power"), self.replicas, self._links(),
             latency, self.granularity,
             None if self.split_backward is None else parse(self.split_backward, "", key="--split-backward"),
+            self._order(),
         )  # fmt: skip
         return job, notes + told
+
+    def _order(self) -> Schedule | None:
+        """Return the schedule of --order, which must be of the stages and microbatches that were stated."""
+        if self.order is None:
+            return None
+        found = read_order(self.order)
+        if (found.devices, found.microbatches) != (self.stages, self.microbatches):
+            raise InputError(
+                f"{self.order} is of {found.devices} ranks and {found.microbatches} microbatches; state --stages "
+                f"{found.devices} --microbatches {found.microbatches}, got {self.stages} and {self.microbatches}"
+            )
+        return found
 
     def _latency(self) -> tuple[float, list[str]]:
         """Return how long a change of clock takes, in seconds: as stated, else the chip's; and what was assumed."""
@@ -234,7 +250,7 @@ def _values(plan: PipelinePlan, request: Request, realized: list[Realized], comp
         "baseline": {"time_s": plan.baseline.time, "energy_j": plan.baseline.energy,
                      "average_power_w": plan.baseline.average_power, "knobs": "maximum clocks"},
         "profile": request.profile.name,
-        "schedule": job.schedule,
+        "schedule": job.order.name if job.order else job.schedule,
         "stages": job.stages,
         "microbatches": job.microbatches,
         "virtual": job.virtual,

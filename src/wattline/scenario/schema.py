@@ -133,7 +133,7 @@ def _table() -> tuple[Key, ...]:
         key("train.expert", "whole", 1, "Expert-parallel devices", low=1),
         key("train.virtual", "whole", 1, "Model chunks per stage (interleaved schedule)", low=1),
         key("train.sequence_parallel", "flag", True, "Split norms and residuals over the tensor-parallel devices"),
-        key("train.schedule", "choice", "1f1b", "Pipeline schedule", choices=("gpipe", "1f1b", "interleaved", "zb-h1", "dualpipe")),
+        key("train.schedule", "choice", "1f1b", "Pipeline schedule", choices=("gpipe", "1f1b", "interleaved", "zb-h1", "zb-2p", "zb-v", "dualpipe", "dualpipe-v")),
         key("train.recompute", "choice", "selective", "Activations computed again in the backward pass; operator: all but attention and every second product", choices=("none", "selective", "operator", "full")),
         key("train.flash", "flag", True, "Fused attention (no score matrix in memory)"),
         key("train.attention", "choice", None, "Generation of the fused attention kernel; the fastest that the chip has where left out", choices=("fa1", "fa2", "fa3")),

@@ -20,8 +20,9 @@ from ..frontier.path import longest_path
 from ..source.base import STANDING, Array, Device, Points, Source, tables
 from ..workload.operator import Collective, GroupedGemm, Operator
 from ..workload.train import stage_operators
+from .instructions import FORWARD
 from .job import TrainingJob
-from .schedule import FORWARD, Graph, graph, schedule
+from .schedule import Graph, graph, schedule
 
 _PER_ITERATION = ("gradients", "optimizer", "parameters")
 
@@ -46,7 +47,8 @@ class Work:
 def count_work(job: TrainingJob) -> Work:
     """Return the operators of every stage and instruction of one iteration, equal ones once."""
     parallel = job.parallel
-    nodes = graph(schedule(job.schedule, parallel.pipeline, job.microbatches, parallel.virtual))
+    rows = schedule(job.schedule, parallel.pipeline, job.microbatches, parallel.virtual)
+    nodes = graph(rows)
     index: dict[tuple[Operator, ...], int] = {}
 
     def entry(stage: int, instructions: Sequence[str], share: float = 1.0) -> int:
@@ -55,8 +57,12 @@ def count_work(job: TrainingJob) -> Work:
             operators = tuple(replace(op, repeat=op.repeat * share) for op in operators)
         return index.setdefault(operators, len(index))
 
+    def chunk_entry(chunk: int, what: str) -> int:
+        stage, share = rows.part(chunk)
+        return entry(stage, (what,), share)
+
     # A stage's work is spread evenly over its model chunks.
-    kinds = tuple(entry(chunk % parallel.pipeline, (what,), 1.0 / parallel.virtual) for chunk, what in nodes.kinds)
+    kinds = tuple(chunk_entry(chunk, what) for chunk, what in nodes.kinds)
     steps = tuple(entry(stage, _PER_ITERATION) for stage in range(parallel.pipeline))
     dag = Dag(nodes.kind, nodes.edges)
     return Work(nodes, dag, tuple(index), kinds, steps, job.host_time + job.checkpoint_time, job.launch_time)
@@ -66,7 +72,7 @@ def _operators(job: TrainingJob, stage: int, instruction: str) -> tuple[Operator
     found = stage_operators(
         job.model, job.parallel, job.sequence, job.microbatch, job.precision, job.recompute, stage, instruction,
         flash=job.flash, dropout=job.dropout, fused_linear=job.fused_linear, overlap=job.overlap,
-        paired=job.schedule == "dualpipe", attention=job.attention, eager=job.eager,
+        paired=job.schedule in ("dualpipe", "dualpipe-v"), attention=job.attention, eager=job.eager,
         optimizer=job.updates, adapter=job.adapter, frozen=job.frozen,
     )  # fmt: skip
     if job.forwards > 1 and instruction == FORWARD:

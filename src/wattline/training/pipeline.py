@@ -22,10 +22,12 @@ from ..frontier.graph import Dag, GraphFrontier, solve
 from ..frontier.periodic import solve_family
 from ..frontier.rounding import MOVES, SwitchPlan, round_discrete, round_switch_once
 from .choices import GRANULARITIES, Network
+from .instructions import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT
 from .profile import Floats, Ints, Options, Profile, options, parts_of, stage_map
-from .schedule import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, TRANSFER, Graph, graph, schedule
+from .schedule import TRANSFER, Graph, Schedule, graph, schedule
 
 REPEATING = ("1f1b", "zb-h1")
+IN_A_V = ("zb-v", "dualpipe-v")  # two chunks a device
 # Slowdowns that are always planned for, and the most computations for which each looser deadline knows their plans.
 LADDER = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 LADDER_NODES = 300
@@ -46,6 +48,7 @@ class PipelineJob:
     transfer_time : seconds of a message between neighbouring devices, one number or one per link.
     switch_latency : seconds a device stands still to change its clock.
     granularity : "microbatch", "instruction" or "stage": how often the clock may change.
+    order : a schedule of its own in place of `schedule`, for the same stages and microbatches.
     split_backward : share of a backward pass that its input part takes, where a schedule splits it and the profile
         does not.
     """
@@ -62,6 +65,7 @@ class PipelineJob:
     switch_latency: float = 0.0
     granularity: str = "microbatch"
     split_backward: float | None = None
+    order: Schedule | None = None
 
     def __post_init__(self) -> None:
         for name in ("waiting_power", "static_power", "switch_latency"):
@@ -88,6 +92,12 @@ class PipelineJob:
                 f"{self.stages} with the one back to the first), got {len(links)}"
             )
 
+    def rows(self, microbatches: int | None = None) -> Schedule:
+        """Return who runs what in which order, for so many microbatches."""
+        if self.order is None:
+            return schedule(self.schedule, self.stages, microbatches or self.microbatches, self.virtual)
+        return self.order
+
     @property
     def power(self) -> float:
         """Watts of one pipeline's devices that nothing but time decides."""
@@ -98,20 +108,26 @@ class PipelineJob:
         return self.stages * self.replicas
 
     @property
+    def chunks(self) -> int:
+        """Parts of the model that the schedule runs."""
+        return self.rows().chunks
+
+    @property
     def direct(self) -> bool:
         """Whether the profile has one stage per model chunk, more of them than devices."""
-        return self.virtual > 1 and self.profile.stages == self.stages * self.virtual
+        if self.virtual == 1 and self.order is None and self.schedule not in IN_A_V:
+            return False
+        return self.profile.stages == self.chunks > self.stages
 
     @property
     def mapping(self) -> tuple[int, ...]:
         """Which profiled stage each stage (each chunk, where the profile has as many) is like."""
-        return stage_map(self.stages * self.virtual if self.direct else self.stages, self.profile.stages)
+        return stage_map(self.chunks if self.direct else self.stages, self.profile.stages)
 
     def network(self, microbatches: int | None = None) -> tuple[Graph, Dag]:
         """Return the graph of an iteration; classes of the Dag are kinds, then one per link for transfers."""
         links = np.atleast_1d(np.asarray(self.transfer_time, float))
-        plan = schedule(self.schedule, self.stages, microbatches or self.microbatches, self.virtual)
-        nodes = graph(plan, transfers=bool(links.any()))
+        nodes = graph(self.rows(microbatches), transfers=bool(links.any()))
         kind = nodes.kind.copy()
         if nodes.kinds[-1] == TRANSFER:
             kind[kind == len(nodes.kinds) - 1] += self._links(nodes, len(links))
@@ -138,14 +154,14 @@ class PipelineJob:
 
     def choices(self) -> tuple[Options, ...]:
         """Return the settings of every class of the graph."""
-        plan = schedule(self.schedule, self.stages, self.microbatches, self.virtual)
+        plan = self.rows()
         known: dict[tuple[int, str], Options] = {}
         profile, out = self.profile.averaged(), []
         for chunk, what in plan.instructions:
-            stage = self.mapping[chunk if self.direct else chunk % self.stages]
+            part, share = (chunk, 1.0) if self.direct else plan.part(chunk)
+            stage = self.mapping[part]
             if (stage, what) not in known:
                 tables = parts_of(profile, stage, what, self.split_backward)
-                share = 1.0 if self.direct else 1.0 / self.virtual
                 known[stage, what] = options([t.scaled(share) for t in tables], self.waiting_power)
             out.append(known[stage, what])
         links = np.atleast_1d(np.asarray(self.transfer_time, float))
@@ -532,7 +548,7 @@ def plan_pipeline(job: PipelineJob) -> PipelinePlan:
 
 def _solve(job: PipelineJob, choices: Sequence[Options], price: float) -> GraphFrontier:
     hulls = [o.corners for o in choices]
-    if job.schedule not in REPEATING:
+    if job.order is not None or job.schedule not in REPEATING:
         return solve(job.network()[1], hulls, job.power, start_price=price)
     # Those repeat with every microbatch; the solver extends what repeats, where that is exact.
     base = max(4, 2 * job.stages)
@@ -544,13 +560,13 @@ def _solve(job: PipelineJob, choices: Sequence[Options], price: float) -> GraphF
 def _mapped(job: PipelineJob) -> list[str]:
     profile, mapping = job.profile, job.mapping
     if job.direct:
-        return [f"the profile's {profile.stages} stages are the model chunks, {job.virtual} per device"]
+        return [f"the profile's {profile.stages} stages are the model chunks, {job.chunks // job.stages} per device"]
     out = []
     if job.stages != profile.stages:
         way = "picked evenly from" if job.stages < profile.stages else "repeated from"
         out.append(f"{job.stages} stages {way} the {profile.stages} profiled: {', '.join(map(str, mapping))}")
-    if job.virtual > 1:
-        out.append(f"each stage's work is spread evenly over its {job.virtual} model chunks")
+    if job.chunks > job.stages and job.schedule != "dualpipe":
+        out.append(f"each stage's work is spread evenly over its {job.chunks // job.stages} model chunks")
     return out
 
 
@@ -558,7 +574,7 @@ def _assumed(job: PipelineJob) -> list[str]:
     out = []
     have, needs = (
         job.profile.instructions,
-        {w for _, w in schedule(job.schedule, job.stages, job.microbatches, job.virtual).instructions},
+        {w for _, w in job.rows().instructions},
     )
     if job.split_backward is not None and BACKWARD_INPUT in needs and BACKWARD_INPUT not in have:
         out.append(

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ..core.errors import InputError, nearest
 from ..frontier.fit import fit
 from ..frontier.pruning import hull_index, prune
-from .schedule import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, FORWARD
+from .instructions import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, FORWARD
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

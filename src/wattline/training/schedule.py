@@ -16,12 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import InputError, ScenarioError
-
-FORWARD, BACKWARD = "forward", "backward"
-BACKWARD_INPUT, BACKWARD_WEIGHT = "backward_input", "backward_weight"
-
-Task = tuple[int, str, int]  # chunk, instruction, microbatch
-Row = list[Task]
+from .instructions import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, FORWARD, Row, Task
+from .zero_bubble import dualpipe_v_rows, zb_2p_rows, zb_v_rows
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,22 @@ class Schedule:
     @property
     def devices(self) -> int:
         return len(self.rows)
+
+    def part(self, chunk: int) -> tuple[int, float]:
+        """Return whose of as many equal stages as devices a chunk is a part of, and how large a part.
+
+        In the interleaved schedule a device's own stage is spread over its chunks; elsewhere chunks follow the model.
+        """
+        if self.name == "dualpipe":
+            return chunk % self.devices, 1.0
+        if self.name == "interleaved":
+            return chunk % self.devices, self.devices / self.chunks
+        return chunk * self.devices // self.chunks, self.devices / self.chunks
+
+    @property
+    def microbatches(self) -> int:
+        """Microbatches of an iteration."""
+        return len({m for row in self.rows for _, _, m in row})
 
     @property
     def instructions(self) -> tuple[tuple[int, str], ...]:
@@ -206,11 +218,29 @@ class _DualRow:
         return tuple(self.row)
 
 
+def zb_2p(stages: int, microbatches: int) -> Schedule:
+    """Weight gradients fill every bubble but the first, at twice 1F1B's activations (`zero_bubble`)."""
+    return Schedule("zb-2p", tuple(map(tuple, zb_2p_rows(stages, microbatches))), stages)
+
+
+def zb_v(stages: int, microbatches: int) -> Schedule:
+    """The same at 1F1B's activations, with two chunks a device in a V (`zero_bubble`)."""
+    return Schedule("zb-v", tuple(map(tuple, zb_v_rows(stages, microbatches))), 2 * stages)
+
+
+def dualpipe_v(stages: int, microbatches: int) -> Schedule:
+    """DualPipe's forward beside backward with one copy of the weights, in a V (`zero_bubble`)."""
+    return Schedule("dualpipe-v", tuple(map(tuple, dualpipe_v_rows(stages, microbatches))), 2 * stages)
+
+
 GENERATORS: Final[Mapping[str, Callable[[int, int], Schedule]]] = {
     "gpipe": gpipe,
     "1f1b": one_f_one_b,
     "zb-h1": zb_h1,
+    "zb-2p": zb_2p,
+    "zb-v": zb_v,
     "dualpipe": dualpipe,
+    "dualpipe-v": dualpipe_v,
 }
 
 

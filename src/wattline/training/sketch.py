@@ -21,9 +21,9 @@ from ..source.base import Device, Source
 from ..source.overhead import Overhead
 from ..workload.operator import Collective
 from .costs import Costs, Work
+from .instructions import BACKWARD, FORWARD
 from .iteration import steady_iteration
 from .job import TrainingJob
-from .schedule import BACKWARD, FORWARD
 from .training import clocks_of, counted, steps_of, stretched_by
 
 CLOCKS = 16  # of the chip's, about

@@ -165,6 +165,12 @@ def in_flight(parallel: Parallel, stage: int, microbatches: int, schedule: str =
     p, v = parallel.pipeline, parallel.virtual
     if schedule == "gpipe":
         return float(microbatches)
+    if schedule == "zb-h1":  # weight gradients lag behind by as many as stages before this one
+        return float(min(microbatches, p + 1))
+    if schedule == "zb-2p":
+        return float(min(microbatches, 2 * p - 1))
+    if schedule in ("zb-v", "dualpipe-v"):  # two half stages; forward beside backward holds half a microbatch more
+        return min(microbatches, p + 1.0)
     if v == 1:
         return float(min(microbatches, p - stage))
     return min(microbatches * v, (v - 1) * p + 2 * (p - stage - 1) + 1) / v

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 import wattline
 from wattline.control.daemon.client import Client
 from wattline.control.leases.actuator import ControlError
-from wattline.control.loops.follow import Follower, Plan, Program, Step, play
+from wattline.control.loops.follow import Follower, Plan, Program, Step, attach, play
 from wattline.core.errors import InputError
+from wattline.training.schedule import schedule
 
 from ..daemon.serve import serving
 from . import pipelines
@@ -209,6 +211,61 @@ def test_files_that_are_no_plans_are_refused(tmp_path, text, words):
         Plan.of([{**row, "instruction": "forward"}], {"stages": 3})
 
 
+class Stage:
+    """A stage as torch.distributed.pipelining has one, that does nothing."""
+
+    def __init__(self, index: int, count: int) -> None:
+        self.stage_index, self.num_stages = index, count
+
+    def forward_one_chunk(self, _index: int) -> None: ...
+    def backward_one_chunk(self, _index: int, full_backward: bool = True) -> None: ...
+    def backward_weight_one_chunk(self, _index: int) -> None: ...
+
+
+def torch_schedule(name: str, rank: int, order: dict[int, list[tuple[int, str, int]]]) -> object:
+    """A schedule of that class name, with the order it will run."""
+    kind = {"forward": "F", "backward": "B", "backward_input": "I", "backward_weight": "W"}
+    actions = {
+        r: [
+            SimpleNamespace(stage_index=c, computation_type=SimpleNamespace(value=kind[what]), microbatch_index=m)
+            for c, what, m in row
+        ]
+        for r, row in order.items()
+    }
+    chunks = sorted({c for c, _, _ in order[rank]})
+    count = 1 + max(c for row in order.values() for c, _, _ in row)
+    batches = len({m for row in order.values() for _, _, m in row})
+    made = type(name, (), {"step": lambda self: None})()
+    made._stages, made._n_microbatches, made.pipeline_order = [Stage(c, count) for c in chunks], batches, actions
+    return made
+
+
+def planned(rows: tuple[tuple[tuple[int, str, int], ...], ...], name: str) -> Plan:
+    """A plan of a schedule, every computation a second at one clock, as a file has it."""
+    told = [
+        {"stage": d, "chunk": c, "instruction": what, "microbatch": m, "start_s": k, "time_s": 1, "clock_hz": 1.2e9}
+        for d, row in enumerate(rows) for k, (c, what, m) in enumerate(row)
+    ]  # fmt: skip
+    return Plan.of([{**row, "schedule": name} for row in told])
+
+
+def test_a_plan_is_followed_only_in_its_own_schedule(keeper):
+    """A plan's file carries its schedule: gpipe's is refused in 1F1B, and an order that differs is named."""
+    gpipe, vee = schedule("gpipe", 2, 4), schedule("zb-v", 2, 4)
+    order = {d: list(row) for d, row in enumerate(gpipe.rows)}
+    with keeper.take("0") as held:
+        with Follower(planned(gpipe.rows, "gpipe").stage(0), held, background=False) as follower:
+            attach(torch_schedule("ScheduleGPipe", 0, order), follower)
+            with pytest.raises(ControlError, match=r"schedule 'gpipe' \(here: '1f1b'\)"):
+                attach(torch_schedule("Schedule1F1B", 0, order), follower)
+        order = {d: list(row) for d, row in enumerate(vee.rows)}
+        with Follower(planned(vee.rows, "file order.csv").stage(1), held, background=False) as follower:
+            attach(torch_schedule("ScheduleZBVZeroBubble", 1, order), follower)
+            order[1][0], order[1][1] = order[1][1], order[1][0]
+            with pytest.raises(ControlError, match="orders computation 1 of rank 1 otherwise"):
+                attach(torch_schedule("ScheduleZBVZeroBubble", 1, order), follower)
+
+
 def _torch() -> str:
     """An interpreter that has torch: this one, or the one that WATTLINE_TORCH_PYTHON names."""
     given = os.environ.get("WATTLINE_TORCH_PYTHON", "")
@@ -218,14 +275,14 @@ def _torch() -> str:
     return sys.executable
 
 
-@pytest.mark.parametrize(("schedule", "ranks"), [("1f1b", 2), ("gpipe", 4), ("interleaved", 2)])
-def test_schedules_of_torch_follow_a_plan(tmp_path, schedule, ranks):
+@pytest.mark.parametrize(("name", "ranks"), [("1f1b", 2), ("gpipe", 4), ("interleaved", 2)])
+def test_schedules_of_torch_follow_a_plan(tmp_path, name, ranks):
     """`attach` sets the planned clock before every chunk of real stages in processes joined by gloo, and refuses others."""
     python = _torch()
     script = Path(__file__).with_name("torch_pipeline.py")
     env = {**os.environ, "PYTHONPATH": str(Path(wattline.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [python, str(script), schedule, str(ranks), str(tmp_path)], capture_output=True, text=True, timeout=240, env=env
+        [python, str(script), name, str(ranks), str(tmp_path)], capture_output=True, text=True, timeout=240, env=env
     )
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout.strip().splitlines()[-1])

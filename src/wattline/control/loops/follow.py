@@ -78,6 +78,7 @@ class Plan(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], head: Mapping[str, Any] | None = None, source: str = "") -> Plan:
         """A plan of rows with `COLUMNS`; what they say of the job is compared with what `head` does."""
+        rows = list(rows)
         made = tuple(_row(row, k, source) for k, row in enumerate(rows))
         if not made:
             raise InputError(f"{source or 'the plan'} has no rows; write it with wattline pipeline --plan")
@@ -89,6 +90,8 @@ class Plan(msgspec.Struct, frozen=True):
         for key in ("schedule", "virtual", "replicas"):
             if head and key in head:
                 facts[key] = head[key]
+        if "schedule" not in facts and rows[0].get("schedule"):
+            facts["schedule"] = str(rows[0]["schedule"])
         for key in ("stages", "microbatches"):
             if head and head.get(key, facts[key]) != facts[key]:
                 raise InputError(f"{source}: its head says {key} {head[key]}, and its rows are of {facts[key]}")
@@ -299,9 +302,10 @@ def attach(schedule: Any, follower: Follower) -> Follower:
         raise ControlError("plan", f"a plan is followed in {known}, got {type(schedule).__name__}")
     facts = follower.program.facts
     job: dict[str, Any] = {"microbatches": int(schedule._n_microbatches), "chunks": int(stages[0].num_stages)}
-    if "schedule" in facts:
+    if "schedule" in facts and not str(facts["schedule"]).startswith("file "):
         job["schedule"] = name
     same_job(facts, job)
+    _same_order(schedule, follower.program)
     held = {step.key[0] for step in follower.program.steps}
     if held != {int(stage.stage_index) for stage in stages}:
         raise ControlError(
@@ -315,13 +319,43 @@ def attach(schedule: Any, follower: Follower) -> Follower:
     return follower
 
 
-# torch's schedules by the names of plans; what torch orders otherwise than the plan is found by name all the same.
+# torch's schedules by the names of plans. Of the last two there is no generator here: plan the order that torch writes
+# (`schedule._dump_csv`, then wattline pipeline --order).
 _SCHEDULES: Final = {
     "Schedule1F1B": "1f1b",
     "ScheduleGPipe": "gpipe",
     "ScheduleInterleaved1F1B": "interleaved",
-    "ScheduleInterleavedZeroBubble": "zb-h1",
+    "ScheduleZBVZeroBubble": "zb-v",
+    "ScheduleDualPipeV": "dualpipe-v",
+    "ScheduleInterleavedZeroBubble": "interleaved-zb",
+    "ScheduleLoopedBFS": "looped-bfs",
 }
+_KINDS: Final = {"F": "forward", "B": "backward", "I": "backward_input", "W": "backward_weight"}
+
+
+def _same_order(schedule: Any, program: Program) -> None:
+    """Refuse a plan whose order of computations is not the one that torch will run, where torch says it beforehand."""
+    told = getattr(schedule, "pipeline_order", None)
+    if not isinstance(told, Mapping) or program.stage not in told:
+        return
+    split = any(step.key[1] == "backward_input" for step in program.steps)
+    runs: list[Key] = []
+    for action in told[program.stage]:
+        for part in getattr(action, "sub_actions", None) or [action]:
+            kind = _KINDS.get(str(getattr(getattr(part, "computation_type", None), "value", "")))
+            if kind is None or part.microbatch_index is None:
+                continue
+            halves = ("backward_input", "backward_weight") if split and kind == "backward" else (kind,)
+            runs += [(int(part.stage_index), half, int(part.microbatch_index)) for half in halves]
+    planned = [step.key for step in program.steps]
+    at = next((k for k, (a, b) in enumerate(zip(planned, runs, strict=False)) if a != b), min(len(planned), len(runs)))
+    if at == len(planned) == len(runs):
+        return
+    said = [f"{k[1]} of microbatch {k[2]}, chunk {k[0]}" for k in (*planned[at : at + 1], *runs[at : at + 1])]
+    raise ControlError(
+        "plan", f"the plan orders computation {at + 1} of rank {program.stage} otherwise than the schedule: "
+        + " against ".join(said), "write the order with schedule._dump_csv and plan it with --order",
+    )  # fmt: skip
 
 
 def _hook(stage: Any, follower: Follower, split: bool) -> None:

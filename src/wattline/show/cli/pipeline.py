@@ -22,7 +22,10 @@ def pipeline(
     *,
     stages: Annotated[int, Parameter(help="Devices in a row; fewer or more than profiled are picked or repeated.")],
     microbatches: Annotated[int, Parameter(help="Microbatches per iteration and replica.")],
-    schedule: Annotated[str, Parameter(help="1f1b, gpipe, interleaved, zb-h1 or dualpipe.")] = "1f1b",
+    schedule: Annotated[
+        str, Parameter(help="1f1b, gpipe, interleaved, zb-h1, zb-2p, zb-v, dualpipe or dualpipe-v.")
+    ] = "1f1b",
+    order: Annotated[Path | None, Parameter(help="A schedule from a file, as torch's _dump_csv writes it.")] = None,
     virtual: Annotated[int, Parameter(help="Model chunks per device, for interleaved.")] = 1,
     waiting_power: Annotated[str | None, Parameter(help="What a device draws while it waits, e.g. 75 W.")] = None,
     chip: Annotated[str | None, Parameter(help="Chip of the catalog whose waiting power to assume instead.")] = None,
@@ -70,7 +73,7 @@ def pipeline(
     request = pipelines.Request(
         profile, stages, microbatches, schedule, virtual, waiting_power, chip, static_power, replicas, max_slowdown,
         deadline, straggler, power_cap, transfer_time, switch_latency, granularity, compare, regress, switch_once,
-        split_backward, allow_fixed, points,
+        split_backward, allow_fixed, points, order,
     )  # fmt: skip
     with progress(pipelines.steps(request)) as tell:
         found = pipelines.run(request, tell)

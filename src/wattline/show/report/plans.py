@@ -18,13 +18,15 @@ PLANS, PICTURES = (".csv", ".json"), (".html", ".svg", ".png")
 
 
 def write_plan(rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any], path: Path) -> None:
-    """Write one row per computation as CSV, or with `head` beside the rows as JSON."""
+    """Write one row per computation as CSV, each with its schedule, or with `head` beside the rows as JSON."""
     _suffix(path, PLANS, "plan")
     try:
         if path.suffix == ".json":
             path.write_bytes(msgspec.json.format(msgspec.json.encode({**head, "rows": list(rows)}), indent=1) + b"\n")
             return
         with path.open("w", encoding="utf-8", newline="") as stream:
+            of = {"schedule": head["schedule"]} if "schedule" in head else {}
+            rows = [{**row, **of} for row in rows]
             names = list(dict.fromkeys(name for row in rows for name in row))
             out = csv.DictWriter(stream, names, restval="", lineterminator="\n")
             out.writeheader()
