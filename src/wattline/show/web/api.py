@@ -10,7 +10,6 @@ import csv
 import io
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -24,9 +23,10 @@ from ...frontier.answer import Answer
 from ...hardware.facts import keys
 from ...scenario import scenario as scenarios
 from ...scenario import schema
+from ...scenario.levers import with_levers
 from ...scenario.scenario import Scenario, cluster_of
 from ..report import charts, vega, words
-from . import site
+from . import reports, site
 from .inbox import Inbox, Request
 
 Json = dict[str, Any]
@@ -50,11 +50,14 @@ _SLOWDOWNS: Final = (0.0, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2)
 def plan(request: Request, _tell: Tell) -> Json:
     """Return the answer of `wattline plan`, with names, layers and the timeline for pictures."""
     started = time.perf_counter()
+    if reports.kind(request):
+        return {**reports.plan(request, _inbox.folder(request)), "elapsed_s": time.perf_counter() - started}
     if site.is_fleet(request):
         return {**site.plan(request, _inbox.folder(request)), "elapsed_s": time.perf_counter() - started}
     scenario = _inbox.scenario(request)
-    answer = scenarios.solve(scenario)
+    answer = with_levers(scenarios.solve(scenario), scenario)
     found = answer.to_dict()
+    found["lever_rows"] = words.lever_rows(answer)
     found["parts"] = parts(answer.chosen.breakdown_j)
     found["figures"] = _figures(answer)
     found["timeline"], found["timeline_note"] = _timeline(answer)
@@ -68,6 +71,9 @@ def preview(request: Request, _tell: Tell) -> Json:
     from ...scenario.whatif import sketches
 
     started = time.perf_counter()
+    if reports.kind(request):
+        _inbox.folder(request)
+        return {"row": None, "frontier": [], "layers": [], "elapsed_s": time.perf_counter() - started}
     if site.is_fleet(request):  # all of a fleet hangs together: there is no answer short of the whole
         _inbox.folder(request)
         return {"row": None, "frontier": [], "layers": site.knobs(request), "elapsed_s": time.perf_counter() - started}
@@ -100,6 +106,7 @@ def whatif(request: Request, tell: Tell, *, grid: Mapping[str, list[str]]) -> Js
         raise InputError(
             f"the page sweeps at most {_POINTS:,} points, got {len(points):,}; use wattline whatif for more"
         )
+    reports.refuse("swept", request)
     if site.is_fleet(request):
         raise InputError(
             "a fleet is not swept in the page; change a knob and pin the answer, or script wattline plan --set"
@@ -117,6 +124,7 @@ def simulate(request: Request, tell: Tell, *, policies: bool = False) -> Json:
     """Return the keys of `wattline simulate --json`, the power over time in at most a few hundred bins."""
     from ...scenario.simulate_serving import run
 
+    reports.refuse("simulated", request)
     if site.is_fleet(request):
         raise InputError("the page simulates serving scenarios; wattline simulate plays a fleet")
     scenario = _inbox.scenario(request)
@@ -153,8 +161,19 @@ def export(request: Request, _tell: Tell, *, kind: str, chart: str = "frontier")
     """Return a file: its name, its media type, and its content as text or bytes."""
     if kind not in EXPORTS:
         raise InputError(f"export {kind!r} is not known; {nearest(kind, EXPORTS)}")
-    if site.is_fleet(request) and kind != "toml":
+    if reports.kind(request) and kind == "html":
+        return _file("report.html", reports.plan(request, _inbox.folder(request))["html"])
+    if kind != "toml":
+        reports.refuse(f"exported as {kind}", request)
+    whole = site.is_fleet(request) or bool(reports.kind(request))
+    if whole and kind != "toml":
         return _export_site(request, kind, chart)
+    if whole and request.set:
+        typed = " ".join(f"--set {key}={value!r}" for key, value in request.set.items())
+        raise InputError(f"changed knobs are written into the text of one piece of work only; pass them on: {typed}")
+    if whole:
+        _inbox.folder(request)
+        return _file("scenario.toml", request.scenario)
     scenario = _inbox.scenario(request)
     if kind == "toml":
         return _file("scenario.toml", stated(request))
@@ -393,14 +412,8 @@ def examples() -> dict[str, Path]:
     package = Path(str(resources.files("wattline")))
     for folder in (package / "examples", package.parent.parent / "examples"):
         if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.toml")) if _shows(path)}
+            return {path.stem: path for path in sorted(folder.glob("*.toml"))}
     return {}
-
-
-def _shows(path: Path) -> bool:
-    """Return whether the page has views for what a scenario asks; `wattline plan` answers the others."""
-    data = tomllib.loads(path.read_text("utf-8"))
-    return not {"pool", "design"} & set(data) and "search" not in data.get("serve", {})
 
 
 def runs(limit: int) -> list[Json]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import re
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -37,8 +38,18 @@ BODY_LIMIT: Final = 12 * 1024 * 1024
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-    "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "font-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+# A report is a page of its own that needs nothing else; it is shown in a frame of the studio and may do no more.
+_REPORT: Final[Mapping[str, str]] = {
+    "content-security-policy": (
+        "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; "
+        "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    ),
+    "x-frame-options": "SAMEORIGIN",
+}
+# Reports kept to be shown, the latest ones.
+_PAGES: Final = 8
 _HEADERS: Final[Mapping[str, str]] = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
@@ -108,9 +119,27 @@ def create(settings: Settings | None = None) -> Starlette:
     async def described(_: Http) -> Response:
         return JSONResponse(openapi.description())
 
+    pages: dict[str, str] = {}
+
+    def kept(found: dict[str, Any]) -> dict[str, Any]:
+        """Keep a report's page and put its address in the answer."""
+        if found.get("kind") != "report":
+            return found
+        name = secrets.token_urlsafe(12)
+        pages[name] = found["html"]
+        while len(pages) > _PAGES:
+            del pages[next(iter(pages))]
+        return {k: v for k, v in found.items() if k != "html"} | {"page": f"/api/reports/{name}"}
+
+    async def report(http: Http) -> Response:
+        found = pages.get(http.path_params["name"])
+        if found is None:
+            return _error("this report is no longer kept; plan the scenario again", 404)
+        return Response(found, media_type="text/html; charset=utf-8", headers=dict(_REPORT))
+
     asks = [
         Route("/api/preview", _ask(desk, "quick", "preview", Request), methods=["POST"]),
-        Route("/api/plan", _ask(desk, "exact", "plan", Request), methods=["POST"]),
+        Route("/api/plan", _ask(desk, "exact", "plan", Request, kept), methods=["POST"]),
         Route("/api/whatif", _ask(desk, "exact", "whatif", Sweep), methods=["POST"]),
         Route("/api/simulate", _ask(desk, "exact", "simulate", Simulate), methods=["POST"]),
         Route("/api/export", _ask(desk, "exact", "export", Export), methods=["POST"]),
@@ -122,6 +151,7 @@ def create(settings: Settings | None = None) -> Starlette:
         Route("/api/examples/{name}", example),
         Route("/api/progress/{task}", progress),
         Route("/api/stop", stop, methods=["POST"]),
+        Route("/api/reports/{name}", report),
         Route("/api/runs", runs),
         Route("/api/devices", devices),
         Mount("/static", StaticFiles(directory=static)),
@@ -138,8 +168,11 @@ def _sent(request: Request) -> dict[str, Any]:
     return {"scenario": request.scenario, "files": request.files}
 
 
-def _ask(desk: Desk, lane: str, what: str, kind: type[Request]) -> Callable[[Http], Awaitable[Response]]:
-    """Return the endpoint that reads a request of `kind`, asks `api.what` in a lane and answers."""
+def _ask(
+    desk: Desk, lane: str, what: str, kind: type[Request],
+    kept: Callable[[dict[str, Any]], dict[str, Any]] = lambda found: found,
+) -> Callable[[Http], Awaitable[Response]]:  # fmt: skip
+    """Return the endpoint that reads a request of `kind`, asks `api.what` in a lane and answers with what is `kept`."""
 
     async def endpoint(http: Http) -> Response:
         asked = await _read(http, kind)
@@ -157,7 +190,7 @@ def _ask(desk: Desk, lane: str, what: str, kind: type[Request]) -> Callable[[Htt
         if what == "export":
             disposition = f'attachment; filename="{found["name"]}"'
             return Response(found["content"], media_type=found["type"], headers={"content-disposition": disposition})
-        return Response(_json(found), media_type="application/json")
+        return Response(_json(kept(found)), media_type="application/json")
 
     return endpoint
 
@@ -213,7 +246,8 @@ class Guard:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                mine = [(k.encode(), v.encode()) for k, v in _HEADERS.items()]
+                own = {name for name, _ in message["headers"]}  # a report's page states its own rules
+                mine = [(k.encode(), v.encode()) for k, v in _HEADERS.items() if k.encode() not in own]
                 message = {**message, "headers": [*message["headers"], *mine]}
             await send(message)
 

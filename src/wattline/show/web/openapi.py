@@ -35,6 +35,7 @@ def description() -> dict[str, Any]:
         "/api/start": _get("The scenario the page opens with"),
         "/api/examples/{name}": _get("A shipped example", parameter="name", missing=True),
         "/api/progress/{task}": _get("How far a task is", parameter="task"),
+        "/api/reports/{name}": _get("The page of a report", parameter="name", missing=True, media="text/html"),
         "/api/runs": _get("Measured runs of the store"),
         "/api/devices": _get("Every device now"),
     }
@@ -60,10 +61,12 @@ def _post(kind: str, text: str, media: str = "application/json") -> dict[str, An
     }
 
 
-def _get(text: str, parameter: str | None = None, *, missing: bool = False) -> dict[str, Any]:
+def _get(
+    text: str, parameter: str | None = None, *, missing: bool = False, media: str = "application/json"
+) -> dict[str, Any]:
     out: dict[str, Any] = {
         "summary": text,
-        "responses": {"200": {"description": "the answer", "content": {"application/json": {"schema": {}}}}},
+        "responses": {"200": {"description": "the answer", "content": {media: {"schema": {}}}}},
     }
     if parameter:
         out["parameters"] = [

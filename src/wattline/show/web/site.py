@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ...core.errors import ScenarioError
 from ...scenario import fleet, fleet_file, schema_fleet
 from ...site.answer import FleetAnswer
 from ..report import fleet_tables as tables
@@ -31,8 +30,6 @@ def is_fleet(request: Request) -> bool:
 
 def solved(request: Request, folder: Path) -> FleetAnswer:
     """Return the answer; the files of the request lie in `folder`."""
-    if "pool" in tomllib.loads(request.scenario):
-        raise ScenarioError("[[pool]] has no view in the studio yet; wattline plan answers it")
     path = folder / "scenario.fleet.toml"
     path.write_text(request.scenario, "utf-8")
     return fleet.solve(fleet_file.load(path, request.set))

@@ -180,7 +180,7 @@ function sketch({ row, frontier }) {
     return;
   }
   for (const id of ["headline", "tiles", "view-frontier"]) byId(id).classList.remove("stale");
-  if (!page.answer || page.answer.kind === "fleet") return;
+  if (!page.answer || page.answer.kind === "fleet" || page.answer.kind === "report") return;
   for (const part of document.querySelectorAll(".view:not(#view-frontier):not(#view-sweep):not(#view-runs)"))
     part.classList.add("stale");
   const { answer } = page;
@@ -217,11 +217,20 @@ function draw() {
   for (const part of document.querySelectorAll(".stale")) part.classList.remove("stale");
   byId("answer").classList.remove("waiting");
   good();
-  const fleet = answer.kind === "fleet";
+  const fleet = answer.kind === "fleet",
+    report = answer.kind === "report";
   for (const id of ["tree", "prices", "hours", "tables"]) byId(`view-${id}`).hidden = !fleet;
-  for (const id of ["frontier", "joules", "help", "plan", "figures", "sweep"]) byId(`view-${id}`).hidden = fleet;
+  for (const id of ["frontier", "joules", "help", "plan", "figures", "sweep"])
+    byId(`view-${id}`).hidden = fleet || report;
+  byId("view-report").hidden = !report;
+  byId("view-sure").hidden = report;
+  byId("view-levers").hidden = !answer.lever_rows?.length;
   byId("view-simulate").hidden = answer.kind !== "serving";
-  byId("pin").disabled = fleet;
+  byId("pin").disabled = fleet || report;
+  if (report) {
+    drawReport(answer);
+    return;
+  }
   if (fleet) {
     drawFleet(answer);
     return;
@@ -272,8 +281,19 @@ function draw() {
     ),
   );
   sure();
+  byId("levers").replaceChildren(table(["Change", "Energy", "Time", "Set"], answer.lever_rows ?? []));
   knobs.draw(page.layers, state.now, changed);
   byId("sweep-keys").replaceChildren(...page.layers.map((k) => el("option", { value: k.key }, k.title)));
+}
+
+// Studies, placements and searches have a page of their own, which is shown whole.
+function drawReport(answer) {
+  byId("headline").replaceChildren(answer.title);
+  byId("goal").textContent = "Change the text and the report is written anew; Export, Report saves it.";
+  tiles([]);
+  byId("report").src = answer.page;
+  knobs.draw([], state.now, changed);
+  byId("tab-text").click();
 }
 
 function drawFleet(answer) {
