@@ -84,6 +84,9 @@ def test_every_view_is_drawn(page: playwright.Page):
     assert page.locator("#joules rect.cell").count() > 5
     if PICTURES:
         page.screenshot(path=f"{PICTURES}/studio-serving.png")
+    for width in (1280, 768, 390):  # nothing runs over the edge of the screen
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_an_edit_gives_the_command_lines_numbers(page: playwright.Page):
