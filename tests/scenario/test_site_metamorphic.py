@@ -132,6 +132,21 @@ def test_cleaner_is_never_dirtier(path, value):
     assert np.ptp(grams) > 0
 
 
+def test_what_cannot_act_is_told():
+    """Without hours there is no bill, and without least cost nothing is sold: the answer names what it leaves out."""
+    now = copy.deepcopy(SITE)
+    now["grid"].pop("lasts")
+    now["goal"] = {}
+    (told,) = [a for a in fleet.solve(fleet.parse_fleet(now)).assumptions if a.startswith("not counted")]
+    for name in ("[[tariff]] evening", "[[storage]] battery", "[[source]] sun"):
+        assert name in told
+    dirty = copy.deepcopy(SITE)
+    dirty["goal"] = {"least_energy": True}
+    said = " ".join(fleet.solve(fleet.parse_fleet(dirty)).assumptions)
+    assert "not sold, because the goal is not least_cost: [[service]] reserve" in said
+    assert "billed and not planned for" in said
+
+
 # ---- nodes -----------------------------------------------------------------------------------------
 
 TRAIN = {

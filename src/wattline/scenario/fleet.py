@@ -26,6 +26,7 @@ from . import fleet_footprint
 from .fleet_bill import equipment_of, priced
 from .fleet_file import FleetScenario, SeriesFile, is_fleet, load, parse_fleet, steps_of, tree_of
 from .fleet_more import more_of
+from .fleet_unused import unused
 from .fleet_work import Placed, Work, placed
 
 __all__ = ["FleetScenario", "conditions_of", "is_fleet", "load", "parse_fleet", "solve"]
@@ -73,7 +74,7 @@ def solve(scenario: FleetScenario) -> FleetAnswer:
         uncertainty=float(plan.power @ [p.work.uncertainty for p in jobs] / max(plan.power.sum(), 1e-300)),
         currency=scenario.currency,
         more=None if more is None else asdict(more),
-        assumptions=(*_assumptions(scenario, jobs, _event_length(scenario)), *notes),
+        assumptions=(*_assumptions(scenario, jobs, _event_length(scenario)), *notes, *unused(scenario)),
     )
     answer = replace(answer, footprint=fleet_footprint.now(scenario, answer, jobs))
     # More copies are a question about limits now; who asks it may have no hour of the week in which they fit.
