@@ -67,6 +67,19 @@ def test_tables_tell_the_answer():
         assert phrase in text
 
 
+def test_assumptions_are_named_in_one_line_and_said_in_full_when_asked():
+    """Those about a key are folded; a warning that is about none stays in full."""
+    told = ("hardware.node = hgx (usual)", "train.overlap: 80 % hides", "stages are uneven: the first is longer")
+    answer = replace(training(), assumptions=told)
+    text = " ".join(_printed(answer, 120).split())
+    assert "Assumed: hardware.node, train.overlap; --verbose says each in full" in text
+    assert "stages are uneven: the first is longer" in text
+    console = Console(width=120, record=True, file=io.StringIO())
+    show_plan(answer, console, verbose=True)
+    full = " ".join(console.export_text().split())
+    assert all(f"Assumed: {one}" in full for one in told)
+
+
 def test_many_knobs_are_summed_up():
     """A thousand stages print as a few lines."""
     knobs = tuple({"stage": s, "instruction": "forward", "clock_hz": 1e9, "microbatches": [0]} for s in range(1000))

@@ -49,6 +49,7 @@ from .output import (
     Jobs,
     Json,
     Sets,
+    Verbose,
     blank_table,
     pairs,
     percent,
@@ -144,6 +145,7 @@ def plan(
         Literal["vllm", "sglang", "trtllm", "k8s", "dynamo", "slurm", "redfish"] | None,
         Parameter(help="Print only what to run or apply: a launch line or manifests, of a fleet its caps."),
     ] = None,
+    verbose: Verbose = False,
     json: Json = False,
 ) -> None:
     """Plan the work of a scenario: its frontier, the chosen point, its knobs, and where the joules go.
@@ -197,7 +199,7 @@ def plan(
         return
     from ..report import show_plan
 
-    show_plan(answer, terminal())
+    show_plan(answer, terminal(), verbose=verbose)
 
 
 def _write_plan(

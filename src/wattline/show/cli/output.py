@@ -26,6 +26,7 @@ Sets = Annotated[
 ]
 Engine = Annotated[Literal["local", "ray"], Parameter(help="Where to run: this machine, or a Ray cluster.")]
 Jobs = Annotated[int | None, Parameter(help="Workers; all cores where left out.")]
+Verbose = Annotated[bool, Parameter(show_default=False, help="Say every assumption in full.")]
 Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print JSON on stdout and nothing else.")]
 
 

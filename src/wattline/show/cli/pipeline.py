@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from .output import Json, filled, print_json, progress, terminal, writable
+from .output import Json, Verbose, filled, print_json, progress, terminal, writable
 
 
 def register(app: App) -> None:
@@ -48,11 +48,15 @@ def pipeline(
     split_backward: Annotated[str | None, Parameter(help="Share of backward its input part takes, e.g. 50 %.")] = None,
     allow_fixed: Annotated[bool, Parameter(help="Accept computations that have one setting only.")] = False,
     points: Annotated[int, Parameter(help="Deadlines at which a plan is realised.")] = 25,
-    plan: Annotated[Path | None, Parameter(help="Write the chosen plan for a runtime (.csv or .json).")] = None,
+    plan: Annotated[
+        tuple[Path, ...],
+        Parameter(show_default=False, help="Write the chosen plan for a runtime (.csv or .json); may be repeated."),
+    ] = (),
     picture: Annotated[Path | None, Parameter(help="Write who runs when (.svg, .png) or the report (.html).")] = None,
     family: Annotated[
         Path | None, Parameter(help="Write the plans of all --points, to follow stragglers with.")
     ] = None,
+    verbose: Verbose = False,
     json: Json = False,
 ) -> None:
     """Plan the clocks of a pipeline from a measured profile: the exact frontier, and a plan a runtime can follow.
@@ -67,8 +71,9 @@ def pipeline(
     from ...scenario import pipeline as pipelines
     from ..report import plans
 
-    plans.check_suffixes(plan, picture)
-    for path in (plan, picture, family):
+    for path in plan or (None,):
+        plans.check_suffixes(path, picture)
+    for path in (*plan, picture, family):
         writable(path)
     request = pipelines.Request(
         profile, stages, microbatches, schedule, virtual, waiting_power, chip, static_power, replicas, max_slowdown,
@@ -79,8 +84,8 @@ def pipeline(
         found = pipelines.run(request, tell)
     for warning in found.values["warnings"]:
         print(f"wattline: warning: {warning}", file=sys.stderr)
-    if plan:
-        plans.write_plan(found.rows, pipelines.head(found), plan)
+    for path in plan:
+        plans.write_plan(found.rows, pipelines.head(found), path)
     if family:
         from ...control.loops.straggler import Family
 
@@ -93,6 +98,6 @@ def pipeline(
         return
     from ..report import show_plan
 
-    show_plan(found.answer, terminal())
+    show_plan(found.answer, terminal(), verbose=verbose)
     for heads, rows in pipelines.tables(found):
         terminal().print(filled(heads, rows))

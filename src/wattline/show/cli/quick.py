@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from ...core.errors import InputError
-from .output import Engine, Jobs, Json, Sets, filled, pairs, print_json, progress, terminal
+from .output import Engine, Jobs, Json, Sets, Verbose, filled, pairs, print_json, progress, terminal
 
 if TYPE_CHECKING:
     from ...scenario.scenario import Scenario
@@ -70,6 +70,7 @@ def serve(
     carbon: Carbon = None,
     sets: Sets = (),
     toml: Keep = None,
+    verbose: Verbose = False,
     json: Json = False,
 ) -> None:
     """Plan the serving of a model from one line: replicas, clock and batch that take least energy per token.
@@ -88,7 +89,7 @@ def serve(
         "percentile": None if percentile is None else _percentile(percentile),
         "precision": _precision(precision), "kv_precision": _precision(kv),
     }  # fmt: skip
-    _answer(quick.serving(model, chip, count, stated, {**_site(price, carbon), **pairs(sets)}), toml, json)
+    _answer(quick.serving(model, chip, count, stated, {**_site(price, carbon), **pairs(sets)}), toml, json, verbose)
 
 
 def train(
@@ -121,6 +122,7 @@ def train(
     carbon: Carbon = None,
     sets: Sets = (),
     toml: Keep = None,
+    verbose: Verbose = False,
     json: Json = False,
 ) -> None:
     """Plan the training of a model from one line; a layout that fits is found where none is stated.
@@ -145,14 +147,17 @@ def train(
     if not search:
         if precisions is not None:
             raise InputError("--precisions are those of a search; add --search, or state one with --precision")
-        _answer(quick.training(model, chip, count, stated, changes), toml, json)
+        _answer(quick.training(model, chip, count, stated, changes), toml, json, verbose)
         return
-    _searched(quick.training(model, chip, count, stated, changes, fit=False), precisions, (engine, jobs), toml, json)
+    _searched(
+        quick.training(model, chip, count, stated, changes, fit=False), precisions, (engine, jobs), toml, json, verbose
+    )
 
 
 def _searched(
-    scenario: Scenario, precisions: str | None, where: tuple[str, int | None], toml: Path | None, json: bool
-) -> None:
+    scenario: Scenario, precisions: str | None, where: tuple[str, int | None], toml: Path | None, json: bool,
+    verbose: bool,
+) -> None:  # fmt: skip
     """Search for a layout, and print the front, why the winner wins, and its plan."""
     from ...core.units import show
     from ...scenario import configure, quick
@@ -173,7 +178,7 @@ def _searched(
     for sentence in found.why:
         terminal().print(sentence)
     print()
-    show_plan(found.answer, terminal())
+    show_plan(found.answer, terminal(), verbose=verbose)
 
 
 def _site(price: str | None, carbon: str | None) -> dict[str, str]:
@@ -195,7 +200,7 @@ def _precision(text: str | None) -> str | None:
     return None if text is None else _STORED.get(text.strip().lower(), text.strip().lower())
 
 
-def _answer(scenario: Scenario, toml: Path | None, json: bool) -> None:
+def _answer(scenario: Scenario, toml: Path | None, json: bool, verbose: bool) -> None:
     from ...scenario import quick
     from ...scenario import scenario as scenarios
     from ...scenario.levers import with_levers
@@ -210,7 +215,7 @@ def _answer(scenario: Scenario, toml: Path | None, json: bool) -> None:
         return
     from ..report import show_plan
 
-    show_plan(answer, terminal())
+    show_plan(answer, terminal(), verbose=verbose)
 
 
 def init(file: Path = Path("scenario.toml"), /) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
@@ -16,8 +17,8 @@ from . import words
 _PARTS, _PARAMETERS, _KNOBS = 12, 8, 16
 
 
-def show_plan(answer: Answer, console: Console) -> None:
-    """Print the plan."""
+def show_plan(answer: Answer, console: Console, *, verbose: bool = False) -> None:
+    """Print the plan; what was assumed under a key's name in one line, each in full where `verbose`."""
     sections: list[tuple[str, RenderableType | None]] = [
         ("", _head(answer)),
         (f"Chosen plan and maximum clocks, for {answer.work}", _outcomes(answer)),
@@ -25,7 +26,7 @@ def show_plan(answer: Answer, console: Console) -> None:
         ("What you can change", _levers(answer)),
         ("What other hardware would give", _parameters(answer, console)),
         ("Clocks to set", _knobs(answer)),
-        ("How sure", _trust(answer)),
+        ("How sure", _trust(answer, verbose)),
         ("What to type", Group(*map(Text, answer.apply)) if answer.apply else None),
     ]
     for title, body in sections:
@@ -153,12 +154,21 @@ def _middle_out(rows: Sequence[list[str]]) -> list[list[str]]:
     return [*rows[:half], ["..."] + [""] * (len(rows[0]) - 1), *rows[-half:]]
 
 
-def _trust(answer: Answer) -> RenderableType:
+# What stands before an assumption that is about one key or one subject: `hardware.node = ...`, `extrapolated: ...`.
+_SUBJECT = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)(?:: | = )")
+_ADVICE = ("clock.switch",)  # which stay in full
+
+
+def _trust(answer: Answer, verbose: bool) -> RenderableType:
     lines = [words.trust(answer)]
     lines += [line for line in [words.certificate(answer)] if line]
     lines += [f"Source: {source}" for source in answer.sources]
     plain = [text for text in answer.assumptions if not text.endswith("(default)")]
-    lines += [f"Assumed: {text}" for text in plain]
+    subjects = {text: found[1] for text in plain if (found := _SUBJECT.match(text)) and found[1] not in _ADVICE}
+    fold = len(subjects) > 1 and not verbose
+    lines += [f"Assumed: {text}" for text in plain if not fold or text not in subjects]
+    if fold:
+        lines.append(f"Assumed: {', '.join(dict.fromkeys(subjects.values()))}; --verbose says each in full")
     if left := len(answer.assumptions) - len(plain):
         lines.append(words.defaults(left))
     return Group(*map(Text, lines))
