@@ -4,26 +4,34 @@
     python scripts/mutants.py --rooms source/roofline --count 20 --seed 3
 
 A mutant swaps + and -, * and /, < and <=, min and max, or scales a number by 1.1; drawn by seed, evenly over modules.
-Its tests are those of the folder that mirrors its room, run until the first failure. A mutant that no test notices is
-listed with file, line and what was changed: either a test is missing or the line does nothing.
+Its tests are those of the folder that mirrors its room, run until the first failure: the tables of the room
+(test_pinned.py), the module's own tests, then the others. A mutant that no test notices is listed with file, line and
+what was changed: either a test is missing or the line does nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import compileall
 import os
 import random
+import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
+
+import highspy  # noqa: F401
+import msgspec.toml  # noqa: F401
+import pytest
+import scipy.optimize  # noqa: F401
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("source/roofline", "serving", "training", "frontier")
-SECONDS = 240  # a mutant that takes longer counts as noticed: it hangs
+SECONDS = 240  # of a processor; a mutant that takes longer counts as noticed: it hangs
 
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Lt: ast.LtE, ast.LtE: ast.Lt,
@@ -98,32 +106,47 @@ def _change(node: ast.expr) -> None:
 
 
 def tests_of(path: Path) -> list[str]:
-    """Return the tests that mirror a module: its own file where there is one, and its folder."""
+    """Return the tests that mirror a module, soonest first: the tables of its room, its own file, then its folder."""
     folder = ROOT / "tests" / path.parent.relative_to(ROOT / "src" / "wattline")
     own = folder / f"test_{path.stem.lstrip('_')}.py"
-    return [str(p.relative_to(ROOT)) for p in (own, folder) if p.exists()] or ["tests"]
+    first = [p for p in (folder / "test_pinned.py", own) if p.exists()]
+    rest = [p for p in sorted(folder.rglob("test_*.py")) if p not in first]
+    return [str(p.relative_to(ROOT)) for p in (*first, *rest)] or ["tests"]
 
 
 def noticed(mutant: Mutant, tree: Path) -> bool:
-    """Put the mutant into a copy of the tree and say whether some test fails."""
+    """Put the mutant into a copy of the tree and say whether some test fails.
+
+    Tests run in a fork of this process, which has loaded what they need but nothing of ours, and may use so much
+    processor time: how busy the machine is does not count.
+    """
     place = tree / mutant.path.relative_to(ROOT)
     kept = place.read_text("utf-8")
     place.write_text(mutant.text, "utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests_of(mutant.path)]
     try:
-        done = subprocess.run(
-            command,
-            cwd=tree,
-            env={**os.environ, "PYTHONPATH": str(tree / "src")},
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        return done.returncode != 0
-    except subprocess.TimeoutExpired:
-        return True
+        child = os.fork()
+        if child == 0:
+            _run(tree, tests_of(mutant.path))
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
     finally:
         place.write_text(kept, "utf-8")
+
+
+def _run(tree: Path, tests: list[str]) -> NoReturn:
+    """Run tests of a tree in this process until the first fails, and end with their exit code."""
+    code = 1
+    try:
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        os.chdir(tree)
+        sys.path[:0] = [str(tree), str(tree / "src")]
+        os.environ["PYTHONPATH"] = str(tree / "src")
+        sys.dont_write_bytecode = True  # a mutant's bytecode would pass for the next one's
+        code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+    finally:
+        os._exit(code)
 
 
 def main() -> int:
@@ -142,6 +165,12 @@ def main() -> int:
         tree = Path(folder) / "tree"
         skip = shutil.ignore_patterns(".git", ".venv", "build", "node_modules", "__pycache__", ".mypy_cache")
         shutil.copytree(ROOT, tree, ignore=skip)
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        compileall.compile_dir(tree, quiet=2)
+        for path in {mutant.path.parent: mutant.path for mutant in sample}.values():
+            if noticed(Mutant(path, 0, "nothing", path.read_text("utf-8")), tree):
+                print(f"the tests of {path.parent.relative_to(ROOT)} fail as they are; nothing can be counted")
+                return 1
         for mutant in sample:
             found = noticed(mutant, tree)
             room = str(mutant.path.parent.relative_to(ROOT / "src" / "wattline"))
