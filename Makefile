@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXAMPLE ?= examples/llama-70b-training.toml
 
-.PHONY: plan test format lint types layers unit docs js mutants lock clean
+.PHONY: plan test release format lint types layers unit docs js mutants lock clean
 
 plan: .venv/.core
 	$(BIN)/wattline plan $(EXAMPLE) --html report.html
@@ -23,6 +23,10 @@ layers: .venv/.dev
 
 unit: .venv/.dev
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+# What a user installs: sdist, wheel, an empty environment outside the checkout, a plan there.
+release: .venv/.dev
+	$(BIN)/python scripts/check_release.py
 
 format: .venv/.dev
 	$(BIN)/ruff format .

@@ -6,6 +6,7 @@ Without a C compiler the wheel is pure Python and runs everywhere; kernels are s
 from __future__ import annotations
 
 import importlib.util
+import re
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,21 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = "src/wattline/core/kernels"
+
+
+def platform_of(library: Path) -> str:
+    """Return the platform of a wheel's tag: on Linux manylinux of the least glibc that has what the library asks for.
+
+    That is what auditwheel would allow: the library needs libc and libm alone.
+    """
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    data = library.read_bytes()
+    needs = set(re.findall(rb"lib\w+\.so\.\d+", data))
+    asked = [tuple(map(int, found)) for found in re.findall(rb"GLIBC_(\d+)\.(\d+)", data)]
+    if not platform.startswith("linux_") or not asked or not needs <= {b"libc.so.6", b"libm.so.6"}:
+        return platform
+    major, minor = max((2, 17), *asked)
+    return f"manylinux_{major}_{minor}_{platform.removeprefix('linux_')}"
 
 
 class KernelHook(BuildHookInterface):
@@ -31,5 +47,5 @@ class KernelHook(BuildHookInterface):
             return
         build_data["pure_python"] = False
         # No function of Python's is used: one library serves every version.
-        build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+        build_data["tag"] = f"py3-none-{platform_of(library)}"
         build_data["artifacts"].append(f"{FOLDER}/{library.name}")

@@ -80,3 +80,16 @@ def test_doctor_says_where_kernels_are_python(installed: Path) -> None:
         env={"PYTHONPATH": str(installed), "PATH": os.defpath}, cwd=installed, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert said.startswith("(False, 'this install came without a compiled library")
+
+
+def test_answers_are_the_same_on_another_processor() -> None:
+    """Examples give what stands beside them with the BLAS kernels of an old processor too."""
+    shipped = ("placement", "curtailment", "carbon-week", "site-20mw", "llama-70b-training", "gpt3-1024-a100")
+    root = EXAMPLE.parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "tests/test_examples.py", "-k",
+         f"stands_beside and ({' or '.join(shipped)})"],
+        env={**os.environ, "OPENBLAS_CORETYPE": "Prescott", "PYTHONPATH": str(Path(wattline.__file__).parents[1])},
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
