@@ -23,6 +23,8 @@ from wattline.scenario.whatif import sketches, summaries
 from wattline.show import report
 from wattline.show.cli.main import main
 
+# One process has what the tests share.
+pytestmark = pytest.mark.xdist_group("design")
 WORKS = [{"name": "chat", "weight": 1, **SERVING}, {"name": "run", "weight": 3, **TRAINING, "hardware": {"nodes": 4}}]
 
 

@@ -16,22 +16,25 @@ from wattline.scenario import scenario as sc
 from wattline.scenario import serving_plan
 from wattline.scenario import simulate_serving as simulation
 
+from ..once import solved
 from .serving_draws import draw, played
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BASE = sc.load(EXAMPLES / "llama-8b-serving.toml")
+# What was solved is kept in the process; see tests/once.py.
+pytestmark = pytest.mark.xdist_group("shipped")
 
 
 @pytest.fixture(scope="module")
 def answer() -> Answer:
-    return sc.solve(BASE)
+    return solved(BASE)
 
 
 @pytest.mark.parametrize("name", ["llama-8b-serving", "llama-8b-simulated", "deepseek-v3-serving"])
 def test_an_examples_promise_holds_on_unseen_requests(name: str) -> None:
     """The printed clock, cap and chunk, simulated with a seed of its own: the promise is kept."""
     stated = sc.load(EXAMPLES / f"{name}.toml")
-    found = sc.solve(stated)
+    found = solved(stated)
     for seed in (11, 12):
         assert played(stated, found, seed, 6000).run.kept, (name, seed, found.chosen.knobs)
 
@@ -41,7 +44,7 @@ def test_a_random_scenarios_promise_holds_or_is_refused(number: int) -> None:
     """Two hundred such scenarios are run by bench/promise.py; here three."""
     stated = draw(number)
     try:
-        found = sc.solve(stated)
+        found = solved(stated)
     except GoalError as error:
         said = str(error)
     else:
@@ -65,12 +68,12 @@ def test_simulating_what_was_printed_gives_what_was_printed(answer: Answer) -> N
 def test_power_that_no_clock_draws_is_told_as_such_and_not_as_a_rate_to_lower() -> None:
     """A lower rate would not help, so the least power is named instead of the latencies found on the way."""
     with pytest.raises(GoalError, match=r"site.power_limit = 100 W cannot be met; the least power is \d+ W$"):
-        sc.solve(BASE.with_({"site.power_limit": "100 W"}))
+        solved(BASE.with_({"site.power_limit": "100 W"}))
 
 
 def test_a_plan_is_not_dearer_than_maximum_clocks_that_are_as_sure() -> None:
     """With nothing to trade for energy, maximum clocks as they are come out, or a setting that is surer."""
-    found = sc.solve(BASE.with_({"goal.max_slowdown": "0 %"}))
+    found = solved(BASE.with_({"goal.max_slowdown": "0 %"}))
     sure = found.chosen.figures["promise_probability"] - found.baseline.figures["promise_probability"]
     assert found.chosen.energy_j <= found.baseline.energy_j * (1 + 1e-9) or sure > 0
 
@@ -101,7 +104,7 @@ def test_without_a_promise_none_is_kept() -> None:
         "model": {"name": "llama-3.1-8b"}, "hardware": {"chip": "h100-sxm", "chips_per_node": 1},
         "serve": {"concurrency": 16, "prompt": 200, "output": 50},
     })  # fmt: skip
-    found = sc.solve(free)
+    found = solved(free)
     assert "promise_probability" not in found.chosen.figures
     assert "promise" not in found.facts
     assert found.chosen.knobs[0]["max_batch"] == 16
@@ -118,7 +121,7 @@ def test_without_a_promise_none_is_kept() -> None:
 def test_a_promise_out_of_reach_names_the_nearest(changes: dict[str, Any], said: str) -> None:
     """By simulation, not by the mean step."""
     with pytest.raises(GoalError, match=said):
-        sc.solve(BASE.with_(changes))
+        solved(BASE.with_(changes))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +145,7 @@ def test_a_load_too_high_is_told_with_one_that_is_kept() -> None:
     """The rate that the message names does keep the promise."""
     busy = BASE.with_({"serve.rate": "16 req/s", "serve.ttft": "250 ms"})
     with pytest.raises(GoalError, match=r"lower serve.rate to [\d.]+ req/s, which keeps it") as told:
-        sc.solve(busy)
+        solved(busy)
     rate = re.search(r"serve.rate to ([\d.]+)", str(told.value))
     assert rate
     run = simulation.run(busy.with_({"serve.rate": f"{rate[1]} req/s", "serve.count": 3000})).run
@@ -186,6 +189,6 @@ def test_a_clock_between_two_steps_becomes_the_nearest_and_says_so() -> None:
 
 def test_a_stated_clock_and_chunk_are_kept() -> None:
     """What the user sets is not chosen."""
-    found = sc.solve(BASE.with_({"serve.clock": "1.5 GHz", "serve.chunk": 2048}))
+    found = solved(BASE.with_({"serve.clock": "1.5 GHz", "serve.chunk": 2048}))
     assert found.chosen.knobs[0]["clock_hz"] == 1.5e9
     assert found.chosen.knobs[0]["max_step_tokens"] == 2048

@@ -22,6 +22,8 @@ from wattline.serving.step import clock_grid
 from wattline.show.cli import main as cli
 from wattline.source.base import Device
 
+# One process has what the tests share.
+pytestmark = pytest.mark.xdist_group("search")
 TINY = {
     "model": {"name": "llama-3.2-1b"},
     "hardware": {"chip": "l4"},

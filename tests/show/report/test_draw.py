@@ -16,6 +16,8 @@ from wattline.show.report import charts, page, vega
 
 from .test_report import BOTH
 
+# One process has what the tests share.
+pytestmark = pytest.mark.xdist_group("browser")
 Draw = Callable[..., "playwright.Page"]
 RED, BLUE = "#ff0000", "#0000ff"
 

@@ -12,6 +12,8 @@ from playwright import sync_api as playwright
 from wattline.core.units import show
 from wattline.scenario import scenario as scenarios
 
+# One process has what the tests share.
+pytestmark = pytest.mark.xdist_group("browser")
 EXAMPLES = Path(__file__).parents[3] / "examples"
 # Screenshots of each view are kept here where the variable names a folder.
 PICTURES = os.environ.get("WATTLINE_PICTURES")
