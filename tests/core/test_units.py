@@ -117,6 +117,7 @@ def test_at_most_three_digits_stand_before_the_point(value: float, unit: str) ->
         (math.inf, "W", "inf W"),
         (-1500.0, "W", "-1.5 kW"),
         (300.0, "K", "300 K"),
+        (7_143_596.0, "USD", "7,140,000 USD"),
     ],
 )
 def test_special_values_are_shown_plainly(value: float, unit: str, text: str) -> None:

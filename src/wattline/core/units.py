@@ -229,6 +229,8 @@ def show(value: float, unit: str, digits: int = 3) -> str:
         return _show_time(value, digits)
     if unit == "J" and abs(value) >= 3.6e6:
         value, unit = value / 3600.0, "Wh"
+    if unit in ("USD", "EUR") and abs(value) >= 1e6:  # dollars and cents of millions are noise
+        value = float(f"{value:.{digits - 1}e}")
     if unit in ("", "%", "USD", "EUR"):
         return f"{_round(value, digits)} {unit}".strip()
     if unit in _SHOWN:

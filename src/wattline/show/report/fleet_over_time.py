@@ -69,7 +69,7 @@ def more(answer: FleetAnswer) -> str:
 
 def money(value: float, answer: FleetAnswer) -> str:
     """Write an amount in the answer's currency."""
-    return f"{show(value, '', 4)} {answer.currency}"
+    return f"{show(float(f'{value:.3e}') if abs(value) >= 1e6 else value, '', 4)} {answer.currency}"
 
 
 def clock(seconds: float, answer: FleetAnswer) -> str:
