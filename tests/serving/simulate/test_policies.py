@@ -194,7 +194,7 @@ def test_policies_are_compared_with_the_best_fixed_clock() -> None:
 
 
 def test_parking_lets_half_of_the_surplus_go() -> None:
-    """After a while, not at the first look; a queue wakes replicas at once, and a budget used up all of them."""
+    """After a while, not at the first look; a queue wakes replicas at once, and a budget used up twice as many."""
     view = PoolView(0, tiny(), 8, 8, "both", PROMISE, 500.0, 400.0)
     calm = Seen(seconds=10.0, running=2.0, waiting=0.0)
     seen = View(10.0, 10.0, view, 8, 8, 2, 0, 5, 100, 10, 5.0, calm)
@@ -204,5 +204,5 @@ def test_parking_lets_half_of_the_surplus_go() -> None:
     assert asked == [8, 8, 4]
     busy = replace(seen, time=40.0, awake=2, queued=9)
     assert policy.look(busy).replicas > 2  # type: ignore[union-attr]
-    late = replace(seen, time=200.0, awake=2, served=replace(calm, firsts=10.0, first_late=9.0))
-    assert policy.look(late).replicas == 8  # type: ignore[union-attr]
+    late = replace(busy, time=200.0, awake=3, queued=0, running=9, served=replace(calm, firsts=10.0, first_late=9.0))
+    assert policy.look(late).replicas == 4  # type: ignore[union-attr]

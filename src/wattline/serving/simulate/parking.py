@@ -10,8 +10,8 @@ from typing import Final
 from ..governor import Budget, Promise, Seen
 from .policies import Knobs, Policy, PoolView, View, fitting, promise_of
 
-# Late requests over those allowed, above which every replica is woken.
-_SPENT: Final = 0.5
+# Late requests over those allowed, above which twice as many replicas as needed are awake.
+_SPENT: Final = 0.7
 _LEAST: Final = 0.15  # of the slots aimed at, whatever came late
 _WINDOW: Final = 3600.0  # s
 
@@ -110,7 +110,7 @@ class Parking:
         if seen.queued > 0:
             need = max(need, seen.awake + math.ceil(seen.queued / slots))
         held = watch.most(seen.time, need, max(self.hold, 5.0 * seen.pool.start_time))
-        wanted = seen.pool.replicas if watch.strain > _SPENT else max(self.least, math.ceil(held))
+        wanted = max(self.least, math.ceil(2.0 * held if watch.strain > _SPENT else held))
         if wanted < seen.awake:
             # Who is let go leaves its load to the others: what they need then is waited for.
             wanted = seen.awake - math.ceil((seen.awake - wanted) / 2) if watch.settled(seen, self.hold) else seen.awake
