@@ -19,17 +19,15 @@ _WINDOW: Final = 3600.0  # s
 class _Need:
     """What a pool needed lately, and how full its replicas may be."""
 
-    def __init__(self, target: float, promise: Promise | None) -> None:
-        self._target = target
+    def __init__(self, promise: Promise | None) -> None:
         self._budgets = [Budget(promise, _WINDOW, share=0.0) for _ in range(2)] if promise else []
         self._peaks: deque[tuple[float, float]] = deque()
         self._changed, self._awake = 0.0, -1
 
     @property
-    def target(self) -> float:
-        """The share of slots to be taken: all that is asked for, less after late requests."""
-        share = max((budget.share for budget in self._budgets), default=0.0)
-        return self._target * (1.0 - (1.0 - _LEAST) * share)
+    def part(self) -> float:
+        """The share of its slots that a replica takes: all of them, fewer after late requests."""
+        return 1.0 - (1.0 - _LEAST) * max((budget.share for budget in self._budgets), default=0.0)
 
     @property
     def strain(self) -> float:
@@ -61,10 +59,10 @@ class Parking:
     """Keeps as many replicas awake as the load needs, and lets another policy set their clocks.
 
     The load is the slots that requests take, of `slots` a replica: where None, as many as keep two thirds of the
-    promised time per token at the highest clock. `target` of them is aimed at, less after requests came late and more
-    again after those in time, as the governor moves its base. More replicas are woken at once; they are let go by
-    halves where the most that was needed in the last `hold` s (at least five times what a start takes) was fewer.
-    interval : s between looks, as the other policy has it, else five.
+    promised time per token at the highest clock. A replica takes fewer after requests came late and more again after
+    those in time, as the governor moves its base; `target` of them is aimed at. More replicas are woken at once; they
+    are let go by halves where the most that was needed in the last `hold` s (at least five times what a start takes)
+    was fewer. interval : s between looks, as the other policy has it, else five.
     """
 
     inner: Policy
@@ -86,28 +84,31 @@ class Parking:
     def start(self, pool: PoolView) -> Knobs:
         """Start with what the other policy says, and with every replica that is on."""
         self._fitting.pop((pool.role, pool.pool), None)
-        self._watch[pool.role, pool.pool] = _Need(self.target, promise_of(pool.limits, pool.role))
+        self._watch[pool.role, pool.pool] = _Need(promise_of(pool.limits, pool.role))
         return self._capped(self.inner.start(pool), pool)
 
     def _slots(self, pool: PoolView) -> int:
+        """The most requests that a replica may run now."""
         key = pool.role, pool.pool
         if key not in self._fitting:
             free = self.slots is not None or pool.limits.tpot is None
             self._fitting[key] = (
                 self.slots or pool.max_batch if free else fitting(pool, (pool.limits.tpot or 0.0) / 1.5)
             )
-        return min(self._fitting[key], pool.max_batch)
+        return max(1, math.ceil(min(self._fitting[key], pool.max_batch) * self._watch[key].part))
 
     def _capped(self, knobs: Knobs, pool: PoolView) -> Knobs:
         return replace(knobs, max_batch=min(knobs.max_batch or pool.max_batch, self._slots(pool)))
 
     def look(self, seen: View) -> Knobs | None:
         """Compare the load with what is awake."""
-        knobs = self._capped(self.inner.look(seen) or self.inner.start(seen.pool), seen.pool)
-        watch, slots = self._watch[seen.pool.role, seen.pool.pool], self._slots(seen.pool)
+        watch = self._watch[seen.pool.role, seen.pool.pool]
         watch.count(seen.served)
-        need = (seen.running + seen.queued) / (watch.target * slots)
-        if seen.queued > 0:
+        knobs = self._capped(self.inner.look(seen) or self.inner.start(seen.pool), seen.pool)
+        slots = self._slots(seen.pool)
+        need = (seen.running + seen.queued) / (self.target * slots)
+        # One or two of a replica wait for the step under way; more than that for room, whatever its slots say.
+        if seen.queued > max(2 * seen.awake, 0.1 * seen.running):
             need = max(need, seen.awake + math.ceil(seen.queued / slots))
         held = watch.most(seen.time, need, max(self.hold, 5.0 * seen.pool.start_time))
         wanted = max(self.least, math.ceil(2.0 * held if watch.strain > _SPENT else held))
