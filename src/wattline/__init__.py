@@ -9,6 +9,7 @@ from .core.version import __version__ as __version__
 # typing and importlib are left out on purpose: they are most of what importing this would cost.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .control.loops.trainers import follow
     from .control.loops.tune import tune
     from .core.errors import (
         CapacityError,
@@ -44,6 +45,7 @@ __all__ = [
     "best",
     "end",
     "fleet",
+    "follow",
     "measure",
     "pipeline",
     "plan",
@@ -60,6 +62,7 @@ _HOME = {
     **dict.fromkeys(("begin", "end"), ".measure"),
     **dict.fromkeys(("fleet", "pipeline", "plan", "simulate", "sweep", "whatif"), ".show.door"),
     "Result": ".show.result",
+    "follow": ".control.loops.trainers",
     "tune": ".control.loops.tune",
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), ".core.errors"),
 }

@@ -19,23 +19,23 @@ from wattline.control.devices.simulated import SimulatedGpu
 from wattline.control.leases.actuator import ControlError
 from wattline.control.leases.keeper import Keeper
 from wattline.control.loops.follow import Follower, Plan, attach
+from wattline.training.schedule import schedule
 
 MICROBATCHES, WIDTH = 4, 8
 KINDS = {"1f1b": Schedule1F1B, "gpipe": ScheduleGPipe, "interleaved": ScheduleInterleaved1F1B}
 CLOCKS = (990e6, 1185e6, 1380e6, 1575e6, 1770e6, 1980e6)
 
 
-def rows(ranks: int, chunks: int) -> list[dict]:
-    """A made-up plan in which every computation has a clock of its own."""
+def rows(kind: str, ranks: int, chunks: int) -> list[dict]:
+    """A made-up plan in the schedule's own order, in which every computation has a clock of its own."""
+    order = schedule(kind, ranks, MICROBATCHES, chunks // ranks).rows
     return [
         {
-            "stage": chunk % ranks, "chunk": chunk, "instruction": what, "microbatch": m,
-            "start_s": float(k * MICROBATCHES + m), "time_s": 1.0,
-            "clock_hz": CLOCKS[(chunk + 2 * k + m) % len(CLOCKS)],
+            "stage": rank, "chunk": chunk, "instruction": what, "microbatch": m, "start_s": float(k), "time_s": 1.0,
+            "clock_hz": CLOCKS[(chunk + 2 * (what == "backward") + m) % len(CLOCKS)],
         }
-        for chunk in range(chunks)
-        for k, what in enumerate(("forward", "backward"))
-        for m in range(MICROBATCHES)
+        for rank, row in enumerate(order)
+        for k, (chunk, what, m) in enumerate(row)
     ]  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def main(rank: int, kind: str, ranks: int, folder: str) -> None:
     )
     chunks = ranks * (2 if kind == "interleaved" else 1)
     gpu, seen = SimulatedGpu(f"SIM-{rank}"), list[tuple]()
-    plan = Plan.of(rows(ranks, chunks), {"schedule": kind})
+    plan = Plan.of(rows(kind, ranks, chunks), {"schedule": kind})
     last = rank == ranks - 1
     with Keeper([gpu], Path(folder) / f"state-{rank}") as keeper, keeper.take("0") as held:
         schedule = schedule_of(kind, rank, ranks, gpu, seen)
@@ -95,7 +95,7 @@ def main(rank: int, kind: str, ranks: int, folder: str) -> None:
         seen.clear()
         refused = False
         try:
-            short = [row for row in rows(ranks, chunks) if row["microbatch"] < MICROBATCHES - 1]
+            short = [row for row in rows(kind, ranks, chunks) if row["microbatch"] < MICROBATCHES - 1]
             attach(schedule, Follower(Plan.of(short).stage(rank), held))
         except ControlError as error:
             refused = error.code == "plan" and gpu.writes == 0
@@ -103,7 +103,7 @@ def main(rank: int, kind: str, ranks: int, folder: str) -> None:
             attach(schedule, follower)
             followed = iteration(schedule, rank, last)
         wanted = sorted(
-            (r["chunk"], r["instruction"], r["clock_hz"]) for r in rows(ranks, chunks) if r["stage"] == rank
+            (r["chunk"], r["instruction"], r["clock_hz"]) for r in rows(kind, ranks, chunks) if r["stage"] == rank
         )
         same = sorted(seen) == wanted
         found = [None] * ranks

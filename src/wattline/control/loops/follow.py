@@ -296,16 +296,16 @@ def attach(schedule: Any, follower: Follower) -> Follower:
     Refuses, and changes nothing, where the schedule, its stages or its microbatches are not those of the plan.
     """
     stages = list(getattr(schedule, "_stages", [])) or [schedule._stage]
-    name = _SCHEDULES.get(type(schedule).__name__)
+    name = SCHEDULES.get(type(schedule).__name__)
     if name is None:
-        known = ", ".join(_SCHEDULES)
+        known = ", ".join(SCHEDULES)
         raise ControlError("plan", f"a plan is followed in {known}, got {type(schedule).__name__}")
     facts = follower.program.facts
     job: dict[str, Any] = {"microbatches": int(schedule._n_microbatches), "chunks": int(stages[0].num_stages)}
     if "schedule" in facts and not str(facts["schedule"]).startswith("file "):
         job["schedule"] = name
     same_job(facts, job)
-    _same_order(schedule, follower.program)
+    same_order(schedule, follower.program)
     held = {step.key[0] for step in follower.program.steps}
     if held != {int(stage.stage_index) for stage in stages}:
         raise ControlError(
@@ -321,7 +321,7 @@ def attach(schedule: Any, follower: Follower) -> Follower:
 
 # torch's schedules by the names of plans. Of the last two there is no generator here: plan the order that torch writes
 # (`schedule._dump_csv`, then wattline pipeline --order).
-_SCHEDULES: Final = {
+SCHEDULES: Final = {
     "Schedule1F1B": "1f1b",
     "ScheduleGPipe": "gpipe",
     "ScheduleInterleaved1F1B": "interleaved",
@@ -333,7 +333,7 @@ _SCHEDULES: Final = {
 _KINDS: Final = {"F": "forward", "B": "backward", "I": "backward_input", "W": "backward_weight"}
 
 
-def _same_order(schedule: Any, program: Program) -> None:
+def same_order(schedule: Any, program: Program) -> None:
     """Refuse a plan whose order of computations is not the one that torch will run, where torch says it beforehand."""
     told = getattr(schedule, "pipeline_order", None)
     if not isinstance(told, Mapping) or program.stage not in told:
