@@ -79,5 +79,7 @@ def test_generations_of_main_memory() -> None:
     for made in generations().values():
         assert all(len(source) > 5 for source in made.sources.values())
         assert made.uncertainty > 0
+    assert generation("lpddr5x").energy < generation("lpddr5").energy < generation("lpddr4").energy
+    assert generation("gddr7").energy < generation("gddr6").energy < generation("ddr5").energy
     with pytest.raises(InputError, match="did you mean 'hbm3e'"):
         generation("hbm3-e")

@@ -22,7 +22,7 @@ from .architecture import (
     Sparsity,
     Vector,
 )
-from .consequences import DERIVED, derived
+from .consequences import DERIVED, derived, of_interface
 from .sparsity import checked
 from .stated import Stated, rule
 
@@ -356,9 +356,20 @@ class Builder:
             raise self.fail(f"sparsity.{key}", message)
         return rule
 
+    def joined(self, key: str) -> None:
+        """Add what the interface of a link says and its description leaves out."""
+        stated = {k.removeprefix(key + "."): e for k, e in self.entries.items() if k.startswith(key + ".")}
+        try:
+            found = of_interface(stated)
+        except InputError as error:
+            raise self.fail(f"{key}.interface", f"cannot be used: {error}") from None
+        for name, entry in found.items():
+            self.entries.setdefault(f"{key}.{name}", entry)
+
     def link(self, name: str) -> Link:
         """Return one link to other chips."""
         key = f"link.{name}"
+        self.joined(key)
         domain = self.in_domain(key)
         return Link(
             name, domain, self.rate(f"{key}.bandwidth", domain, 0.0), self.number(f"{key}.energy") / 8,

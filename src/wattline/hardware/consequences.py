@@ -2,6 +2,7 @@
 
     an sram's capacity, width or banks   its energy of an access, leakage and area, where not stated anew
     a memory's generation or stacks      its energy, bandwidth and capacity
+    a link's interface or ports          its bandwidth and energy
     the technology node                  arithmetic, srams, wires and areas, each by its own factor
 
 Only ratios of the closed forms are used: a measured or calibrated figure stays the anchor.
@@ -15,6 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from . import technology
+from .interface import interface
 from .memory import UNCERTAINTY, generation, sram_area, sram_energy
 from .stated import BY_HAND, Stated
 from .technology import cell_area
@@ -47,12 +49,29 @@ def derived(level: Entries, kind: str, node: str) -> dict[str, Stated]:
     return {}
 
 
+def of_interface(link: Entries) -> dict[str, Stated]:
+    """Return what follows for a link from its interface and ports (keys without its name): bandwidth and energy."""
+    if "interface" not in link:
+        return {}
+    made, ports = interface(_word(link, "interface")), _number(link, "ports", 1.0)
+    many = f"{ports:g} x {made.title}"
+    return {
+        "bandwidth": Stated(ports * made.bandwidth, "B/s", f"{many}: {made.sources['bandwidth']}", 0.0, DERIVED),
+        "energy": Stated(8 * made.energy, "J/B", made.sources["energy"], made.uncertainty, DERIVED),
+    }
+
+
 def follow(old: Entries, new: Entries, node: str, to_node: str | None = None) -> dict[str, Stated]:
     """Return `old` with `new` over it, and with what follows from the change where `new` does not state it."""
     merged = {**old, **new}
     if to_node is not None and to_node != node:
         merged |= {k: e for k, e in _moved(old, merged, node, to_node) if k not in new}
         node = to_node
+    for link in dict.fromkeys(k.split(".")[1] for k in new if k.endswith((".interface", ".ports"))):
+        if f"link.{link}.interface" in merged:  # another interface brings its own figures
+            for name in ("bandwidth", "energy"):
+                if f"link.{link}.{name}" not in new:
+                    merged.pop(f"link.{link}.{name}", None)
     for level in dict.fromkeys(k.split(".")[1] for k in new if k.startswith("level.")):
         key = f"level.{level}."
         before = {k.removeprefix(key): e for k, e in old.items() if k.startswith(key)}
