@@ -25,9 +25,34 @@ def binaries() -> Path | None:
     return Path(onpath).parent if onpath else None
 
 
+class Server:
+    """A server in a folder, listening on a socket only: `url` with ``{}`` for the database, `start`, `stop`."""
+
+    def __init__(self, home: Path, bin_: Path, quiet: dict[str, Any]) -> None:
+        self.url = f"postgresql://wattline@/{{}}?host={home}"
+        self._home, self._bin, self._quiet = home, bin_, quiet
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._running = subprocess.Popen(
+            [self._bin / "postgres", "-D", self._home / "data", "-k", self._home, "-F", "-c", "listen_addresses="],
+            **self._quiet,
+        )
+        asked = [self._bin / "pg_isready", "-q", "-h", self._home, "-d", "postgres"]
+        assert until(lambda: subprocess.run(asked, timeout=60, check=False).returncode == 0)
+
+    def stop(self) -> None:
+        """Stop it at once, connections and all."""
+        if self._running is not None:
+            self._running.send_signal(signal.SIGINT)
+            self._running.wait(timeout=30)
+            self._running = None
+
+
 @contextlib.contextmanager
-def server() -> Iterator[str]:
-    """A running server that listens on a socket only; yields its URL with ``{}`` for the database."""
+def server() -> Iterator[Server]:
+    """A running server of one's own."""
     bin_ = binaries()
     assert bin_ is not None
     home = Path(tempfile.mkdtemp(prefix="wattline-pg-", dir="/tmp"))
@@ -43,16 +68,12 @@ def server() -> Iterator[str]:
             [bin_ / "initdb", "-D", home / "data", "-U", "wattline", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8"],
             check=True, timeout=60, **quiet,
         )  # fmt: skip
-        running = subprocess.Popen(
-            [bin_ / "postgres", "-D", home / "data", "-k", home, "-F", "-c", "listen_addresses="], **quiet
-        )
+        made = Server(home, bin_, quiet)
         try:
-            asked = [bin_ / "pg_isready", "-q", "-h", home, "-d", "postgres"]
-            assert until(lambda: subprocess.run(asked, timeout=60, check=False).returncode == 0)
-            yield f"postgresql://wattline@/{{}}?host={home}"
+            made.start()
+            yield made
         finally:
-            running.send_signal(signal.SIGINT)
-            running.wait(timeout=30)
+            made.stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

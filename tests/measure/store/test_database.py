@@ -35,11 +35,11 @@ ANSWER = {
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
+def server() -> Iterator[postgres.Server]:
     if postgres.binaries() is None:
         pytest.skip("no PostgreSQL here; apt-get install postgresql")
-    with postgres.server() as url:
-        yield url
+    with postgres.server() as made:
+        yield made
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -49,7 +49,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'runs.db'}"
     import psycopg
 
-    address: str = request.getfixturevalue("server")
+    address: str = request.getfixturevalue("server").url
     name = f"w{time.time_ns()}"
     with psycopg.connect(address.format("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
@@ -211,6 +211,39 @@ def test_an_older_schema_is_brought_up_to_date(store: Store, monkeypatch: pytest
     monkeypatch.setattr(module, "UPGRADES", (*module.UPGRADES, ("UPDATE wattline_runs SET name = name || '+'",)))
     for _ in range(2):
         assert Store(store._url).run(run)["name"] == "before+"
+
+
+def test_samples_of_the_first_schema_get_their_bounds(store: Store) -> None:
+    """A store of version 1 has no least and most power of a sample; both come when it is opened, empty."""
+    run = store.begin("before")
+    store.add(run, samples=[sample(1.0, power_w=300.0)])
+    with store._writing() as connection:
+        for end in ("low", "high"):
+            connection.run(f"ALTER TABLE wattline_samples DROP COLUMN power_{end}_w")
+        connection.run("UPDATE wattline_meta SET version = 1")
+    again = Store(store._url)
+    again.add(run, samples=[sample(2.0, power_w=300.0, power_low_w=290.0, power_high_w=310.0)])
+    found = [(row["power_low_w"], row["power_high_w"]) for row in again.samples(run)]
+    assert found == [(None, None), (290.0, 310.0)]
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_server_stopped_and_started_in_a_run_loses_nothing(url: str, server: postgres.Server) -> None:
+    """Rows handed over while it is away are in the store afterwards, each once, in order; the reason goes."""
+    kept = Writer(url, "train", seconds=0.02).start()
+    assert until(lambda: Store(url).exists and bool(Store(url).runs()))
+    kept.add("samples", [sample(float(i)) for i in range(100)])
+    assert until(lambda: len(list(Store(url).samples(kept.run))) == 100)
+    server.stop()
+    kept.add("samples", [sample(float(i)) for i in range(100, 300)])
+    assert until(lambda: bool(kept.reason))
+    server.start()
+    kept.add("samples", [sample(float(i)) for i in range(300, 400)])
+    assert kept.close() == ""
+    store = Store(url)
+    assert [row["time_unix_s"] for row in store.samples(kept.run)] == [float(i) for i in range(400)]
+    assert store.run(kept.run)["state"] == "done"
+    assert kept.lost == 0
 
 
 # ---- addresses ----

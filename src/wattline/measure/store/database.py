@@ -29,9 +29,11 @@ from ...core.errors import InputError, WattlineError
 from .sql import SAMPLE_KEYS, Connection, Postgres, Row, Sqlite, statements, written
 
 # Version of the schema; a database of an earlier one is brought up to date, one of a later one is refused.
-VERSION: Final = 1
+VERSION: Final = 2
 # Statements that bring a database from version i + 1 to i + 2.
-UPGRADES: tuple[tuple[str, ...], ...] = ()
+UPGRADES: tuple[tuple[str, ...], ...] = (
+    tuple(f"ALTER TABLE wattline_samples ADD COLUMN power_{end}_w DOUBLE PRECISION" for end in ("low", "high")),
+)
 # Seconds between commits, and after which a run that has not been heard of is taken for lost.
 COMMIT_SECONDS: Final = 1.0
 LOST_SECONDS: Final = 15.0
@@ -126,11 +128,22 @@ class Store:
                 f"{self.url} was written by a newer Wattline (schema {known}, this one knows {VERSION}); "
                 "update Wattline or give another store"
             )
-        with database.connect() as connection:
-            for step in range(known or VERSION, VERSION):
+        for step in range(known or VERSION, VERSION):
+            self._upgrade(database, step)
+
+    @staticmethod
+    def _upgrade(database: Sqlite | Postgres, step: int) -> None:
+        """Bring the tables from version `step` to the next, unless another program does so meanwhile."""
+        try:
+            with database.connect() as connection:
                 for statement in UPGRADES[step - 1]:
                     connection.run(statement)
                 connection.run("INSERT INTO wattline_meta (version) VALUES (?)", [step + 1])
+        except database.errors:
+            with database.connect() as connection:
+                known = next(connection.rows("SELECT MAX(version) AS version FROM wattline_meta"))["version"]
+            if known <= step:
+                raise
 
     # ---- in ----
 

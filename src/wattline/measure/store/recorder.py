@@ -161,7 +161,7 @@ def device_row(row: Live) -> Row:
 
 
 def sample_row(row: Live, time_unix_s: float) -> Row:
-    """What the store keeps of a device at an instant."""
+    """What the store keeps of a device at an instant; its power with the least and the most it can have been."""
     return {
         "time_unix_s": time_unix_s,
         "device": device_key(row),
@@ -172,4 +172,6 @@ def sample_row(row: Live, time_unix_s: float) -> Row:
         "temperature_c": row.temperature,
         "power_limit_w": row.power_limit,
         "utilization": row.utilization,
+        "power_low_w": row.low,
+        "power_high_w": row.high,
     }

@@ -22,7 +22,7 @@ Row = dict[str, Any]
 TEXT, WHOLE, NUMBER, DATA, KEY = "TEXT", "INTEGER", "NUMBER", "JSON", "KEY"
 SAMPLE_KEYS: Final = (
     "time_unix_s", "device", "power_w", "energy_j", "clock_hz", "memory_clock_hz", "temperature_c", "power_limit_w",
-    "utilization",
+    "utilization", "power_low_w", "power_high_w",
 )  # fmt: skip
 _RUN: Final = f"{TEXT} NOT NULL REFERENCES wattline_runs (run) ON DELETE CASCADE"
 _SAMPLES: Final = {"time_unix_s": f"{NUMBER} NOT NULL", "device": f"{TEXT} NOT NULL"}
