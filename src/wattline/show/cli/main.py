@@ -21,6 +21,9 @@ from . import (
     control as cli_control,
 )
 from . import (
+    imported as cli_imported,
+)
+from . import (
     jobs as cli_jobs,
 )
 from . import (
@@ -84,6 +87,7 @@ cli_web.register(app)
 cli_simulate.register(app)
 cli_pipeline.register(app)
 cli_jobs.register(app)
+cli_imported.register(app)
 cli_validate.register(app)
 cli_trace.register(app)
 
