@@ -99,17 +99,18 @@ def nsys(path: Path, start: float = 0.0) -> list[Range]:
 def zeus(path: Path, gpu: int = 0) -> list[Range]:
     """Return the windows of ZeusMonitor's log file, each with its own joules of one GPU."""
     column = f"gpu{gpu}_energy"
-    out = []
-    for row in _rows(path, ("window_name", "start_time", "elapsed_time", column)):
-        if name := named(row["window_name"]):
-            out.append(Range(*name, float(row["start_time"]), float(row["elapsed_time"]), float(row[column])))
+    out = [
+        Range(*name, float(row["start_time"]), float(row["elapsed_time"]), float(row[column]))
+        for row in _rows(path, ("window_name", "start_time", "elapsed_time", column))
+        if (name := named(row["window_name"]))
+    ]
     return _found(out, path)
 
 
 def _found(ranges: list[Range], path: Path) -> list[Range]:
     if not ranges:
         raise InputError(
-            f"{path}: no range is named like PP:0F1 or stage0/forward; torch's pipelining names them so, elsewhere wrap "
+            f"{path}: no range is named like PP:0F1, as torch's pipelining names them, or stage0/forward; wrap "
             'each computation in torch.profiler.record_function("stage0/forward")'
         )
     return ranges
