@@ -87,7 +87,7 @@ def pieces() -> dict[str, pins.Terms]:
         top = Settings(np.full(len(work.graph.kind), 2), (2,) * len(work.steps))
         whole = run(work, costs.points, top, 3)
         out[name] = {
-            "uncertainty": spread(work, costs, top),
+            "uncertainty": spread(one, work, costs, top),
             "run": [whole.time, whole.energy],
             **{f"J {k}": v for k, v in whole.parts.items()},
         }

@@ -13,7 +13,9 @@ from wattline.hardware import catalog
 from wattline.hardware.cluster import Cluster
 from wattline.training.job import TrainingJob
 from wattline.training.sketch import sketch_training
+from wattline.training.telling import EXPERTS
 from wattline.training.training import plan_training
+from wattline.training.validate_training import constants
 from wattline.workload.catalog import model
 from wattline.workload.parallel import Parallel
 
@@ -230,3 +232,8 @@ def test_uneven_stages_are_told_with_a_split_that_evens_them() -> None:
     better = plan(j=replace(small, parallel=replace(small.parallel, layers_per_stage=split)))
     assert better.baseline.time_s < 0.97 * a.baseline.time_s
     assert not any(text.startswith("stages are uneven") for text in better.assumptions)
+
+
+def test_experts_are_told_as_unsure_as_published_runs_spread() -> None:
+    """A model with experts has at least the spread of the published runs of such models, which is one constant."""
+    assert constants()["spread.experts"] == EXPERTS

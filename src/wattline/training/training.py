@@ -82,7 +82,7 @@ def plan_training(
     useful = slice(None) if limited else slice(int(np.argmin(energy)) + 1)
     outcomes = [outcome(i, job, cluster, over, rates) for i in (chosen, baseline)]
     bound_energy = over.total(groups * bound[1], bound[0]) * scale
-    unsure = spread(work, costs, settings)
+    unsure = spread(job, work, costs, settings)
     latency = cluster.chip.get("clock.switch", 0.0) if detail else 0.0
     held = run(work, costs.points, unhurried(work, costs, settings, latency), groups)
     return Answer(

@@ -386,7 +386,8 @@ def validate(rows: Sequence[Mapping[str, Any]], source: Source) -> dict[str, Any
 
 def _prediction(r: Run, row: Mapping[str, Any], source: Source, seen: dict[Any, tuple[float, float]]) -> dict[str, Any]:
     guess = predict_run(r, source, seen)
-    spread = constants()["spread.fitted" if _fitted(r) else "spread.other"]
+    experts = r.job.model.moe
+    spread = constants()["spread.experts" if experts else "spread.fitted" if _fitted(r) else "spread.other"]
     width = float(np.exp(1.645 * spread))
     lost = _UNSTATED if _whole_run(r) and r.job.goodput == 1.0 and not _fitted(r) else 1.0
     return {
