@@ -90,7 +90,7 @@ def main() -> None:
     row(
         "carbon-week with a demand charge, pauses that cost",
         Horizon(tree, tasks, conditions, peak),
-        gap=1e-3,
+        gap=1e-4,
         nodes=100,
     )
     row(f"year x {given.year} jobs, pauses free", site(given.year, 8760, 0.0))

@@ -226,7 +226,7 @@ def _over_time(
     ]  # fmt: skip
     horizon = Horizon(tree, tasks, conditions, equipment)
     # A peak binds all hours together, and a search over pauses closes slowly.
-    gap = scenario.grid.get("gap", 1e-3 if equipment.tariffs else 1e-4)
+    gap = scenario.grid.get("gap", 1e-4)
     plan = horizon.plan(goal, gap=gap, nodes=scenario.grid.get("nodes", 100 if equipment.tariffs else NODES))
     error = scenario.grid.get("forecast_error")
     if error is not None and equipment:

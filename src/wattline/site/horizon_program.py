@@ -53,7 +53,7 @@ class Stated:
         """Return the plan; work is left undone only where it cannot be done."""
         own = self.program.costs
         try:
-            return self._read(self.program.minimise(gap=gap, nodes=nodes))
+            return self._read(self.program.minimise(gap=gap, nodes=nodes, proved=True))
         except InfeasibleError:
             if not self.undone.size:
                 raise

@@ -14,9 +14,10 @@ objective from below, whoever found them (weak duality):
 
     cost @ x  >=  sum of y_i * (least_i if y_i > 0 else most_i)  +  sum of min over its box of (cost - A' y)_j x_j
 
-`Solution.bound` is that sum, worked out here from the program as it was stated; of a mixed-integer program it is
-that of the linear one, or, where the solver's tree proves more, `tree_bound`. Nothing stops by the clock: a search
-ends at its gap or after `nodes`, so the same program gives the same answer on any machine at any load.
+`Solution.bound` is that sum, worked out here from the program as it was stated. Of a mixed-integer program it is that
+of the linear one, or the least of all branches of a search of our own where one is asked for (`proof`), or, where the
+solver's tree proves more, `tree_bound`. Nothing stops by the clock: a search ends at its gap or after `nodes`, so the
+same program gives the same answer on any machine at any load.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..core.errors import GoalError, WattlineError
+from . import proof
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -92,12 +94,17 @@ class _Arrays:
         """Column of every entry."""
         return np.repeat(np.arange(len(self.cost)), np.diff(self.start))
 
-    def bound(self, price: Array) -> float:
-        """Return what no answer goes below, by prices of the rows; -inf where a column has no end to run to."""
+    def bound(self, price: Array, low: Array | None = None, high: Array | None = None, costs: bool = True) -> float:
+        """Return what no answer goes below, by prices of the rows; -inf where a column has no end to run to.
+
+        low, high : other ends of the columns. Without `costs` a bound above 0 says that there is no answer.
+        """
         y = np.where((price > 0) & np.isinf(self.least) | (price < 0) & np.isinf(self.most), 0.0, price)
         rows = np.where(y > 0, self.least, np.where(y < 0, self.most, 0.0))
-        left = self.cost - np.bincount(self.column, weights=self.value * y[self.index], minlength=len(self.cost))
-        ends = np.where(left > 0, self.low, self.high)
+        left = (self.cost if costs else 0.0) - np.bincount(
+            self.column, weights=self.value * y[self.index], minlength=len(self.cost)
+        )
+        ends = np.where(left > 0, self.low if low is None else low, self.high if high is None else high)
         # A column without an end and a price of nothing but rounding cannot prove anything against the answer.
         left = np.where(np.isinf(ends) & (np.abs(left) <= _TOLERANCE), 0.0, left)
         with np.errstate(invalid="ignore"):
@@ -156,8 +163,10 @@ class Program:
 
     # ---- solving ----------------------------------------------------------------------------
 
-    def minimise(self, *, gap: float = 1e-4, nodes: int = NODES) -> Solution:
+    def minimise(self, *, gap: float = 1e-4, nodes: int = NODES, proved: bool = False) -> Solution:
         """Return the optimum; a mixed-integer one within `gap` (relative) or after `nodes`, with its bound.
+
+        `proved` : where prices of the linear program leave more than `gap`, branches of our own go on (`proof`).
 
         Raises
         ------
@@ -177,6 +186,14 @@ class Program:
             x, price = _linear(a, low, high)
         except InfeasibleError:  # whole only within the solver's tolerance
             price = np.zeros(self.rows)
+        better = None
+        if proved:
+            bound, better = _proved(a, relaxed, bound, float(a.cost @ np.clip(x, a.low, a.high)), gap, nodes)
+        if better is not None:
+            held = np.round(better * a.unit) / a.unit
+            low, high = (np.where(a.whole, held, ends) for ends in (a.low, a.high))
+            with contextlib.suppress(InfeasibleError):
+                x, price = _linear(a, low, high)
         return self._told(a, x, price, max(bound, -np.inf), max(tree, bound), count)
 
     def _told(self, a: _Arrays, x: Array, price: Array, bound: float, tree: float, nodes: int) -> Solution:
@@ -239,6 +256,24 @@ def _linear(a: _Arrays, low: Array, high: Array) -> tuple[Array, Array]:
     if status == known.kUnboundedOrInfeasible:
         raise InfeasibleError("the limits and the work required exclude one another")
     raise WattlineError(f"the solver stopped with {solver.modelStatusToString(status)} on a linear program")
+
+
+def _proved(
+    a: _Arrays, relaxed: Array, bound: float, value: float, gap: float, nodes: int
+) -> tuple[float, Array | None]:
+    """Return a bound by branches of our own where the linear one is further than `gap`, and a better answer met."""
+    import highspy
+
+    target = value - gap * abs(value)
+    if not np.isfinite(bound) or bound >= target:
+        return bound, None
+    solver = _solver(a, a.low, a.high, highspy, {})
+    whole = np.flatnonzero(a.whole)
+    work = proof.WORK * min(1.0, nodes / 100)
+    found, better = proof.prove(
+        solver, whole, a.low, a.high, a.bound, least=value, target=target, start=(relaxed, bound), work=work
+    )
+    return max(bound, found), better
 
 
 def _whole(a: _Arrays, gap: float, nodes: int) -> tuple[Array, float, int]:
