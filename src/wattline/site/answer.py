@@ -199,11 +199,16 @@ def parts(plan: FleetPlan) -> list[dict[str, Any]]:
             "on": tree.row_names[parent[r]] if parent[r] >= 0 else None,
             "inflow_w": float(plan.flows[r]),
             "limit_w": _finite(float(tree.row_limit[r])),
-            "headroom_w": _finite(float(plan.headroom[r])),
+            "headroom_w": _left(float(plan.headroom[r]), float(tree.row_limit[r])),
             "price_per_w": float(plan.price[r]),
         }
         for r, name in enumerate(tree.row_names)
     ]
+
+
+def _left(headroom: float, limit: float) -> float | None:
+    """Return what is left of a limit; less than a millionth of it is rounding, and none."""
+    return 0.0 if abs(headroom) < 1e-6 * limit < np.inf else _finite(headroom)
 
 
 def curve(c: PriceCurve) -> list[dict[str, float]]:

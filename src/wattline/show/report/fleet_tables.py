@@ -61,7 +61,7 @@ def limits(answer: FleetAnswer, most: int | None = None) -> tuple[list[str], lis
     return ["Part", "Limit", "Inflow", "Headroom", gain], [
         [
             row["name"], show(row["limit_w"], "W"), show(row["inflow_w"], "W"),
-            show(words.above(row["headroom_w"], row["limit_w"]), "W"),
+            show(row["headroom_w"], "W"),
             show(row["price_per_w"] * per, "") if row["price_per_w"] * per > 1e-6 else "",
         ]
         for row in rows[:most]
