@@ -103,7 +103,8 @@ AFTER = """
 
 Mixtures of experts on x86 hosts run at half the predicted rate or less (Qwen3-30B and gpt-oss-120b on H100 and B200);
 with CUDA graphs on GB200, DeepSeek-V3 and Qwen3-235B run a fifth faster than predicted. So times of models with experts
-are told ± 40 % (the spread of these 11 rows; set from either half it holds 10 of the 11 of the other halves). Context parallelism over 4
+are told ± 40 % (the spread of these 11 rows; set from either half it holds 10 of the 11 of the other halves).
+Context parallelism over 4
 and 8 ranks is predicted 65 to 74 % too fast, a 405B pipeline in torchtitan 30 to 50 %, and a 30B model that fills its
 eight GPUs 25 %. Adapters on sequences of up to 512 tokens wait for Python a fifth to two thirds of the time; from
 4,096 tokens on they are within 16 %, and their memory within 15 % at every length. Whole runs that state no goodput
