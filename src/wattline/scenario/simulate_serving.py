@@ -19,7 +19,7 @@ from ..serving.simulate.outcome import Limits, Run
 from ..serving.simulate.parking import Parking
 from ..serving.simulate.play import simulate
 from ..serving.simulate.policies import BatchSteering, FixedClock, Governor, Policy
-from ..serving.simulate.pool import Fleet, Link, Pool
+from ..serving.simulate.pool import USUAL, Fleet, Link, Pool
 from ..serving.simulate.study import Study, compare
 from ..serving.simulate.table import StepTable, step_table
 from ..serving.step import Replica
@@ -315,7 +315,7 @@ def fleet_of(scenario: Scenario, cluster: Cluster, source: Source) -> Fleet:
         kv=replica.precision.kv, step_tokens=replica.chunk, usable=replica.memory,
     )  # fmt: skip
     tokens = scenario.get("serve.draft_tokens")
-    draft = None if tokens is None else _draft(scenario, replica)
+    draft = None if tokens is None else draft_of(scenario, replica)
     table = step_table(
         replica, device, source, max_batch=scenario["serve.max_batch"],
         draft=None if draft is None else (draft, tokens),
@@ -325,7 +325,7 @@ def fleet_of(scenario: Scenario, cluster: Cluster, source: Source) -> Fleet:
         table=table, replicas=value_of(scenario, "replicas"), max_batch=scenario["serve.max_batch"],
         longest=longest_of(scenario), accepted=value_of(scenario, "draft_acceptance") if tokens else 0.0,
         start_time=value_of(scenario, "start_time"), start_power=table.waiting if start_power is None else start_power,
-        off_power=value_of(scenario, "parked_power"), draft=draft,
+        off_power=value_of(scenario, "parked_power"), draft=draft, scheduler=scheduler_of(scenario),
     )  # fmt: skip
     prompts = scenario.get("serve.prefill_replicas")
     if prompts is None:
@@ -334,12 +334,18 @@ def fleet_of(scenario: Scenario, cluster: Cluster, source: Source) -> Fleet:
     return Fleet((first, replace(pool, role="decode")), value_of(scenario, "route"), link_of(cluster, replica))
 
 
+def scheduler_of(scenario: Scenario) -> str:
+    """Return how the engine lets requests in: as stated, else as the engine does by itself."""
+    return scenario.get("serve.scheduler") or USUAL[scenarios.engine_of(scenario).name]
+
+
 def _plain(table: StepTable, replica: Replica, device: Device, source: Source) -> StepTable:
     """Return the steps of a replica that only reads prompts: it verifies nothing."""
     return table if table.verified == 1 else step_table(replica, device, source, max_batch=int(table.batch[-1]))
 
 
-def _draft(scenario: Scenario, replica: Replica) -> Replica:
+def draft_of(scenario: Scenario, replica: Replica) -> Replica:
+    """Return what proposes draft tokens: a smaller model on the same chips, or the replica itself for free."""
     name = scenario.get("serve.draft_model")
     return replica if name is None else replace(replica, model=models.model(name))
 

@@ -258,6 +258,7 @@ def parallel_of(scenario: Scenario, cluster: Cluster) -> Parallel:
             tensor=scenario["serve.tensor"],
             expert=scenario["serve.expert"],
             data=scenario["serve.data"],
+            pipeline=scenario["serve.pipeline"],
             node=_near(cluster),
             section="serve",
         )

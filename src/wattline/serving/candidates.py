@@ -237,7 +237,11 @@ def unbeaten(figures: Array, tie: Array | None = None) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Part:
-    """One pool of a candidate: `variant` by its place among the searched ones, and its setting."""
+    """One pool of a candidate: `variant` by its place among the searched ones, and its setting.
+
+    chunk : most tokens of a step, as stated where None. prefill_clock : Hz of steps with prompts, `clock` where None.
+    parked : whether replicas are started and stopped with the load.
+    """
 
     variant: int
     role: Role
@@ -245,11 +249,17 @@ class Part:
     batch: int
     clock: float
     slice: str = "all"
+    chunk: int | None = None
+    prefill_clock: float | None = None
+    parked: bool = False
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to serve the whole trace, with its analytic figures: facility joules, seconds at the percentile."""
+    """One way to serve the whole trace, with its analytic figures: facility joules, seconds at the percentile.
+
+    moved : whether its setting was found by simulation alone, so that the figures are those of a neighbour.
+    """
 
     parts: tuple[Part, ...]
     energy: float
@@ -257,6 +267,7 @@ class Candidate:
     tpot: float
     latency: float
     duration: float
+    moved: bool = False
 
     @property
     def power(self) -> float:
@@ -291,7 +302,7 @@ Found = Mapping[tuple[int, Role, str], Rows]
 
 
 def candidates(found: Found, transfer: Mapping[tuple[int, int], float]) -> list[Candidate]:
-    """Return every unbeaten way to serve: in one pool, in a prefill and a decode pool, by prompt length.
+    """Return every way to serve: in one pool, in a prefill and a decode pool, by prompt length.
 
     `transfer`: (prefill variant, decode variant) -> seconds to move a mean request's cache; pairs left out are none.
     """
@@ -301,8 +312,7 @@ def candidates(found: Found, transfer: Mapping[tuple[int, int], float]) -> list[
         if role == "both" and part == "all"
         for i in range(len(rows.energy))
     ]
-    every += _disaggregated(found, transfer) + _by_length(found)
-    return pruned(every)
+    return every + _disaggregated(found, transfer) + _by_length(found)
 
 
 def pruned(every: Sequence[Candidate]) -> list[Candidate]:
@@ -351,7 +361,7 @@ def _by_length(found: Found) -> list[Candidate]:
     return out
 
 
-# Most pools of each half that are paired, spread over their frontier from the cheapest on.
+# Most pools of each half that are paired, shared out evenly among the variants, the cheapest of each first.
 _PAIRED: Final = 120
 
 
@@ -367,8 +377,14 @@ def _pooled(found: Found, role: Role, part: str) -> list[Candidate]:
 def _best(every: list[Candidate], figures: Any) -> list[Candidate]:
     if not every:
         return []
-    keep = unbeaten(np.array([figures(c) for c in every]))
-    return sorted((every[i] for i in keep), key=lambda c: c.energy)[:_PAIRED]
+    kinds: dict[int, list[Candidate]] = {}
+    for c in every:
+        kinds.setdefault(c.parts[0].variant, []).append(c)
+    out: list[Candidate] = []
+    for some in kinds.values():
+        keep = unbeaten(np.array([figures(c) for c in some]))
+        out += sorted((some[i] for i in keep), key=lambda c: c.energy)[: max(_PAIRED // len(kinds), 4)]
+    return out
 
 
 def frontier(every: Sequence[Candidate], figure: str, promise: Promise, tokens: int) -> list[tuple[float, Candidate]]:

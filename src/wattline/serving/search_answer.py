@@ -38,7 +38,8 @@ class Configuration:
     pools : what to set, one mapping per pool. chips : of all pools.
     analytic : always there. simulated : where it was confirmed, and `kept`: whether the promise held then.
     breakdown_j : component -> facility joules per output token, of the simulated run; sums to its energy.
-    phases_j : the chips' by phase.
+    phases_j : the chips' by phase. moved : whether it was found by simulation alone, the analytic figures being those
+        of a neighbour. probability : chance that other requests like these are served within the promise.
     """
 
     pools: tuple[Mapping[str, Any], ...]
@@ -48,6 +49,8 @@ class Configuration:
     kept: bool | None = None
     breakdown_j: Mapping[str, float] = field(default_factory=dict)
     phases_j: Mapping[str, float] = field(default_factory=dict)
+    moved: bool = False
+    probability: float | None = None
 
     @property
     def best(self) -> Figures:
@@ -72,20 +75,27 @@ class Configuration:
                 "simulated": self.simulated.to_dict(), "promise_kept": self.kept,
                 "breakdown_j": dict(self.breakdown_j), "phases_j": dict(self.phases_j),
             }  # fmt: skip
+        if self.probability is not None:
+            out["promise_probability"] = self.probability
         return out
 
 
 def _pool(pool: Mapping[str, Any]) -> str:
     layout = [f"{name[0]}p{pool[key]}" for name, key in (("tensor", "tensor"), ("expert", "expert")) if pool[key] > 1]
     layout += [f"dp{pool['data']}"] if pool["data"] > 1 else []
+    layout += [f"pp{pool['pipeline']}"] if pool.get("pipeline", 1) > 1 else []
     stored = pool["precision"] or ""
     kv = f"kv {pool['kv_precision']}" if pool["kv_precision"] else ""
     what = {"both": "", "prefill": "prefill", "decode": "decode"}[pool["role"]]
     which = {"all": "", "short": "short prompts", "long": "long prompts"}[pool["requests"]]
     size = "" if pool["role"] == "prefill" else f"batch {pool['max_batch']}"
+    clock, read = pool["clock_hz"], pool.get("prefill_clock_hz", pool["clock_hz"])
+    more = [f"prompts at {read / 1e6:.0f} MHz"] if read != clock else []
+    more += [f"step of {pool['max_step_tokens']}"] if pool.get("chunk") else []
+    more += [f"{pool['drafts']} drafts"] if pool.get("drafts") else []
+    more += ["parked when idle"] if pool.get("parked") else []
     words = [
-        f"{pool['replicas']} x {pool['chip']}", *layout, stored, kv, size, f"{pool['clock_hz'] / 1e6:.0f} MHz", what,
-        which,
+        f"{pool['replicas']} x {pool['chip']}", *layout, stored, kv, size, f"{clock / 1e6:.0f} MHz", *more, what, which,
     ]  # fmt: skip
     return " ".join(word for word in words if word)
 
@@ -135,7 +145,8 @@ class SearchAnswer:
     @property
     def agreement(self) -> dict[str, float]:
         """How the analytic figures of the confirmed ones compare: mean ratios to simulated, and of ranks (Spearman)."""
-        pairs = [(c.analytic, c.simulated) for c in self.confirmed if c.simulated is not None]
+        every = [c for c in self.confirmed if c.simulated is not None]
+        pairs = [(c.analytic, c.simulated) for c in [c for c in every if not c.moved] or every if c.simulated]
         out = {
             f"{name}_ratio": sum(getattr(a, name) / getattr(s, name) for a, s in pairs if getattr(s, name)) / len(pairs)
             for name in ("energy", *LATENCIES)

@@ -56,6 +56,7 @@ class Settings:
     accepted: float = 0.0
     seed: int = 0
     prefill_only: bool = False
+    scheduler: str = "vllm"
 
 
 @dataclass
@@ -75,6 +76,7 @@ class Replica:
     kept: dict[int, int] = field(default_factory=dict)
     idle_j: float = 0.0
     steps: int = 0
+    ratio: float = 0.7
 
     def __post_init__(self) -> None:
         self.pushed = self.s.blocks
@@ -119,24 +121,61 @@ class Replica:
         return True
 
     # ---- a step
-    def schedule(self, now: float) -> None:
-        budget = int(self.s.table.replica.chunk)
+    def due(self, job: Job, ratio: float) -> int:
+        """Tokens that a request may need yet, as its scheduler counts them."""
+        rest = job.output - job.generated
+        if self.s.prefill_only or self.s.scheduler in ("vllm", "max-utilization"):
+            return 0
+        return rest + self.s.table.verified if self.s.scheduler == "no-evict" else int(ratio * min(rest, 4096))
+
+    def preempted(self) -> int:
+        return sum(job.preempted for job in [*self.running, *self.queue])
+
+    def decode(self, budget: int) -> int:
         verified = self.s.table.verified
-        before = sum(job.preempted for job in [*self.running, *self.queue])
-        for job in self.running:
-            job.take, job.decodes = 0, False
         for job in list(self.running):
-            if job in self.running and job.have >= job.goal and self.grow(job, job.have + verified):
+            waits = job in self.running and job.have >= job.goal and not job.decodes
+            if waits and self.grow(job, job.have + verified):
                 job.take, job.decodes = verified, True
                 budget -= verified
+        return budget
+
+    def read(self, budget: int) -> int:
         for job in list(self.running):
             if job in self.running and job.have < job.goal and budget > 0:
                 some = min(budget, job.goal - job.have)
                 if self.grow(job, job.have + some):
                     job.take = some
                     budget -= some
-        if sum(job.preempted for job in [*self.running, *self.queue]) > before:
+        return budget
+
+    def schedule(self, now: float) -> None:
+        budget, before = int(self.s.table.replica.chunk), self.preempted()
+        for job in self.running:
+            job.take, job.decodes = 0, False
+        if self.s.scheduler == "sglang":
+            budget = self.read(budget)
+            if self.preempted() == before:
+                self.admit(now, budget)
+            if any(job.take and not job.decodes for job in self.running):
+                return
+            before = self.preempted()
+            self.decode(budget)
+            self.ratio = max(self.ratio - (0.7 - 0.7 * 0.14) / 600.0, 0.7 * 0.14)
+            if self.preempted() > before:
+                made = sum(job.generated + 20 for job in self.running)
+                self.ratio = min(made / (sum(job.output for job in self.running) + 1.0), 1.0)
             return
+        budget = self.read(self.decode(budget))
+        if self.preempted() == before:
+            self.admit(now, budget)
+
+    def admit(self, now: float, budget: int) -> None:
+        verified, careful = self.s.table.verified, self.s.scheduler != "max-utilization"
+        spoken = sum(
+            max(self.blocks_for(max(job.have, job.goal) + self.due(job, self.ratio)) - job.held, 0)
+            for job in self.running
+        ) * careful  # fmt: skip
         while self.queue and len(self.running) < self.s.max_batch and budget > 0:
             job = self.queue[0]
             goal = job.prompt + job.generated
@@ -145,9 +184,11 @@ class Replica:
             else:
                 have = min(self.found(job), goal - 1)
             some = verified if have >= goal else min(budget, goal - have)
-            need = self.blocks_for(have + some)
-            if some > budget or need > self.s.blocks - self.used:
+            need, free = self.blocks_for(have + some), self.s.blocks - self.used
+            whole = self.blocks_for(goal + self.due(job, 1.0))
+            if some > budget or need > free or (careful and self.running and whole > free - spoken):
                 break
+            spoken += max(whole - need, 0) * careful
             self.queue.pop(0)
             self.running.append(job)
             job.have, job.goal, job.held, job.take, job.decodes = have, goal, need, some, have >= goal

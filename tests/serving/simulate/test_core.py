@@ -14,7 +14,7 @@ from wattline.serving.simulate.outcome import Limits, Run
 from wattline.serving.simulate.parking import Parking
 from wattline.serving.simulate.play import simulate
 from wattline.serving.simulate.policies import FixedClock, Governor, Policy
-from wattline.serving.simulate.pool import Fleet, Pool
+from wattline.serving.simulate.pool import SCHEDULERS, Fleet, Pool
 from wattline.workload.traffic import Requests
 
 from . import plain
@@ -29,15 +29,16 @@ ROWS = st.lists(
 
 def both(
     requests: Requests, *, batch: int, blocks: int, replicas: int, route: str, clock: float | None = None,
-    draft: int = 0, accepted: float = 0.6, seed: int = 0,
+    draft: int = 0, accepted: float = 0.6, seed: int = 0, scheduler: str = "vllm",
 ) -> tuple[Run, list[plain.Job], list[plain.Replica]]:  # fmt: skip
     """Serve a trace both ways."""
     table = tiny(draft)
-    pool = Pool(table=table, replicas=replicas, max_batch=batch, blocks=blocks, accepted=accepted)
+    pool = Pool(table=table, replicas=replicas, max_batch=batch, blocks=blocks, accepted=accepted, scheduler=scheduler)
     run = simulate(requests, Fleet((pool,), route), FixedClock(clock), seed=seed)
     level = math.inf if clock is None else table.level(clock)
     rules = plain.Settings(
         table, batch, blocks, page=requests.page, mixed=level, alone=level, accepted=accepted, seed=seed,
+        scheduler=scheduler,
     )  # fmt: skip
     return run, *plain.serve(requests, rules, replicas, route)
 
@@ -58,8 +59,9 @@ def agree(run: Run, jobs: list[plain.Job], fleet: list[plain.Replica]) -> None:
     rows=ROWS, batch=st.integers(1, 8), room=st.integers(0, 30), replicas=st.integers(1, 3),
     route=st.sampled_from(["round_robin", "least_loaded", "prefix", "pack"]),
     clock=st.sampled_from([None, 0.9e9, 1.41e9]), prefix=st.sampled_from([0, 16, 32]),
+    scheduler=st.sampled_from(SCHEDULERS),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_the_core_is_the_plain_engine(
     rows: list[tuple[float, int, int]],
     batch: int,
@@ -68,11 +70,13 @@ def test_the_core_is_the_plain_engine(
     route: str,
     clock: float | None,
     prefix: int,
+    scheduler: str,
 ) -> None:
     """Whatever comes, whoever is preempted: the same steps, the same times, the same joules."""
     requests = trace(rows, prefix)
     blocks = max(-(-(p + o + 1) // 16) for _, p, o in rows) + room
-    agree(*both(requests, batch=batch, blocks=blocks, replicas=replicas, route=route, clock=clock))
+    how = {"replicas": replicas, "route": route, "clock": clock, "scheduler": scheduler}
+    agree(*both(requests, batch=batch, blocks=blocks, **how))  # type: ignore[arg-type]
 
 
 @given(rows=ROWS, accepted=st.floats(0.0, 1.0), seed=st.integers(0, 2**31), room=st.integers(0, 20))
@@ -90,16 +94,25 @@ def test_speculation_is_the_plain_one(
     rows=ROWS, batch=st.integers(1, 8), room=st.integers(0, 30), route=st.sampled_from(["round_robin", "pack", "prefix"]),
     policy=st.sampled_from([FixedClock(1.2e9), Governor(interval=0.05, switching=0.01), Parking(FixedClock(), interval=0.05, hold=0.1)]),
     limits=st.sampled_from([Limits(0.5, 0.05), Limits(0.05, 0.01)]), draft=st.sampled_from([0, 3]),
+    scheduler=st.sampled_from(SCHEDULERS),
 )  # fmt: skip
 @settings(max_examples=40, deadline=None)
 def test_c_and_python_give_the_same_bits(
-    rows: list[tuple[float, int, int]], batch: int, room: int, route: str, policy: Policy, limits: Limits, draft: int
+    rows: list[tuple[float, int, int]],
+    batch: int,
+    room: int,
+    route: str,
+    policy: Policy,
+    limits: Limits,
+    draft: int,
+    scheduler: str,
 ) -> None:
     """Whatever comes, under every policy: not one bit of one figure differs."""
     blocks = max(-(-(p + o + 4) // 16) for _, p, o in rows) + room
     pool = Pool(
-        table=tiny(draft), replicas=3, max_batch=batch, blocks=blocks, accepted=0.6, start_time=0.03, start_power=99.0
-    )
+        table=tiny(draft), replicas=3, max_batch=batch, blocks=blocks, accepted=0.6, start_time=0.03, start_power=99.0,
+        scheduler=scheduler,
+    )  # fmt: skip
     compiled = simulate(trace(rows, 16), Fleet((pool,), route), policy, limits=limits, seed=3)
     with kernels.plain():
         plainly = simulate(trace(rows, 16), Fleet((pool,), route), policy, limits=limits, seed=3)
@@ -113,6 +126,50 @@ def test_preemption_happens_in_what_is_compared() -> None:
     agree(run, jobs, fleet)
     assert run.preempted.sum() > 0
     assert run.recomputed_j > 0
+
+
+@given(rows=ROWS, batch=st.integers(1, 8), room=st.integers(0, 30), scheduler=st.sampled_from(SCHEDULERS))
+@settings(max_examples=40, deadline=None)
+def test_every_scheduler_keeps_the_laws(
+    rows: list[tuple[float, int, int]], batch: int, room: int, scheduler: str
+) -> None:
+    """No request is lost, none overtakes another, joules add up, and what is never to be evicted never is."""
+    blocks = max(-(-(p + o + 1) // 16) for _, p, o in rows) + room
+    pool = Pool(table=tiny(), max_batch=batch, blocks=blocks, scheduler=scheduler)
+    run = simulate(trace(rows), Fleet((pool,)), FixedClock())
+    assert (run.end >= run.first).all()
+    assert (run.first > run.arrival).all()
+    assert (np.diff(run.begun) >= 0).all()  # first come, first served
+    assert run.energy_j == pytest.approx(run.integral_j, rel=1e-9)
+    assert run.energy_j == pytest.approx(sum(run.parts_j.values()) + run.idle_j, rel=1e-9)
+    after = run.gaps.sum()  # every token but the first of a request follows another
+    assert after == sum(o - 1 for _, _, o in rows)
+    if scheduler == "no-evict":
+        assert run.preempted.sum() == 0
+
+
+def test_prompts_that_do_not_fit_together_do_not_thrash() -> None:
+    """Of five prompts of which two fit, vLLM lets in two at a time; admission by the first chunk alone thrashes."""
+    rows = [(0.0, 1300, 100)] * 5
+
+    def preempted(scheduler: str) -> int:
+        pool = Pool(table=tiny(), max_batch=8, blocks=200, scheduler=scheduler)
+        return int(simulate(trace(rows), Fleet((pool,)), FixedClock()).preempted.sum())
+
+    assert preempted("max-utilization") > 5
+    assert [preempted(s) for s in ("vllm", "sglang", "no-evict")] == [0, 0, 0]
+
+
+def test_sglang_reads_prompts_first() -> None:
+    """A prompt that comes while others decode is read in steps of its own: sooner answered, the others held up."""
+    rows = [(0.0, 16, 30)] * 6 + [(0.05, 150, 2)]
+
+    def run(scheduler: str) -> Run:
+        return simulate(trace(rows), Fleet((Pool(table=tiny(), max_batch=8, blocks=400, scheduler=scheduler),)))
+
+    mixed, apart = run("vllm"), run("sglang")
+    assert apart.ttft[-1] < mixed.ttft[-1]
+    assert apart.steps > mixed.steps
 
 
 def test_prefixes_are_found_in_what_is_compared() -> None:

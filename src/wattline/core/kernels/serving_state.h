@@ -9,6 +9,7 @@
 
 enum { PREFILL, DECODE, IDLE, COLD, TRANSFER };
 enum { OFF, STARTING, ON, DRAINING };
+enum { VLLM, SGLANG, NO_EVICT, GREEDY };
 enum { ROUND_ROBIN, LEAST_LOADED, PREFIX, PACK };
 enum { CORNERS = 12 };
 /* Columns that are summed side by side. */
@@ -16,6 +17,13 @@ enum { SIDE = 16 };
 /* Bins of the time between tokens, as in outcome.py. */
 #define PER_DECADE 400.0
 #define SMALLEST (-5.0)
+
+/* SGLang's estimate of outputs to come, as in _core.py. */
+#define CLIP 4096
+#define RATIO 0.7
+#define LEAST (0.7 * 0.14)
+#define DECAY 600.0
+#define RETRACT 20
 
 /* Entry (i, j) of an array of two axes, (i, j, c) of one of three; its lengths are fields beside it. */
 #define AT2(a, i, j) a[(i) * a##_m + (j)]
@@ -34,7 +42,7 @@ typedef struct {
 } Prices;
 
 typedef struct {
-    const i64 *pool, *chunk, *batch, *block, *blocks, *reserve, *longest;
+    const i64 *pool, *chunk, *batch, *block, *blocks, *reserve, *longest, *scheduler;
     i64 pool_n;
     const double *idle, *off, *start_time, *start_power;
     i64 route, seed;
@@ -60,6 +68,7 @@ typedef struct {
     i64 *running, *used, *head, *tail, *queued;
     i64 *slot, *have, *goal, *held, *take, *turn;
     i64 slot_m, have_m, goal_m, held_m, take_m, turn_m;
+    double *ratio;
     i64 *popped, *pushed, *kept;
     i64 kept_m;
     i64 *cursor;

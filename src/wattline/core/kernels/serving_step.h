@@ -155,12 +155,76 @@ static int grow(
     return 1;
 }
 
-/* Admit requests from the queue while slots, tokens and blocks last. */
+/* Return the tokens that a request is taken to need yet after its prompt, as its scheduler counts them. */
+static i64 due(const Rules *rules, const Work *work, const Out *out, i64 pool, i64 i, double ratio, i64 verified) {
+    i64 kind = rules->scheduler[pool];
+    if (kind == VLLM || kind == GREEDY || rules->prefill_only)
+        return 0;
+    i64 rest = work->output[i] - out->generated[i];
+    return kind == NO_EVICT ? rest + verified : (i64)(ratio * (double)lower(rest, CLIP));
+}
+
+/* Return the free blocks that running requests will yet take, as their scheduler counts them. */
+static i64 spoken_for(
+    const Rules *rules, const Work *work, const Live *live, const Out *out, i64 r, i64 verified
+) {
+    i64 pool = rules->pool[r], total = 0;
+    if (rules->scheduler[pool] == GREEDY)
+        return 0;
+    for (i64 j = 0; j < live->running[r]; j++) {
+        i64 tokens = higher(AT2(live->have, r, j), AT2(live->goal, r, j));
+        tokens += due(rules, work, out, pool, AT2(live->slot, r, j), live->ratio[r], verified);
+        total += higher(needed(rules, pool, tokens) - AT2(live->held, r, j), 0);
+    }
+    return total;
+}
+
+/* Let every request whose prompt is read decode; return whether one was preempted. */
+static int decode_all(
+    const Rules *rules, const Work *work, const Live *live, const Out *out, i64 r, i64 verified, i64 *budget
+) {
+    i64 *running = &live->running[r];
+    int preempted = 0;
+    for (i64 j = 0; j < *running; j++) {
+        if (AT2(live->have, r, j) >= AT2(live->goal, r, j) && AT2(live->turn, r, j) == 0) {
+            i64 n = *running;
+            if (grow(rules, work, live, out, r, j, AT2(live->have, r, j) + verified)) {
+                AT2(live->take, r, j) = verified;
+                AT2(live->turn, r, j) = 1;
+                *budget -= verified;
+            }
+            preempted = preempted || *running < n;
+        }
+    }
+    return preempted;
+}
+
+/* Go on reading the prompts under way; return whether a request was preempted. */
+static int read_on(const Rules *rules, const Work *work, const Live *live, const Out *out, i64 r, i64 *budget) {
+    i64 *running = &live->running[r];
+    int preempted = 0;
+    for (i64 j = 0; j < *running; j++) {
+        if (AT2(live->have, r, j) < AT2(live->goal, r, j) && *budget > 0) {
+            i64 n = *running, some = lower(*budget, AT2(live->goal, r, j) - AT2(live->have, r, j));
+            if (grow(rules, work, live, out, r, j, AT2(live->have, r, j) + some)) {
+                AT2(live->take, r, j) = some;
+                *budget -= some;
+            }
+            preempted = preempted || *running < n;
+        }
+    }
+    return preempted;
+}
+
+/* Admit requests from the queue while slots, tokens and blocks last; an empty replica takes whatever fits. */
 static void admit(
     const Rules *rules, const Work *work, const Knobs *knobs, const Live *live, const Out *out, i64 r, double t,
     i64 verified, i64 budget
 ) {
     i64 pool = rules->pool[r], cap = lower(knobs->cap[r], rules->batch[pool]);
+    if (live->queued[r] == 0)
+        return;
+    i64 spoken = spoken_for(rules, work, live, out, r, verified);
     while (live->queued[r] > 0 && live->running[r] < cap && budget > 0) {
         i64 i = live->head[r];
         i64 goal = work->prompt[i] + out->generated[i], have = work->brought[i];
@@ -170,9 +234,15 @@ static void admit(
             have = lower(found(rules, work, live, r, i), goal - 1);
         int decodes = have >= goal;
         i64 some = decodes ? verified : lower(budget, goal - have);
-        i64 need = needed(rules, pool, have + some);
-        if (some > budget || need > rules->blocks[pool] - live->used[r])
+        i64 need = needed(rules, pool, have + some), free = rules->blocks[pool] - live->used[r], more = 0;
+        if (some > budget || need > free)
             break;
+        if (rules->scheduler[pool] != GREEDY) {
+            i64 whole = needed(rules, pool, goal + due(rules, work, out, pool, i, 1.0, verified));
+            if (live->running[r] > 0 && whole > free - spoken)
+                break;
+            more = higher(whole - need, 0);
+        }
         live->head[r] = out->next[i];
         live->queued[r] -= 1;
         i64 j = live->running[r]++;
@@ -184,6 +254,7 @@ static void admit(
         AT2(live->turn, r, j) = decodes;
         live->used[r] += need;
         live->popped[r] += need;
+        spoken += more;
         if (work->brought[i] == 0)
             out->cached[i] += have;
         if (out->begun[i] < 0.0)
@@ -193,6 +264,16 @@ static void admit(
     }
 }
 
+/* Return SGLang's estimate after a request was taken back: what was generated and 20 steps more, of all. */
+static double retracted(const Work *work, const Live *live, const Out *out, i64 r) {
+    i64 made = 0, whole = 0;
+    for (i64 j = 0; j < live->running[r]; j++) {
+        made += out->generated[AT2(live->slot, r, j)] + RETRACT;
+        whole += work->output[AT2(live->slot, r, j)];
+    }
+    return least((double)made / ((double)whole + 1.0), 1.0);
+}
+
 /* Choose what the step does: `take` and `turn` of every slot. */
 static void schedule(
     const Prices *p, const Rules *rules, const Work *work, const Knobs *knobs, const Live *live, const Out *out,
@@ -200,33 +281,26 @@ static void schedule(
 ) {
     i64 pool = rules->pool[r];
     i64 verified = (i64)AT2(p->scalar, pool, 5), budget = rules->chunk[pool];
-    i64 *running = &live->running[r];
-    int preempted = 0;
-    for (i64 j = 0; j < *running; j++) {
+    for (i64 j = 0; j < live->running[r]; j++) {
         AT2(live->take, r, j) = 0;
         AT2(live->turn, r, j) = 0;
-        if (AT2(live->have, r, j) >= AT2(live->goal, r, j)) {
-            i64 n = *running;
-            if (grow(rules, work, live, out, r, j, AT2(live->have, r, j) + verified)) {
-                AT2(live->take, r, j) = verified;
-                AT2(live->turn, r, j) = 1;
-                budget -= verified;
-            }
-            preempted = preempted || *running < n;
-        }
     }
-    for (i64 j = 0; j < *running; j++) {
-        if (AT2(live->have, r, j) < AT2(live->goal, r, j) && budget > 0) {
-            i64 n = *running, some = lower(budget, AT2(live->goal, r, j) - AT2(live->have, r, j));
-            if (grow(rules, work, live, out, r, j, AT2(live->have, r, j) + some)) {
-                AT2(live->take, r, j) = some;
-                budget -= some;
-            }
-            preempted = preempted || *running < n;
-        }
+    if (rules->scheduler[pool] == SGLANG) {
+        if (!read_on(rules, work, live, out, r, &budget))
+            admit(rules, work, knobs, live, out, r, t, verified, budget);
+        for (i64 j = 0; j < live->running[r]; j++)
+            if (AT2(live->take, r, j) > 0 && AT2(live->turn, r, j) == 0)
+                return;
+        int preempted = decode_all(rules, work, live, out, r, verified, &budget);
+        live->ratio[r] = most(live->ratio[r] - (RATIO - LEAST) / DECAY, LEAST);
+        if (preempted)
+            live->ratio[r] = retracted(work, live, out, r);
+        return;
     }
+    int one = decode_all(rules, work, live, out, r, verified, &budget);
+    int two = read_on(rules, work, live, out, r, &budget);
     /* A decoding request counted before may have gone since; its share of the budget is left unused. */
-    if (!preempted)
+    if (!one && !two)
         admit(rules, work, knobs, live, out, r, t, verified, budget);
 }
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from ...core.errors import CapacityError, GoalError, ScenarioError, WattlineError
 from ...core.units import show
@@ -15,6 +13,7 @@ from ...serving import candidates as plan
 from ...serving.candidates import Candidate, Part, Promise, Question, Role, Rows
 from ...serving.fluid import Traffic
 from ...serving.search_answer import SearchAnswer
+from ...serving.simulate.choose import TRUST
 from ...workload.memory import sequence_bytes
 from .. import stated as scenarios
 from ..stated import Scenario
@@ -22,12 +21,9 @@ from ..sweep import Progress, crew
 from ..whatif import Changes, Row
 from .confirm import confirm, link_between
 from .space import Variant, key_of, placed, promise_of, same, traffic_of, variants
+from .sure import Work, explored, point_of
 from .telling import Confirmed, answer, chips_of, configuration
 
-Work = Callable[[Sequence[Changes]], list[Row]]
-
-# Simulations after the first ten, by which corrected expectations are followed; and what a better one must save.
-_ROUNDS, _AGAIN, _WORTH = 4, 4, 0.002
 # Steps by which the baseline's replicas are moved until simulation agrees that they are the fewest.
 _FEWEST: Final = 8
 
@@ -101,18 +97,18 @@ def _searched(scenario: Scenario, run: Work) -> SearchAnswer:
         for name, rows in row["rows"].items()
     }  # fmt: skip
     limit = key_of(scenario, "chips_limit")
-    unbeaten = [
+    ways = [
         c for c in plan.candidates(found, _transfers(scenario, every, found, traffic))
         if ("one" in key_of(scenario, "pools") or len(c.parts) > 1) and (limit is None or chips_of(c, every) <= limit)
     ]  # fmt: skip
-    if not unbeaten:
+    if not ways:
         raise CapacityError("no fleet of the pools asked for is left; allow more chips or more kinds of pools")
-    confirmed = _confirmed(scenario, every, unbeaten, run)
+    confirmed = explored(scenario, every, ways, run)
     chosen = _chosen(scenario, every, confirmed)
     tops = {i: Rows.read(row["top"]) for i, row in enumerate(answers) if "top" in row}
     base = _baseline(scenario, every, tops, run)
     settings = sum(rows.searched for rows in found.values())
-    return answer(scenario, every, unbeaten, confirmed, chosen, base, refused, settings)
+    return answer(scenario, every, plan.pruned(ways), confirmed, chosen, base, refused, settings)
 
 
 def _check(scenario: Scenario) -> None:
@@ -147,71 +143,11 @@ def _transfers(
     return out
 
 
-def _point(candidate: Candidate, every: list[Variant]) -> dict[str, Any]:
-    return {"parts": [(asdict(every[p.variant]), asdict(p)) for p in candidate.parts]}
-
-
-def _confirmed(scenario: Scenario, every: list[Variant], unbeaten: list[Candidate], run: Work) -> list[Confirmed]:
-    """Simulate the best, then those that look better still in the light of it, until none does."""
-    promise, most = promise_of(scenario), int(key_of(scenario, "confirm"))
-    queue = _queue(unbeaten, promise)[:most]
-    out: list[Confirmed] = []
-    for _ in range(_ROUNDS):
-        rows = run([_point(c, every) for c in queue])
-        out += [Confirmed(c, row) for c, row in zip(queue, rows, strict=True)]
-        done = {c.candidate.parts for c in out}
-        corrected = {c: _corrected(c, out) for c in unbeaten if c.parts not in done}
-        kept = [c.row["energy_j"] for c in out if c.row["kept"]]
-        best = min(kept) * (1.0 - _WORTH) if kept else math.inf
-        fit = [c for c, (e, t, p) in corrected.items() if promise.meets(t, p, e / c.duration) and e < best]
-        if kept or fit:
-            queue = sorted(fit, key=lambda c: corrected[c][0])[: min(_AGAIN, most)]
-        else:
-            over = {
-                c: max(promise.broken(t, p, e / c.duration).values(), default=0.0) for c, (e, t, p) in corrected.items()
-            }
-            queue = sorted(over, key=lambda c: (over[c], c.energy))[: min(_AGAIN, most)]
-        if not queue:
-            break
-    return sorted(out, key=lambda c: (not c.row["kept"], c.row["energy_j"]))
-
-
-def _queue(unbeaten: list[Candidate], promise: Promise) -> list[Candidate]:
-    """Return those that keep the promise, cheapest first, then those that miss it by the least."""
-
-    def order(c: Candidate) -> tuple[float, float]:
-        return max(promise.broken(c.ttft, c.tpot, c.power).values(), default=0.0), c.energy
-
-    # Of candidates that differ in the batch alone, one: a batch that rarely fills moves latencies a little.
-    seen: dict[tuple[Any, ...], Candidate] = {}
-    for c in sorted(unbeaten, key=order):
-        seen.setdefault(tuple((p.variant, p.role, p.slice, p.replicas, p.clock) for p in c.parts), c)
-    return list(seen.values())
-
-
-def _corrected(candidate: Candidate, seen: Sequence[Confirmed]) -> tuple[float, float, float]:
-    """Return joules, TTFT and TPOT as expected from how simulation moved candidates of the same variants, or all."""
-    mine = _signature(candidate)
-    alike = [c for c in seen if _signature(c.candidate) == mine] or list(seen)
-    near = sorted(alike, key=lambda c: abs(math.log(c.candidate.energy / candidate.energy)))[:3]
-
-    def ratio(name: str, told: str) -> float:
-        pairs = [(getattr(c.candidate, name), c.row[told]) for c in near]
-        return float(np.exp(np.mean([math.log(b / a) for a, b in pairs if a > 0 and b > 0] or [0.0])))
-
-    return (
-        candidate.energy * ratio("energy", "energy_j"), candidate.ttft * ratio("ttft", "ttft"),
-        candidate.tpot * ratio("tpot", "tpot"),
-    )  # fmt: skip
-
-
-def _signature(candidate: Candidate) -> tuple[tuple[int, str, str], ...]:
-    return tuple((p.variant, p.role, p.slice) for p in candidate.parts)
-
-
 def _chosen(scenario: Scenario, every: list[Variant], confirmed: list[Confirmed]) -> Confirmed:
-    if confirmed[0].row["kept"]:
-        return confirmed[0]
+    kept = [c for c in confirmed if c.row["kept"]]
+    if kept:  # cheapest first
+        sure = [c for c in kept if c.row.get("probability", 0.0) >= TRUST]
+        return sure[0] if sure else max(kept, key=lambda c: c.row.get("probability", 0.0))
     promise = promise_of(scenario)
     broken = {
         i: promise.broken(c.row["ttft"], c.row["tpot"], c.row["power_w"]) for i, c in enumerate(confirmed)
@@ -235,6 +171,15 @@ def _chosen(scenario: Scenario, every: list[Variant], confirmed: list[Confirmed]
     )
 
 
+def _queue(some: list[Candidate], promise: Promise) -> list[Candidate]:
+    """Return those that keep the promise, cheapest first, then those that miss it by the least."""
+
+    def order(c: Candidate) -> tuple[float, float]:
+        return max(promise.broken(c.ttft, c.tpot, c.power).values(), default=0.0), c.energy
+
+    return sorted(some, key=order)
+
+
 def _baseline(scenario: Scenario, every: list[Variant], tops: Mapping[int, Rows], run: Work) -> Confirmed:
     """Return maximum clocks and the fewest chips that keep the promise, on the first chip, as the model is stored.
 
@@ -248,7 +193,8 @@ def _baseline(scenario: Scenario, every: list[Variant], tops: Mapping[int, Rows]
     def made(i: int, k: int) -> Candidate:
         r = tops[i]
         part = Part(i, "both", int(r.replicas[k]), int(r.batch[k]), float(r.clock[k]))
-        return Candidate((part,), *(float(getattr(r, n)[k]) for n in (*plan.FIGURES, "duration")))
+        energy, ttft, tpot, latency, duration = (float(getattr(r, n)[k]) for n in (*plan.FIGURES, "duration"))
+        return Candidate((part,), energy, ttft, tpot, latency, duration)
 
     pool = [made(i, k) for i in usual or tops for k in range(len(tops[i].energy))]
     pool = [c for c in pool if math.isfinite(c.energy)]
@@ -257,14 +203,14 @@ def _baseline(scenario: Scenario, every: list[Variant], tops: Mapping[int, Rows]
         every_one = [made(i, k) for i in tops for k in range(len(tops[i].energy))]
         fit = [c for c in every_one if promise.meets(c.ttft, c.tpot, 0.0)] or _queue(pool or every_one, promise)[:1]
     start = min(fit, key=lambda c: (chips_of(c, every), c.energy))
-    now = Confirmed(start, run([_point(start, every)])[0])
+    now = Confirmed(start, run([point_of(start, every)])[0])
     step = -1 if now.row["kept"] else 1
     for _ in range(_FEWEST):
         part = now.candidate.parts[0]
         if part.replicas + step < 1:
             break
         moved = replace(now.candidate, parts=(replace(part, replicas=part.replicas + step),))
-        then = Confirmed(moved, run([_point(moved, every)])[0])
+        then = Confirmed(moved, run([point_of(moved, every)])[0])
         if step < 0 and not then.row["kept"]:
             break
         now = then

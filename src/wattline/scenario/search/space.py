@@ -20,8 +20,12 @@ from .. import simulate_serving as simulation
 from .. import stated as scenarios
 from ..stated import Scenario
 
+# Requests that candidates are explored with where the trace has more, and the stretches of it they come from.
+SAMPLE, STRETCHES = 4000, 4
+
 DEFAULTS: Final[Mapping[str, Any]] = {
-    "tensor": (1, 2, 4, 8), "expert": (1,), "data": (1,), "pools": ("one", "disaggregated", "by-length"), "confirm": 10,
+    "tensor": (1, 2, 4, 8), "expert": (1,), "data": (1,), "pipeline": (1,), "drafts": (0,), "phases": True,
+    "goal": "energy", "pools": ("one", "disaggregated", "by-length"), "confirm": 10,
 }  # fmt: skip
 
 
@@ -43,13 +47,21 @@ class Variant:
     data: int = 1
     precision: str | None = None
     kv_precision: str | None = None
+    pipeline: int = 1
+    drafts: int = 0
+
+    @property
+    def devices(self) -> int:
+        """Chips of one replica."""
+        return self.tensor * self.data * self.pipeline
 
     @property
     def label(self) -> str:
         """The variant in a few words."""
         words = [self.chip, f"tp{self.tensor}"]
-        words += [f"{n}{x}" for n, x in (("ep", self.expert), ("dp", self.data)) if x > 1]
+        words += [f"{n}{x}" for n, x in (("ep", self.expert), ("dp", self.data), ("pp", self.pipeline)) if x > 1]
         words += [w for w in (self.precision, self.kv_precision and f"kv {self.kv_precision}") if w]
+        words += [f"{self.drafts} drafts"] if self.drafts else []
         return " ".join(words)
 
 
@@ -63,6 +75,7 @@ def variants(scenario: Scenario) -> list[Variant]:
     axes = (
         key_of(scenario, "chips") or (scenario["hardware.chip"],), key_of(scenario, "tensor"),
         key_of(scenario, "expert"), key_of(scenario, "data"), stored("precision"), stored("kv_precision"),
+        key_of(scenario, "pipeline"), key_of(scenario, "drafts"),
     )  # fmt: skip
     return [Variant(*point) for point in itertools.product(*axes)]
 
@@ -72,14 +85,23 @@ def placed(scenario: Scenario, variant: Variant) -> tuple[Cluster, Replica]:
     values = {k: v for k, v in scenario.values.items() if k not in ("hardware.chips_per_node", "hardware.nodes")}
     if values.get("hardware.chip") != variant.chip:
         values.pop("hardware.node", None)
-    stated = {"chip": variant.chip, "tensor": variant.tensor, "expert": variant.expert, "data": variant.data}
+    stated = {
+        "chip": variant.chip,
+        "tensor": variant.tensor,
+        "expert": variant.expert,
+        "data": variant.data,
+        "pipeline": variant.pipeline,
+    }
     values |= {("hardware." if k == "chip" else "serve.") + k: v for k, v in stated.items()}
     for key in ("precision", "kv_precision"):
         values.pop(f"serve.{key}", None)
         if getattr(variant, key) is not None:
             values[f"serve.{key}"] = getattr(variant, key)
+    values.pop("serve.draft_tokens", None)
+    if variant.drafts:
+        values["serve.draft_tokens"] = variant.drafts
     whole = scenarios.cluster_of(replace(scenario, values=values))
-    devices, fits = variant.tensor * variant.data, whole.chips_per_node
+    devices, fits = variant.devices, whole.chips_per_node
     if devices > fits and devices % fits:
         raise ScenarioError(f"{devices} chips a replica do not fill nodes of {fits}")
     values |= {"hardware.chips_per_node": min(devices, fits), "hardware.nodes": max(1, devices // fits)}
@@ -111,6 +133,47 @@ def slices(scenario: Scenario) -> Mapping[str, Requests]:
         short = requests.prompt <= split(scenario, requests)
         if 0 < short.sum() < len(short):
             out |= {"short": _taken(requests, short), "long": _taken(requests, ~short)}
+    return out
+
+
+@functools.lru_cache(maxsize=8)  # by identity: a scenario does not change
+def sampled(scenario: Scenario) -> Mapping[str, Requests]:
+    """Return `slices` of stretches of the trace, put one after the other: the same load in fewer requests."""
+    whole = slices(scenario)
+    n = len(whole["all"])
+    if n <= SAMPLE:
+        return whole
+    size = SAMPLE // STRETCHES
+    starts = [(n - size) * k // (STRETCHES - 1) for k in range(STRETCHES)]
+    mask = np.zeros(n, bool)
+    for start in starts:
+        mask[start : start + size] = True
+    arrival, gap = whole["all"].arrival.copy(), float(whole["all"].arrival[-1]) / n
+    later = 0.0
+    for start in starts:
+        mine = slice(start, start + size)
+        arrival[mine] += later - arrival[start]
+        later = float(arrival[start + size - 1]) + gap
+    requests = replace(_taken(whole["all"], mask), arrival=arrival[mask])
+    out = {"all": requests}
+    if "short" in whole:
+        short = requests.prompt <= split(scenario, whole["all"])
+        if 0 < short.sum() < len(short):
+            return out | {"short": _taken(requests, short), "long": _taken(requests, ~short)}
+        return whole
+    return out
+
+
+@functools.lru_cache(maxsize=16)
+def fresh(scenario: Scenario, seed: int) -> Mapping[str, Requests]:
+    """Return requests like those of the scenario from another seed, cut by length as its own are."""
+    whole = slices(scenario)
+    requests = simulation.made_up(scenario, scenario["serve.rate"], min(len(whole["all"]), SAMPLE), seed)
+    out = {"all": requests}
+    if "short" in whole:
+        short = requests.prompt <= split(scenario, whole["all"])
+        if 0 < short.sum() < len(short):
+            return out | {"short": _taken(requests, short), "long": _taken(requests, ~short)}
     return out
 
 

@@ -30,28 +30,30 @@ class Confirmed:
 
 
 def chips_of(candidate: Candidate, every: list[Variant]) -> int:
-    return sum(p.replicas * every[p.variant].tensor * every[p.variant].data for p in candidate.parts)
+    return sum(p.replicas * every[p.variant].devices for p in candidate.parts)
 
 
 def configuration(
     scenario: Scenario, every: list[Variant], candidate: Candidate, row: Row | None
 ) -> Configuration:  # fmt: skip
-    tokens = traffic_of(scenario)["all"].tokens
+    expected, tokens = traffic_of(scenario)["all"].tokens, 1.0 if row is None else row["tokens"]
     pools = tuple(
         {
             "role": p.role, "requests": p.slice, **asdict(every[p.variant]), "replicas": p.replicas,
-            "max_batch": p.batch, "clock_hz": p.clock,
+            "max_batch": p.batch, "clock_hz": p.clock, "prefill_clock_hz": p.prefill_clock or p.clock,
+            "max_step_tokens": p.chunk or int(scenario["serve.chunk"]), "chunk": p.chunk, "parked": p.parked,
         }
         for p in candidate.parts
     )  # fmt: skip
     c = candidate
-    analytic = Figures(c.energy / tokens, c.ttft, c.tpot, c.latency, c.power)
+    analytic = Figures(c.energy / expected, c.ttft, c.tpot, c.latency, c.power)
     if row is None:
         return Configuration(pools, chips_of(c, every), analytic)
     simulated = Figures(row["energy_j"] / tokens, row["ttft"], row["tpot"], row["latency"], row["power_w"])
     return Configuration(
         pools, chips_of(c, every), analytic, simulated, row["kept"] if _promised(scenario) else None,
         {n: j / tokens for n, j in row["breakdown_j"].items()}, {n: j / tokens for n, j in row["phases_j"].items()},
+        moved=c.moved, probability=row.get("probability"),
     )  # fmt: skip
 
 
@@ -67,8 +69,8 @@ def answer(
 ) -> SearchAnswer:  # fmt: skip
     traffic, promise = traffic_of(scenario)["all"], promise_of(scenario)
     told = functools.partial(configuration, scenario, every)
-    variant, part = every[chosen.candidate.parts[0].variant], chosen.candidate.parts[0]
-    table = table_for(scenario, variant, slices(scenario)[part.slice])
+    variant = every[chosen.candidate.parts[0].variant]
+    table = table_for(scenario, variant)
     limits = [f"{n} {show(v, 's')}" for n, v in (("TTFT", promise.ttft), ("TPOT", promise.tpot)) if v is not None]
     within = f" within {' and '.join(limits)} at the {promise.percentile:g}th percentile" if limits else ""
     power = f", within site.power_limit = {show(promise.power, 'W')}" if promise.power else ""

@@ -23,14 +23,18 @@ from ._state import (
     COLD,
     DECODE,
     DRAINING,
+    GREEDY,
     IDLE,
+    NO_EVICT,
     OFF,
     ON,
     PACK,
     PREFILL,
     PREFIX,
     ROUND_ROBIN,
+    SGLANG,
     STARTING,
+    VLLM,
     Knobs,
     Live,
     Out,
@@ -42,6 +46,10 @@ from .outcome import GAPS, PER_DECADE, SMALLEST
 
 kernel = Source("serving.c")
 _WORD = (1 << 64) - 1
+# SGLang's estimate of outputs to come (sgl-project/sglang, python/sglang/srt: environ.py, managers/schedule_policy.py
+# and schedule_batch.py): most tokens of one output, the share it starts with and falls to, in so many steps, and the
+# tokens it grants each request after one was taken back.
+CLIP, RATIO, LEAST, DECAY, RETRACT = 4096, 0.7, 0.7 * 0.14, 600.0, 20
 
 # ---- energy in time ------------------------------------------------------------------------------
 
@@ -166,7 +174,7 @@ def evict(rules: Rules, work: Work, live: Live, out: Out, r: int) -> None:
 def grow(rules: Rules, work: Work, live: Live, out: Out, r: int, j: int, tokens: int) -> bool:
     """Give slot j the blocks for `tokens`; preempt those admitted last where none is free. False: j itself went."""
     pool = rules.pool[r]
-    need = (tokens + rules.block[pool] - 1) // rules.block[pool] + rules.reserve[pool] - live.held[r, j]
+    need = needed(rules, pool, tokens) - live.held[r, j]
     while need > rules.blocks[pool] - live.used[r]:
         gone = live.running[r] - 1
         evict(rules, work, live, out, r)
@@ -179,17 +187,40 @@ def grow(rules: Rules, work: Work, live: Live, out: Out, r: int, j: int, tokens:
     return True
 
 
-def schedule(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float) -> None:
-    """Choose what the step does: `take` and `turn` of every slot."""
+def due(rules: Rules, work: Work, out: Out, pool: int, i: int, ratio: float, verified: int) -> int:
+    """Return the tokens that a request is taken to need yet after its prompt, as its scheduler counts them."""
+    kind = rules.scheduler[pool]
+    if kind in (VLLM, GREEDY) or rules.prefill_only:
+        return 0
+    rest: int = work.output[i] - out.generated[i]
+    return rest + verified if kind == NO_EVICT else int(ratio * min(rest, CLIP))
+
+
+def spoken_for(rules: Rules, work: Work, live: Live, out: Out, r: int, verified: int) -> int:
+    """Return the free blocks that running requests will yet take, as their scheduler counts them."""
     pool = rules.pool[r]
-    verified = int(p.scalar[pool, 5])
-    budget = rules.chunk[pool]
+    if rules.scheduler[pool] == GREEDY:
+        return 0
+    total = 0
+    for j in range(live.running[r]):
+        tokens = max(live.have[r, j], live.goal[r, j])
+        tokens += due(rules, work, out, pool, live.slot[r, j], live.ratio[r], verified)
+        total += max(needed(rules, pool, tokens) - live.held[r, j], 0)
+    return total
+
+
+def needed(rules: Rules, pool: int, tokens: int) -> int:
+    """Return the blocks that `tokens` of a request take."""
+    blocks: int = (tokens + rules.block[pool] - 1) // rules.block[pool] + rules.reserve[pool]
+    return blocks
+
+
+def decode(rules: Rules, work: Work, live: Live, out: Out, r: int, verified: int, budget: int) -> tuple[int, bool]:
+    """Let every request whose prompt is read decode; return the tokens left, and whether one was preempted."""
     preempted = False
     j = 0
     while j < live.running[r]:
-        live.take[r, j] = 0
-        live.turn[r, j] = 0
-        if live.have[r, j] >= live.goal[r, j]:
+        if live.have[r, j] >= live.goal[r, j] and live.turn[r, j] == 0:
             n = live.running[r]
             if grow(rules, work, live, out, r, j, live.have[r, j] + verified):
                 live.take[r, j] = verified
@@ -197,6 +228,12 @@ def schedule(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out:
                 budget -= verified
             preempted = preempted or live.running[r] < n
         j += 1
+    return budget, preempted
+
+
+def read(rules: Rules, work: Work, live: Live, out: Out, r: int, budget: int) -> tuple[int, bool]:
+    """Go on reading the prompts under way; return the tokens left, and whether a request was preempted."""
+    preempted = False
     j = 0
     while j < live.running[r]:
         if live.have[r, j] < live.goal[r, j] and budget > 0:
@@ -207,10 +244,18 @@ def schedule(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out:
                 budget -= some
             preempted = preempted or live.running[r] < n
         j += 1
-    if preempted:
-        # A decoding request counted before may have gone since; its share of the budget is left unused.
+    return budget, preempted
+
+
+def admit(
+    rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float, verified: int, budget: int
+) -> None:
+    """Admit requests from the queue while slots, tokens and blocks last; an empty replica takes whatever fits."""
+    pool = rules.pool[r]
+    if live.queued[r] == 0:
         return
     cap = min(knobs.cap[r], rules.batch[pool])
+    spoken = spoken_for(rules, work, live, out, r, verified)
     while live.queued[r] > 0 and live.running[r] < cap and budget > 0:
         i = live.head[r]
         goal = work.prompt[i] + out.generated[i]
@@ -221,9 +266,16 @@ def schedule(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out:
             have = min(found(rules, work, live, r, i), goal - 1)
         decodes = have >= goal
         some = verified if decodes else min(budget, goal - have)
-        need = (have + some + rules.block[pool] - 1) // rules.block[pool] + rules.reserve[pool]
-        if some > budget or need > rules.blocks[pool] - live.used[r]:
+        need = needed(rules, pool, have + some)
+        free = rules.blocks[pool] - live.used[r]
+        if some > budget or need > free:
             break
+        more = 0
+        if rules.scheduler[pool] != GREEDY:
+            whole = needed(rules, pool, goal + due(rules, work, out, pool, i, 1.0, verified))
+            if live.running[r] > 0 and whole > free - spoken:
+                break
+            more = max(whole - need, 0)
         live.head[r] = out.next[i]
         live.queued[r] -= 1
         j = live.running[r]
@@ -232,12 +284,54 @@ def schedule(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out:
         live.held[r, j], live.take[r, j], live.turn[r, j] = need, some, 1 if decodes else 0
         live.used[r] += need
         live.popped[r] += need
+        spoken += more
         if work.brought[i] == 0:
             out.cached[i] += have
         if out.begun[i] < 0.0:
             out.begun[i] = t
         out.replica[i] = r
         budget -= some
+
+
+def schedule(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out, r: int, t: float) -> None:
+    """Choose what the step does: `take` and `turn` of every slot.
+
+    VLLM: all decode, then prompts under way, then new ones, one step for all; a prompt is let in where all of it fits.
+    NO_EVICT: the same, let in where its whole output fits besides those of all others. GREEDY: where its first chunk
+    fits. SGLANG: while there are prompts to read, a step reads only those; a request is let in where its output fits
+    beside a share of what the others have left, which falls with every step and is raised when one was preempted.
+    """
+    pool = rules.pool[r]
+    verified = int(p.scalar[pool, 5])
+    budget = rules.chunk[pool]
+    for j in range(live.running[r]):
+        live.take[r, j] = 0
+        live.turn[r, j] = 0
+    if rules.scheduler[pool] == SGLANG:
+        budget, preempted = read(rules, work, live, out, r, budget)
+        if not preempted:
+            admit(rules, work, knobs, live, out, r, t, verified, budget)
+        for j in range(live.running[r]):
+            if live.take[r, j] > 0 and live.turn[r, j] == 0:
+                return
+        _, preempted = decode(rules, work, live, out, r, verified, budget)
+        live.ratio[r] = max(live.ratio[r] - (RATIO - LEAST) / DECAY, LEAST)
+        if preempted:
+            live.ratio[r] = retracted(work, live, out, r)
+        return
+    budget, one = decode(rules, work, live, out, r, verified, budget)
+    budget, two = read(rules, work, live, out, r, budget)
+    if not (one or two):  # a decoding request counted before may have gone since; its share of the budget is left
+        admit(rules, work, knobs, live, out, r, t, verified, budget)
+
+
+def retracted(work: Work, live: Live, out: Out, r: int) -> float:
+    """Return SGLang's estimate after a request was taken back: what was generated and 20 steps more, of all."""
+    made = whole = 0
+    for j in range(live.running[r]):
+        made += out.generated[live.slot[r, j]] + RETRACT
+        whole += work.output[live.slot[r, j]]
+    return min(made / (whole + 1.0), 1.0)
 
 
 # ---- one step ------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ Ints = NDArray[Any]
 # Phases that energy is counted by, in time: columns of `Out.power`.
 PREFILL, DECODE, IDLE, COLD, TRANSFER = 0, 1, 2, 3, 4
 OFF, STARTING, ON, DRAINING = 0, 1, 2, 3
+# Who is let in, and what a step does (see `_core.schedule`).
+VLLM, SGLANG, NO_EVICT, GREEDY = 0, 1, 2, 3
 # Routing.
 ROUND_ROBIN, LEAST_LOADED, PREFIX, PACK = 0, 1, 2, 3
 
@@ -42,6 +44,7 @@ class Rules(NamedTuple):
     blocks: Ints
     reserve: Ints  # blocks a request holds besides its tokens
     longest: Ints  # most tokens of a request that is sent here
+    scheduler: Ints
     idle: Floats  # W of a replica awake without work
     off: Floats  # W of a replica switched off or parked
     start_time: Floats
@@ -91,6 +94,7 @@ class Live(NamedTuple):
     held: Ints  # (R, B) blocks
     take: Ints  # (R, B) tokens in this step
     turn: Ints  # (R, B) whether the slot decodes in this step
+    ratio: Floats  # (R,) share of their outputs that running requests are taken to need yet (SGLang)
     popped: Ints  # (R,) blocks taken from the free list, pushed: given back
     pushed: Ints
     kept: Ints  # (R, pages) place of each prefix page in the order of giving back, 0 where it never was here

@@ -28,7 +28,7 @@ from ._state import OFF, ON, STARTING, TRANSFER, Live, Out, Prices, Rules, Work
 from ._state import Knobs as CoreKnobs
 from .outcome import GAPS, Limits, Run
 from .policies import FixedClock, Knobs, Policy, PoolView, View
-from .pool import ROUTES, Fleet, Link, Pool, Route
+from .pool import ROUTES, SCHEDULERS, Fleet, Link, Pool, Route
 from .served import Served
 from .table import widened
 
@@ -180,6 +180,7 @@ class _Stage:
             blocks=ints([blocks for blocks, _, _ in cache]),
             reserve=ints([reserve for _, reserve, _ in cache]),
             longest=ints([pool.longest or 1 << 40 for pool in pools]),
+            scheduler=ints([SCHEDULERS.index(pool.scheduler) for pool in pools]),
             idle=np.array([pool.idle_power for pool in pools]),
             off=np.array([pool.off_power for pool in pools], np.float64),
             start_time=np.array([pool.start_time for pool in pools], np.float64),
@@ -242,8 +243,8 @@ class _Stage:
             state=state, since=np.zeros(n), ends=np.full(n, np.inf), ready=np.zeros(n), woken=np.zeros(n),
             running=ints(n), used=ints(n), head=ints(n), tail=ints(n), queued=ints(n), slot=ints(n, slots),
             have=ints(n, slots), goal=ints(n, slots), held=ints(n, slots), take=ints(n, slots), turn=ints(n, slots),
-            popped=ints(n), pushed=self.rules.blocks[self.rules.pool].copy(), kept=ints(n, pages), cursor=ints(2),
-            busy=np.zeros(n), steps=ints(n), tokens=ints(n), arrived=ints(n),
+            ratio=np.full(n, _core.RATIO), popped=ints(n), pushed=self.rules.blocks[self.rules.pool].copy(),
+            kept=ints(n, pages), cursor=ints(2), busy=np.zeros(n), steps=ints(n), tokens=ints(n), arrived=ints(n),
         )  # fmt: skip
 
     def _out(self, after: tuple[_Stage, _Moved] | None) -> Out:
@@ -356,7 +357,7 @@ def _transfer(stage: _Stage, link: Link) -> _Moved:
     order = np.lexsort((more, ready))
     moved = _Moved(more[order], ready[order], (link.energy * size)[order])
     for a, b, joules in zip(done[order], moved.ready, moved.joules, strict=True):
-        _core.spread(stage.out, a, b, joules, TRANSFER)
+        _core.spread(stage.packed[-1], a, b, joules, TRANSFER)
     return moved
 
 

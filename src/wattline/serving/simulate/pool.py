@@ -12,6 +12,10 @@ from .table import StepTable
 
 Role = Literal["both", "prefill", "decode"]
 Route = Literal["round_robin", "least_loaded", "prefix", "pack"]
+# How engines let requests in and make up a step (`_core.schedule`), numbered as the core does, and what each does where
+# nobody says otherwise: vLLM and SGLang as they come, TensorRT-LLM's default capacity policy.
+SCHEDULERS: Final = ("vllm", "sglang", "no-evict", "max-utilization")
+USUAL: Final = {"vllm": "vllm", "sglang": "sglang", "trtllm": "no-evict"}
 ROUTES: Final = ("round_robin", "least_loaded", "prefix", "pack")
 
 # Tokens of a block of the paged cache, as vLLM has it on NVIDIA devices.
@@ -31,6 +35,7 @@ class Pool:
     longest : most tokens (prompt and output) of the requests sent here; None for any.
     accepted : chance that a draft token holds (speculative decoding).
     start_time, start_power : seconds and watts of starting a replica that is off (all devices).
+    scheduler : how its engine lets requests in, one of `SCHEDULERS`.
     off_power : watts of a replica that is off (0) or parked. on : replicas awake at the start; all where None.
     """
 
@@ -47,6 +52,7 @@ class Pool:
     off_power: float = 0.0
     on: int | None = None
     draft: Any = None
+    scheduler: str = "vllm"
 
     def cache(self, context: float) -> tuple[int, int, int]:
         """Return (blocks, blocks a request holds besides its tokens, tokens of a block) at a usual context."""
