@@ -25,7 +25,7 @@ from wattline.show.cli.main import app
 HERE = Path(__file__).parent
 FLAGS: dict[str, Any] = json.loads((HERE / "engine_flags.json").read_text("utf-8"))
 TRTLLM = {
-    **{f"--{name}": {"type": "int"} for name in ["tp_size", "ep_size", "max_batch_size", "max_num_tokens", "max_seq_len"]},
+    **{f"--{name}": {"type": "int"} for name in ["tp_size", "ep_size", "pp_size", "max_batch_size", "max_num_tokens", "max_seq_len"]},
     "--kv_cache_free_gpu_memory_fraction": {"type": "float"}, "--enable_chunked_prefill": {"type": "switch"},
     "--backend": {"type": "str", "choices": ["pytorch", "tensorrt", "_autodeploy"]},
 }  # fmt: skip

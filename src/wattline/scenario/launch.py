@@ -31,7 +31,8 @@ def pools(scenario: Scenario, chosen: Outcome) -> tuple[Launch, ...]:
     cluster = scenarios.cluster_of(scenario)
     common = _common(scenario) | {
         "chip": cluster.chip, "tensor": scenario["serve.tensor"], "data": scenario["serve.data"],
-        "expert": scenario["serve.expert"], "weights": scenario.get("serve.precision"),
+        "expert": scenario["serve.expert"], "pipeline": scenario["serve.pipeline"],
+        "weights": scenario.get("serve.precision"),
         "cache": scenario.get("serve.kv_precision"), "batch": knob["max_batch"], "chunk": knob["max_step_tokens"],
         "clock": knob["clock_hz"], "replicas": scenario.get("serve.replicas") or 1,
         "power": cluster.chip["power.limit"] if "power.limit" in scenario.chip else None,
@@ -49,8 +50,10 @@ def searched(scenario: Scenario, found: Sequence[Mapping[str, Any]]) -> tuple[La
         cluster = scenarios.cluster_of(scenario.with_({"hardware.chip": pool["chip"]}))
         out.append(Launch(**_common(scenario) | {
             "chip": cluster.chip, "replicas": pool["replicas"], "role": pool["role"], "tensor": pool["tensor"],
-            "data": pool["data"], "expert": pool["expert"], "weights": pool["precision"], "cache": pool["kv_precision"],
-            "batch": pool["max_batch"], "chunk": scenario["serve.chunk"], "clock": pool["clock_hz"],
+            "data": pool["data"], "expert": pool["expert"],
+            "pipeline": pool.get("pipeline", 1), "weights": pool["precision"], "cache": pool["kv_precision"],
+            "batch": pool["max_batch"], "chunk": pool.get("max_step_tokens", scenario["serve.chunk"]),
+            "clock": pool["clock_hz"], **({"drafts": pool["drafts"]} if pool.get("drafts") else {}),
         }))  # fmt: skip
     return tuple(out)
 

@@ -71,6 +71,7 @@ class Launch:
     tensor: int = 1
     data: int = 1
     expert: int = 1
+    pipeline: int = 1
     batch: int
     chunk: int
     memory: float = 0.9
@@ -88,7 +89,7 @@ class Launch:
     @property
     def devices(self) -> int:
         """Chips of a replica."""
-        return self.tensor * self.data
+        return self.tensor * self.data * self.pipeline
 
     @property
     def group_batch(self) -> int:
@@ -116,6 +117,7 @@ def vllm_flags(x: Launch) -> list[str]:
         "--max-num-batched-tokens", str(x.group_chunk), "--gpu-memory-utilization", f"{x.memory:g}",
     ]  # fmt: skip
     out += ["--data-parallel-size", str(x.data)] if x.data > 1 else []
+    out += ["--pipeline-parallel-size", str(x.pipeline)] if x.pipeline > 1 else []
     out += ["--enable-expert-parallel"] if x.expert > 1 else []
     out += ["--max-model-len", str(x.context)] if x.context else []
     out += _LOADED.get(x.weights or "", ())
@@ -131,11 +133,12 @@ def vllm_flags(x: Launch) -> list[str]:
 def sglang(x: Launch) -> list[str]:
     """Return the words of SGLang's server."""
     out = [
-        "python", "-m", "sglang.launch_server", "--model-path", x.model, "--tp-size", str(x.devices),
+        "python", "-m", "sglang.launch_server", "--model-path", x.model, "--tp-size", str(x.tensor * x.data),
         "--max-running-requests", str(x.batch), "--chunked-prefill-size", str(x.chunk),
         "--mem-fraction-static", f"{x.memory:g}", "--enable-metrics",
     ]  # fmt: skip
     out += ["--dp-size", str(x.data), "--enable-dp-attention"] if x.data > 1 else []
+    out += ["--pp-size", str(x.pipeline)] if x.pipeline > 1 else []
     out += ["--ep-size", str(x.expert)] if x.expert > 1 else []
     out += ["--context-length", str(x.context)] if x.context else []
     out += _LOADED.get(x.weights or "", ())
@@ -156,11 +159,12 @@ def sglang(x: Launch) -> list[str]:
 def trtllm(x: Launch) -> list[str]:
     """Return the words of `trtllm-serve`."""
     out = [
-        "trtllm-serve", x.model, "--backend", "pytorch", "--tp_size", str(x.devices), "--max_batch_size",
-        str(x.group_batch), "--max_num_tokens", str(x.group_chunk),
+        "trtllm-serve", x.model, "--backend", "pytorch", "--tp_size", str(x.tensor * x.data),
+        "--max_batch_size", str(x.group_batch), "--max_num_tokens", str(x.group_chunk),
         "--kv_cache_free_gpu_memory_fraction", f"{x.memory:g}", "--enable_chunked_prefill",
     ]  # fmt: skip
     out += ["--ep_size", str(x.expert)] if x.expert > 1 else []
+    out += ["--pp_size", str(x.pipeline)] if x.pipeline > 1 else []
     out += ["--max_seq_len", str(x.context)] if x.context else []
     return out
 

@@ -143,6 +143,23 @@ class SearchAnswer:
         }  # fmt: skip
 
     @property
+    def weighed(self) -> list[Configuration]:
+        """Confirmed configurations that keep the promise, of which none beats another in joules and in money; cheapest
+        in joules first. Empty where chips have no price."""
+        if self.rates.chip is None or self.rates.price is None:
+            return []
+        kept = [c for c in self.confirmed if c.kept is not False and c.simulated is not None]
+        out: list[Configuration] = []
+        for c in sorted(kept, key=lambda c: (c.best.energy, self.dollars(c))):
+            if not out or self.dollars(c) < self.dollars(out[-1]) * (1.0 - 1e-9):
+                out.append(c)
+        return out
+
+    def dollars(self, c: Configuration) -> float:
+        """Return USD per million tokens, electricity and chips."""
+        return float(c.to_dict(self.rates, self.tokens)["cost_usd_per_million_tokens"])
+
+    @property
     def agreement(self) -> dict[str, float]:
         """How the analytic figures of the confirmed ones compare: mean ratios to simulated, and of ranks (Spearman)."""
         every = [c for c in self.confirmed if c.simulated is not None]
@@ -175,6 +192,7 @@ class SearchAnswer:
             "savings": self.savings,
             "breakdown_j": dict(self.chosen.breakdown_j),
             "confirmed": [told(c) for c in self.confirmed],
+            "energy_cost_frontier": [told(c) for c in self.weighed],
             "agreement": self.agreement,
             "provenance": {"kind": self.provenance, "sources": [self.source]},
             "uncertainty": {"energy": self.uncertainty, "time": self.time_uncertainty},

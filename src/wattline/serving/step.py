@@ -10,6 +10,7 @@ end and enter per step, so each output token carries prompt / output tokens of p
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -145,6 +146,9 @@ class Replica:
         """Return the fitted constants of this engine on this chip; what one request waits for besides, where stated."""
         found = constants(device.chip.tags.get("architecture", ""), factors=self.profile(device).factors)
         found = scaled(found, dict(self.factors)) if self.factors else found
+        stages = self.parallel.pipeline
+        if stages > 1:  # the host prepares a step of every microbatch in a round
+            found = {**found, "host.step": stages * found["host.step"], "host.team": stages * found["host.team"]}
         return found if self.overhead is None else {**found, "first.request": self.overhead, "first.token": 0.0}
 
     def hosted(self, device: Device) -> float:
@@ -152,6 +156,11 @@ class Replica:
         if self.neighbours is not None:
             return max(self.neighbours, 1.0)
         return max(device.node["chips"] / self.parallel.devices, 1.0)
+
+    @property
+    def groups(self) -> int:
+        """Parts that the running requests are dealt to: data-parallel groups, microbatches of a pipeline."""
+        return self.parallel.data * self.parallel.pipeline
 
     def capacity(self, load: Load, device: Device) -> int:
         """Return the most requests that run together within the device memory."""
@@ -281,7 +290,7 @@ def work_of(jobs: Sequence[Job], device: Device, source: Source, grid: Array) ->
     """Return what configurations on one device need to be assembled; the source is asked once."""
     beats, inquiry = _counted(tuple(jobs), device.chip.tags.get("architecture", ""))
     both = sums(inquiry, device, source, grid)
-    loose = [job.batch / job.replica.parallel.data > job.replica.captured(device) for job in jobs]
+    loose = [job.batch / job.replica.groups > job.replica.captured(device) for job in jobs]
     first = [_beat(job, device, 0.0, 0.0, alone) for job, alone in zip(jobs, loose, strict=True)]
     second = [_beat(job, device, x.prompts, x.tokens, True) for job, x in zip(jobs, beats, strict=True)]
     return Parts(
@@ -307,7 +316,7 @@ def _crowded(job: Job, beat: Rhythm) -> float:
 
     Prompts fall on groups as they come: of a Poisson number each the busiest has so many deviations more.
     """
-    groups = job.replica.parallel.data
+    groups = job.replica.groups
     if groups == 1:
         return 1.0
     mean = beat.prompts / groups
@@ -323,18 +332,47 @@ def _piece(job: Job, tokens: float, chip: str) -> Piece:
 def _operators(job: Job, tokens: float, chip: str) -> tuple[Operator, ...]:
     replica, load = job.replica, job.load
     entries = chunks(load, tokens, replica.chunk)
-    plain = step_operators(
-        replica.model, replica.parallel, entries, job.batch, load.seen, replica.precision, taste=TASTE
-    )
-    requests = tokens / load.fresh / replica.parallel.data
+    plain = round_operators(replica, entries, job.batch, load.seen, TASTE)
+    requests = tokens / load.fresh / replica.groups
     tensor, precision = replica.parallel.tensor, replica.precision.activation
     plain = as_run(plain, profile(replica.engine, replica.model, chip))
     return plain + vision_operators(load.patches * requests, max(requests, 1.0) * load.frames, tensor, precision)
 
 
+def round_operators(
+    replica: Replica, entries: Sequence[Sequence[float]], batch: float, context: float, taste: float = 0.0
+) -> tuple[Operator, ...]:
+    """Return what one device does while every running request gets a token.
+
+    In a pipeline the requests are dealt to as many microbatches as there are stages, one at work in each: a round is
+    every stage's work on a microbatch, one after the other, with a hop between them. A microbatch of less than one
+    request is priced as one.
+    """
+    stages = replica.parallel.pipeline
+    if stages == 1:
+        return step_operators(replica.model, replica.parallel, entries, batch, context, replica.precision, taste=taste)
+    some = [(e[0], e[1], (e[2] if len(e) > 2 else 1.0) / stages) for e in entries]
+    one = step_operators(
+        replica.model,
+        replica.parallel,
+        some,
+        max(batch / stages, min(batch, 1.0)),
+        context,
+        replica.precision,
+        taste=taste,
+    )
+    return tuple(replace(o, repeat=stages * o.repeat) for o in one)
+
+
+def unevenness(replica: Replica) -> float:
+    """Return the layers of the fullest stage over the mean: all others wait for it."""
+    stages, layers = replica.parallel.pipeline, replica.model.layers
+    return stages * math.ceil(layers / stages) / layers
+
+
 def _beat(job: Job, device: Device, prompts: float, tokens: float, loose: bool) -> tuple[float, ...]:
     """Return the fields of a `Beat` in order."""
-    groups = job.replica.parallel.data
+    groups = job.replica.groups
     logits = 4.0 * job.replica.model.vocab * (job.batch + prompts) / device.chip["memory.hbm.bandwidth"]
     visual = job.load.visual * tokens / job.load.fresh
     crowd = largest(job.replica.parallel.expert)
@@ -448,7 +486,7 @@ def steps(
 
 @functools.lru_cache(maxsize=64)
 def _alone(replica: Replica, load: Load, batch: float) -> tuple[Operator, ...]:
-    return step_operators(replica.model, replica.parallel, (), batch, load.seen, replica.precision)
+    return round_operators(replica, (), batch, load.seen)
 
 
 def _check_fits(replica: Replica, load: Load, batches: Sequence[float], device: Device) -> None:

@@ -22,6 +22,8 @@ from wattline.serving.step import clock_grid
 from wattline.show.cli import main as cli
 from wattline.source.base import Device
 
+from .spaces import draw, exhaustive
+
 # One process has what the tests share.
 pytestmark = pytest.mark.xdist_group("search")
 TINY = {
@@ -69,6 +71,49 @@ def test_the_chosen_one_is_the_best_of_all_simulated(found: SearchAnswer) -> Non
     best = min(row["energy_j"] for row in rows if row["kept"]) / tokens
     assert found.chosen.kept
     assert found.chosen.best.energy <= best * 1.01
+
+
+@pytest.mark.parametrize("number", [1, 7])
+def test_a_random_space_is_searched_to_its_best(number: int) -> None:
+    """Every setting simulated: of those sure to keep the promise none is 1 % cheaper than what the search takes."""
+    stated = draw(number, count=200)
+    best, found = exhaustive(stated), serve_search.search(stated, jobs=1).chosen
+    assert best is not None
+    assert found.probability is not None
+    assert found.probability >= 0.99
+    assert found.best.energy <= 1.01 * best.energy
+
+
+def test_steps_with_prompts_may_have_a_clock_of_their_own(found: SearchAnswer) -> None:
+    """What is found with more axes is no dearer, and stands in the answer as it is to be set."""
+    plain = serve_search.search(tiny(**{"search.phases": False, "search.chunks": "8192"}), jobs=1)
+    assert found.chosen.best.energy <= plain.chosen.best.energy * 1.001
+    (pool,) = plain.chosen.pools
+    assert pool["prefill_clock_hz"] == pool["clock_hz"]
+    assert pool["max_step_tokens"] == 8192
+
+
+def test_money_and_joules_are_weighed_where_asked() -> None:
+    """Fewest chips for cost, least energy for energy, and both as points that do not beat one another."""
+    money = {"site.chip_price": "3 USD/h", "site.price": "80 USD/MWh"}
+    both = serve_search.search(tiny(**{"search.goal": "both"}).with_(money), jobs=1)
+    points = [
+        (c["energy_per_token_j"], c["cost_usd_per_million_tokens"]) for c in both.to_dict()["energy_cost_frontier"]
+    ]
+    assert points == sorted(points)
+    assert [p[1] for p in points] == sorted((p[1] for p in points), reverse=True)
+    with pytest.raises(ScenarioError, match="needs what a chip costs"):
+        serve_search.search(tiny(**{"search.goal": "cost"}))
+
+
+def test_drafts_and_stages_are_variants() -> None:
+    """Speculation and pipelines are priced, simulated and told."""
+    stated = tiny(**{"search.drafts": "0,3", "search.pipeline": "1,2", "search.confirm": 2})
+    assert {(v.pipeline, v.drafts) for v in variants(stated)} == {(1, 0), (1, 3), (2, 0), (2, 3)}
+    one = {"parts": [(asdict(Variant("l4", pipeline=2, drafts=3)), asdict(Part(0, "both", 1, 8, 2.0e9)))]}
+    row = confirm(stated, one)
+    assert row["energy_j"] > 0.0
+    assert sum(row["breakdown_j"].values()) == pytest.approx(row["energy_j"], rel=1e-9)
 
 
 def test_expected_figures_are_near_the_simulated_ones(found: SearchAnswer) -> None:

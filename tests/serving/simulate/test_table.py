@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wattline.serving.simulate.pool import Pool
 from wattline.serving.simulate.table import EACH, FINE, StepTable, _rows, step_table, tokens_at
 from wattline.serving.step import Load, step
 from wattline.source.roofline.source import Roofline
@@ -110,3 +111,28 @@ def test_data_parallel_groups_wait_for_the_one_that_reads() -> None:
     four = made.step(32, 500.0, 1000.0, 500.0, 4.0)
     assert one.time > 1.2 * four.time
     assert one.energy - made.waiting * one.time == pytest.approx(four.energy - made.waiting * four.time, rel=0.02)
+
+
+def test_a_round_of_a_pipeline_is_a_pass_of_each_microbatch() -> None:
+    """Twice the requests on two stages take what half of them take on one chip, the hop and the wait for the stage with
+    the head; so do joules per chip. The host prepares twice as many steps."""
+    one, two = table(max_batch=64), table(max_batch=64, pipeline=2)
+    for batch, prompt in ((64, 0.0), (32, 0.0), (32, 1024.0)):
+        whole = two.step(batch, 800.0, prompt, 500.0, 2.0 if prompt else 0.0)
+        half = one.step(batch / 2, 800.0, prompt / 2, 500.0, 1.0 if prompt else 0.0)
+        busy = [
+            sum(cells[-1, 0] for cells in of.pieces(b, 800.0, p, 500.0, n if p else 0.0)[1])
+            for of, b, p, n in ((two, batch, prompt, 2.0), (one, batch / 2, prompt / 2, 1.0))
+        ]
+        assert busy[1] < busy[0] < 1.15 * busy[1]
+        assert half.time < whole.time < 2.0 * half.time
+        moved = [sum(v for n, v in c.parts.items() if n != "waiting") for c in (whole, half)]
+        assert moved[0] == pytest.approx(2.0 * moved[1], rel=0.05)
+
+
+def test_stages_hold_what_one_chip_does_not() -> None:
+    """Weights and cache are shared out over stages, so there is more room for requests."""
+    sizes = [
+        Pool(table=table(max_batch=64, **({"pipeline": n} if n > 1 else {}))).cache(1000.0)[0] for n in (1, 2)
+    ]  # fmt: skip
+    assert sizes[1] > 2.2 * sizes[0]

@@ -94,7 +94,7 @@ def _pool(scenario: Scenario, variant: Variant, part: Part) -> Pool:
     )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=48)
+@functools.lru_cache(maxsize=24)  # 4 MB each, in every worker
 def _table(scenario: Scenario, variant: Variant) -> StepTable:
     cluster, replica = placed(scenario, variant)
     requests = slices(scenario)["all"]

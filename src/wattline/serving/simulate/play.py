@@ -155,7 +155,7 @@ class _Stage:
         scalar = [
             (
                 t.exponent if t.replica.ahead(t.device) else 0.0, t.waiting, t.limit, t.replica.captured(t.device),
-                t.replica.parallel.data, t.verified, pool.accepted,
+                t.replica.groups, t.verified, pool.accepted,
             )
             for t, pool in zip(made, self.pools, strict=True)
         ]  # fmt: skip

@@ -20,7 +20,6 @@ from typing import Final
 import numpy as np
 
 from ...source.base import Array, Device, Source
-from ...workload.infer import step_operators
 from ...workload.operator import Operator
 from ..engine import (
     COUNTS,
@@ -38,7 +37,7 @@ from ..engine import (
     sums,
 )
 from ..profile import as_run
-from ..step import TASTE, Job, Load, Replica, beats_of, clock_grid
+from ..step import TASTE, Job, Load, Replica, beats_of, clock_grid, round_operators, unevenness
 
 Work = tuple[Operator, ...]
 
@@ -161,7 +160,7 @@ class StepTable:
         if prompt <= 0:
             return mine, mine
         mine.append(_plane(self.prefill, self.prompt, self.reach, prompt, reach))
-        groups = self.replica.parallel.data
+        groups = self.replica.groups
         if groups == 1:
             return mine, mine
         most = prompt * max(1.0, groups / max(prompts, 1.0))
@@ -175,7 +174,7 @@ class StepTable:
     def host_time(self, batch: float, prompt: float, prompts: float) -> float:
         """Return the host's seconds of a step."""
         step, sequence, each, alone, mixed = self.host
-        loose = batch / self.replica.parallel.data > self.replica.captured(self.device)
+        loose = batch / self.replica.groups > self.replica.captured(self.device)
         return step + sequence * batch + each * prompts + (mixed if prompt > 0 else alone if loose else 0.0)
 
     def overlap(self, busy: float, host: float) -> float:
@@ -291,12 +290,14 @@ class _Maker:
     def table(self, uncertainty: float, time_uncertainty: float) -> StepTable:
         """Return the table: each piece of a step priced apart."""
         replica, c, (batch, prompt, context, reach) = self.replica, self.c, self.axes
-        tokens = _rows(replica.chunk * max(replica.parallel.data, 1))
+        tokens = _rows(replica.chunk * replica.groups)
         sampled = np.arange(self.verified * batch[-1] + 2.0)  # no more requests run than that
         layers = self._priced([self._operators(m) for m in tokens], _layer, tokens, "gap.step")
         head = self._priced([self._operators(m) for m in sampled], _headed, sampled, "gap.logits")
         decode = self._priced([self._operators(b, context=x) for b in batch for x in context], _decoding)
         prefill = self._priced([self._operators(0.0, p, reach=k) for p in prompt for k in reach], _reading)
+        # The last stage alone has the head, and all others wait for it once per microbatch.
+        head = (head[0] * replica.parallel.pipeline, *head[1:])
         families = (layers, head, decode, prefill)
         names = tuple(sorted({name for _, parts, _ in families for name in parts}))
         each = float(layers[2][1, 0] + head[2][1, 0] + decode[2][-1, 0])
@@ -320,7 +321,7 @@ class _Maker:
     def _operators(self, batch: float, prompt: float = 0.0, context: float = 1.0, reach: float = 0.0) -> Work:
         r = self.replica
         chunks = _entries(prompt, reach)
-        plain = step_operators(r.model, r.parallel, chunks, batch, max(context, 1.0), r.precision, taste=TASTE)
+        plain = round_operators(r, chunks, batch, max(context, 1.0), TASTE)
         return as_run(plain, r.profile(self.device))
 
     def _priced(
@@ -378,6 +379,7 @@ class _Maker:
         busy, parts, _ = priced
         zero = np.zeros_like(busy)
         joules = [self.replica.parallel.devices * parts.get(n, zero) for n in names]
+        busy = busy * unevenness(self.replica)
         stack = np.stack([busy, np.sum(joules, axis=0), *joules], axis=-1)
         return stack.reshape(*(shape or stack.shape[:1]), *stack.shape[1:])
 
@@ -430,7 +432,7 @@ def _drafted(table: StepTable, small: StepTable, length: int) -> StepTable:
     """
     names = tuple(sorted({*table.parts, *small.parts}))
     table, small = widened(table, names), widened(small, names)
-    tokens = _rows(table.replica.chunk * max(table.replica.parallel.data, 1))
+    tokens = _rows(table.replica.chunk * table.replica.groups)
 
     def each(cells: Array, at: Array) -> Array:
         return np.stack([_line(cells, float(x)) for x in at])

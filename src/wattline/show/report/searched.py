@@ -122,6 +122,13 @@ def parts(answer: SearchAnswer) -> Cells:
 _OWN: Final = {"chip.idle": "Chips with nothing to do", "chip.transfer": "Caches sent from prefill to decode"}
 
 
+def weighed(answer: SearchAnswer) -> Cells:
+    """Return configurations of which none beats another in joules and in money."""
+    return ["J/token", "USD per million tokens", "chips", "configuration"], [
+        [show(c.best.energy, "J"), f"{answer.dollars(c):.3g}", f"{c.chips}", c.label] for c in answer.weighed
+    ]
+
+
 def agreement(answer: SearchAnswer) -> str:
     """Return how far expectation and simulation lie apart, in a sentence."""
     a = answer.agreement
@@ -154,6 +161,8 @@ def show_search(answer: SearchAnswer, console: Console) -> None:
         _print(
             console, f"Least energy against {_NAMES[name][:1].lower()}{_NAMES[name][1:]}", frontier(answer, name, _FEW)
         )
+    if len(answer.weighed) > 1:
+        _print(console, "Energy against cost, all confirmed", weighed(answer))
     _print(console, "Confirmed by simulation", confirmed(answer))
     console.print(agreement(answer))
     _print(console, "What to type", ([], [[line] for line in answer.apply]))
