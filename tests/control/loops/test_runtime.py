@@ -235,6 +235,51 @@ def test_what_goes_wrong_is_a_note_and_training_goes_on(rig: Rig) -> None:
     run.close()
 
 
+class TorchStage:
+    """A stage of torch.distributed.pipelining as far as hooks go, alone on its rank."""
+
+    stage_index, num_stages, group_rank, group_size = 0, 1, 0, 1
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+
+    def forward_one_chunk(self, _index: int) -> None:
+        self.rig.work("forward")
+
+    def backward_one_chunk(self, _index: int, full_backward: bool = True) -> None:
+        self.rig.work("backward")
+
+    def backward_weight_one_chunk(self, _index: int) -> None: ...
+
+
+class Schedule1F1B:
+    """torch's schedule of that name, for one stage."""
+
+    def __init__(self, rig: Rig, count: int) -> None:
+        self._stage, self._n_microbatches = TorchStage(rig), count
+
+    def step(self) -> None:
+        for m in range(self._n_microbatches):
+            self._stage.forward_one_chunk(m)
+            self._stage.backward_one_chunk(m)
+
+
+def test_a_schedule_of_torch_profiles_itself_and_follows(rig: Rig) -> None:
+    """Through its stage's methods; a torchtitan trainer is followed by its pp_schedule; the hooks come off."""
+    made = Schedule1F1B(rig, 4)
+    trainer = SimpleNamespace(pp_schedule=made)
+    with wattline.follow(trainer, held=rig.held, max_slowdown=0.05, waiting_power=100.0, **rig.how) as run:
+        for _ in range(8):
+            rig.seen.clear()
+            made.step()
+        assert run.notes == []
+        assert run.saving is not None
+        assert run.saving > 0.05
+        assert {clock for _, clock in rig.seen} != {rig.gpu.speed({"clock": None})}
+    assert "step" not in vars(made)
+    assert "forward_one_chunk" not in vars(made._stage)
+
+
 def test_megatrons_functions_are_counted(rig: Rig) -> None:
     """The module's forward_step and backward_step become microbatches 0, 1, ... of the rank's stage."""
     module = ModuleType("schedules")
