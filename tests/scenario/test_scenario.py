@@ -1,6 +1,8 @@
 """Tests for `wattline.scenario.scenario`: one file in, one answer out, and clear words for bad input."""
 
+import pickle
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -12,8 +14,8 @@ from wattline.core.errors import (
     UnitError,
     WattlineError,
 )
+from wattline.scenario import keys, schema, whatif
 from wattline.scenario import scenario as sc
-from wattline.scenario import schema, whatif
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -145,7 +147,7 @@ def test_bad_input_gets_one_clear_sentence(changes: dict, error: type[WattlineEr
     ("changes", "error", "words"),
     [
         ({"serve": {"tpot": "1 ms"}}, GoalError, r"serve.tpot = 1 ms cannot be met: the best is"),
-        ({"serve": {"rate": "5000 req/s"}}, GoalError, r"split it over \d+ replicas"),
+        ({"serve": {"rate": "5000 req/s"}}, GoalError, r"split it over more than \d+ replicas"),
         ({"model": {"name": "llama-3.1-70b"}}, CapacityError, r"does not fit"),
         ({"goal": {"deadline": "3 d"}}, ScenarioError, r"goal.deadline is not a goal for serving"),
         ({"serve": {"requests": "missing.csv"}}, InputError, r"requests missing.csv: cannot be read"),
@@ -234,3 +236,27 @@ def test_no_key_is_said_twice():
     """Two rows of one key would hide each other: the table has each key once."""
     rows = [row.path for row in schema._table()]
     assert len(rows) == len(set(rows))
+
+
+def test_a_checker_knows_the_type_of_every_key():
+    """The literals that give ``scenario[key]`` its type name the keys of the schema, each with the type of its kind."""
+    kinds = {"text": keys.TextKey, "choice": keys.TextKey, "whole": keys.WholeKey, "flag": keys.FlagKey,
+             "texts": keys.TextsKey, "wholes": keys.WholesKey}  # fmt: skip
+    stated: dict[object, set[str]] = {literal: set() for literal in (*kinds.values(), keys.NumberKey)}
+    for key in schema.KEYS.values():
+        stated[kinds.get(key.kind, keys.NumberKey)].add(key.path)
+    for literal, paths in stated.items():
+        assert set(get_args(literal)) == paths, "run scripts/write_keys.py"
+
+
+def test_a_scenario_is_not_changed_by_what_it_was_made_from_and_travels():
+    """Its mappings cannot be written to, a copy with changes leaves it as it was, and it goes to other processes."""
+    values = {"site.pue": 1.2}
+    stated = sc.Scenario("s", values)
+    values["site.pue"] = 9.0
+    assert stated["site.pue"] == 1.2
+    with pytest.raises(TypeError):
+        stated.values["site.pue"] = 2.0
+    assert stated.with_({"site.pue": 1.3})["site.pue"] == 1.3
+    assert stated["site.pue"] == 1.2
+    assert pickle.loads(pickle.dumps(stated)).values == stated.values

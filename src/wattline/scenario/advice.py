@@ -160,8 +160,8 @@ def _serving(scenario: Scenario) -> Iterator[Changes]:
 
 
 def _training(scenario: Scenario) -> Iterator[Changes]:
-    as_asked = {key: scenario[key] for key in ("train.microbatch", "train.recompute", "train.zero")}
-    light = {"train.microbatch": 1, "train.recompute": "full", "train.zero": max(1, scenario["train.zero"])}
+    as_asked: Changes = {key: scenario[key] for key in ("train.microbatch", "train.recompute", "train.zero")}
+    light: Changes = {"train.microbatch": 1, "train.recompute": "full", "train.zero": max(1, scenario["train.zero"])}
     tensor, pipeline = scenario["train.tensor"], scenario["train.pipeline"]
     experts = (1, 8) if model_of(scenario).moe else (1,)
     for n, place in _places(scenario):

@@ -125,8 +125,8 @@ def _solve_measured(scenario: Scenario) -> Answer:
     from ..training.profiled import plan_profiled
 
     place = scenario.get("measured.store")
-    plain = place is not None and "://" not in place
-    profile = measured.read(Store(path_of(scenario, place) if plain else place), scenario["measured.profile"])
+    store = place if place is None or "://" in place else path_of(scenario, place)
+    profile = measured.read(Store(store), scenario["measured.profile"])
     top = max(t.value for t in profile.trials)
     return plan_profiled(
         profile.frontier,

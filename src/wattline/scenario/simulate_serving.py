@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from ..workload.trace_files import read_requests
 from ..workload.traffic import Requests
 from . import stated as scenarios
 from .stated import Scenario
+
+ClockKey = Literal["serve.clock", "serve.prefill_clock"]
+_CLOCKS: Final[tuple[ClockKey, ...]] = ("serve.clock", "serve.prefill_clock")
 
 # What keys of [serve] are where a scenario leaves them out.
 DEFAULTS: Final[Mapping[str, Any]] = {
@@ -180,8 +183,10 @@ def made_up(scenario: Scenario, rate: float, count: int, seed: int) -> Requests:
     check_mean(scenario)
     most = longest_of(scenario) or 1 << 40
     prompt, output = (
-        Lengths(scenario[f"serve.{name}"], variation, min(LONGEST * scenario[f"serve.{name}"], most))
-        for name, variation in zip(("prompt", "output"), spread_of(scenario), strict=True)
+        Lengths(mean, variation, min(LONGEST * mean, most))
+        for mean, variation in zip(
+            (scenario["serve.prompt"], scenario["serve.output"]), spread_of(scenario), strict=True
+        )
     )
     made = synthetic(
         rate, count, prompt=prompt, output=output, arrivals=value_of(scenario, "arrivals"),
@@ -262,7 +267,7 @@ def play_closed(requests: Requests, fleet: Fleet, policy: Policy, limits: Limits
     return closed(simulate(waiting, fleet, policy, limits=limits, seed=0), clients)
 
 
-def clock_of(scenario: Scenario, key: str, cluster: Cluster) -> float | None:
+def clock_of(scenario: Scenario, key: ClockKey, cluster: Cluster) -> float | None:
     """Return a stated clock (Hz) as the chip takes it: its nearest step, as drivers do; None where none is stated.
 
     Raises
@@ -285,9 +290,9 @@ def clock_of(scenario: Scenario, key: str, cluster: Cluster) -> float | None:
 def clocks_told(scenario: Scenario, cluster: Cluster) -> tuple[str, ...]:
     """Say which stated clocks lie between two steps of the chip, and what they become."""
     out = []
-    for key in ("serve.clock", "serve.prefill_clock"):
+    for key in _CLOCKS:
         asked, taken = scenario.get(key), clock_of(scenario, key, cluster)
-        if taken is not None and abs(taken - asked) > 1e5:
+        if asked is not None and taken is not None and abs(taken - asked) > 1e5:
             out.append(f"{key} = {show(asked, 'Hz', 4)} is set as {show(taken, 'Hz', 4)}, the nearest step of the chip")
     return tuple(out)
 
@@ -318,7 +323,7 @@ def fleet_of(scenario: Scenario, cluster: Cluster, source: Source) -> Fleet:
     draft = None if tokens is None else draft_of(scenario, replica)
     table = step_table(
         replica, device, source, max_batch=scenario["serve.max_batch"],
-        draft=None if draft is None else (draft, tokens),
+        draft=None if draft is None or tokens is None else (draft, tokens),
     )  # fmt: skip
     start_power = scenario.get("serve.start_power")
     pool = Pool(

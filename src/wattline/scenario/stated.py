@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from ..core import plugins
 from ..core.errors import LayoutError, ScenarioError, nearest
+from ..core.fixed import Fixed
 from ..core.toml_text import read_toml
 from ..core.units import show
 from ..frontier.answer import Goal, Rates
@@ -25,6 +26,7 @@ from ..workload.config import read as read_config
 from ..workload.model import Model
 from ..workload.parallel import Parallel
 from . import schema
+from .keys import FlagKey, NumberKey, TextKey, TextsKey, Value, WholeKey, WholesKey
 from .overrides import literal
 
 if TYPE_CHECKING:
@@ -49,17 +51,52 @@ class Scenario:
     node: Mapping[str, Any] = field(default_factory=dict)
     folder: Path = Path()
 
-    def __getitem__(self, key: str) -> Any:
+    def __post_init__(self) -> None:
+        for name in ("values", "text", "chip", "node"):  # nobody changes a scenario by what it was made from
+            object.__setattr__(self, name, Fixed(getattr(self, name)))
+
+    @overload
+    def __getitem__(self, key: NumberKey) -> float: ...
+    @overload
+    def __getitem__(self, key: WholeKey) -> int: ...
+    @overload
+    def __getitem__(self, key: FlagKey) -> bool: ...
+    @overload
+    def __getitem__(self, key: TextKey) -> str: ...
+    @overload
+    def __getitem__(self, key: TextsKey) -> tuple[str, ...]: ...
+    @overload
+    def __getitem__(self, key: WholesKey) -> tuple[int, ...]: ...
+    @overload
+    def __getitem__(self, key: str) -> Value: ...
+
+    def __getitem__(self, key: str) -> Value:
         """Return a value, or its default, or raise if it has neither."""
         rule = schema.lookup(key)
-        value = self.values.get(key, rule.default)
+        value: Value | None = self.values.get(key, rule.default)
         if value is None:
             raise ScenarioError(f"{key} must be given: {rule.text.lower()}")
         return value
 
-    def get(self, key: str) -> Any:
+    @overload
+    def get(self, key: NumberKey) -> float | None: ...
+    @overload
+    def get(self, key: WholeKey) -> int | None: ...
+    @overload
+    def get(self, key: FlagKey) -> bool | None: ...
+    @overload
+    def get(self, key: TextKey) -> str | None: ...
+    @overload
+    def get(self, key: TextsKey) -> tuple[str, ...] | None: ...
+    @overload
+    def get(self, key: WholesKey) -> tuple[int, ...] | None: ...
+    @overload
+    def get(self, key: str) -> Value | None: ...
+
+    def get(self, key: str) -> Value | None:
         """Return a value, or its default, or None."""
-        return self.values.get(key, schema.lookup(key).default)
+        value: Value | None = self.values.get(key, schema.lookup(key).default)
+        return value
 
     def has(self, section: str) -> bool:
         """True if any key of the section is stated."""
@@ -262,7 +299,7 @@ def parallel_of(scenario: Scenario, cluster: Cluster) -> Parallel:
             node=_near(cluster),
             section="serve",
         )
-    tensor, pipeline, context = (scenario[f"train.{k}"] for k in ("tensor", "pipeline", "context"))
+    tensor, pipeline, context = scenario["train.tensor"], scenario["train.pipeline"], scenario["train.context"]
     data = scenario.get("train.data") or max(1, cluster.devices // (tensor * pipeline * context))
     return Parallel(
         tensor=tensor,

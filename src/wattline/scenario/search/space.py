@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -68,9 +68,11 @@ class Variant:
 def variants(scenario: Scenario) -> list[Variant]:
     """Return every combination that a scenario asks for."""
 
-    def stored(name: str) -> list[str | None]:
+    def stored(name: Literal["precision", "kv_precision"]) -> list[str | None]:
         some = key_of(scenario, name)
-        return [scenario.get(f"serve.{name}")] if some is None else [None if p == "stored" else p for p in some]
+        if some is not None:
+            return [None if p == "stored" else p for p in some]
+        return [scenario.get("serve.precision" if name == "precision" else "serve.kv_precision")]
 
     axes = (
         key_of(scenario, "chips") or (scenario["hardware.chip"],), key_of(scenario, "tensor"),
