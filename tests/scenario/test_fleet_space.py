@@ -7,7 +7,7 @@ import json
 import pytest
 
 from wattline.core.errors import WattlineError
-from wattline.scenario import fleet, fleet_space
+from wattline.scenario import fleet, fleet_emit, fleet_space, simulate_site
 from wattline.scenario.fleet_whatif import row
 from wattline.show.cli.main import main
 
@@ -92,3 +92,11 @@ def test_what_does_not_fit_is_refused_in_one_sentence(path, change, said):
     """Keys of one site, goals without rates, sites that are not there."""
     with pytest.raises(WattlineError, match=said):
         fleet_space.solve(fleet.load(path, change))
+
+
+def test_other_commands_say_that_they_take_one_site(path):
+    """What is played, emitted or asked of one site refuses several."""
+    stated = fleet.load(path)
+    for asked in (simulate_site.site_of, fleet.solve, lambda s: fleet_emit.text(s, "slurm")):
+        with pytest.raises(WattlineError, match="region"):
+            asked(stated)

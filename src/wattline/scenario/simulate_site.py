@@ -145,6 +145,8 @@ def _get(scenario: FleetScenario, name: str) -> Any:
 
 def site_of(scenario: FleetScenario) -> Site:
     """Return the site of a fleet scenario: every copy of a job as nodes at its parts."""
+    if scenario.regions:
+        raise ScenarioError("one site is simulated at a time; give a scenario without [[region]]")
     if scenario.pools:
         raise ScenarioError("a scenario with [[pool]] leaves open where jobs run; simulate one that states job.at")
     tree = tree_of(scenario).nesting()
