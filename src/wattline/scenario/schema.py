@@ -182,6 +182,8 @@ def _table() -> tuple[Key, ...]:
         key("serve.replicas", "whole", None, "Replicas simulated, each of the scenario's hardware; 1 where left out", low=1),
         key("serve.prefill_replicas", "whole", None, "Replicas that only read prompts, before `serve.replicas` that only decode (disaggregated)", low=1),
         key("serve.scheduler", "choice", None, "How requests are let in and steps made up: vllm (all of a prompt fits; mixed steps), sglang (prompts first, in steps of their own), no-evict (the whole output fits) or max-utilization (TensorRT-LLM's two); that of serve.engine where left out", choices=("vllm", "sglang", "no-evict", "max-utilization")),
+        key("serve.urgent", "", None, "Share of made-up requests that are let in before all others (class 0 of two)", high=1),
+        key("serve.patience", "s", None, "Time after which a request that was not begun gives up; none does where left out", low=tiny),
         key("serve.route", "choice", None, "How requests find their replica; least_loaded where left out", choices=("round_robin", "least_loaded", "prefix", "pack")),
         key("serve.policy", "choice", None, "What sets clocks, batches and replicas over time; highest clock where left out", choices=("fixed", "governor", "batch", "parking", "parking-governor"), group="wattline.policies"),
         key("serve.clock", "Hz", None, "Clock of policy fixed, batch or parking; the highest where left out", low=tiny),

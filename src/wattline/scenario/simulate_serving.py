@@ -130,6 +130,7 @@ def requests_of(scenario: Scenario) -> Requests:
         count = scenario.get("serve.count")
         requests = requests if count is None else requests.head(count)
         _check_lengths(scenario, requests)
+        requests = patient(scenario, requests)
         return requests if rate is None else requests.at_rate(rate)
     if rate is None:
         raise ScenarioError('a simulation needs requests; state serve.requests = "trace.csv" or serve.rate = "8 req/s"')
@@ -193,13 +194,26 @@ def made_up(scenario: Scenario, rate: float, count: int, seed: int) -> Requests:
         variation=value_of(scenario, "variation"), swing=value_of(scenario, "swing"),
         prefix=value_of(scenario, "prefix"), prefixes=value_of(scenario, "prefixes"), seed=seed,
     )  # fmt: skip
-    return replace(made, output=np.minimum(made.output, np.maximum(most - made.prompt, 1)))
+    urgent = scenario.get("serve.urgent")
+    classes = np.zeros(count, np.int64)
+    if urgent is not None:
+        classes = (np.random.default_rng([seed, 1]).random(count) >= urgent).astype(np.int64)
+    fits = np.minimum(made.output, np.maximum(most - made.prompt, 1))
+    return patient(scenario, replace(made, output=fits, urgency=classes))
+
+
+def patient(scenario: Scenario, requests: Requests) -> Requests:
+    """Return requests that wait as long as the scenario says."""
+    stated = scenario.get("serve.patience")
+    return requests if stated is None else replace(requests, patience=float(stated))
 
 
 def spread_of(scenario: Scenario) -> tuple[float, float]:
     """Return the variation of prompt and output lengths: as stated, else that of the task."""
     usual = SPREADS[value_of(scenario, "task")]
     stated = (scenario.get("serve.prompt_variation"), scenario.get("serve.output_variation"))
+    if scenario["serve.output"] == 1:  # embeddings and rankings: one pass over a text, and no token after it
+        usual = (usual[0], 0.0)
     prompt, output = (b if a is None else a for a, b in zip(stated, usual, strict=True))
     return prompt, output
 

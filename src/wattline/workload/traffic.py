@@ -28,6 +28,7 @@ class Requests:
     page : tokens of a prefix page; 0 where nothing is known of shared prefixes.
     first, pages : request i starts with the pages `pages[first[i] : first[i + 1]]`, numbered from 0; equal numbers
         are equal text after equal text.
+    urgency : (n,) class, 0 is let in first. patience : seconds after which a request that was not begun leaves.
     timed : whether arrivals are known; where not, they are all 0 and `arrivals.timed` makes them up.
     notes : what was done to a file's rows to get here, for whoever reads the answer.
     """
@@ -41,6 +42,9 @@ class Requests:
     timed: bool = True
     notes: tuple[str, ...] = ()
 
+    urgency: Ints = field(default_factory=_none)
+    patience: float = math.inf
+
     def __post_init__(self) -> None:
         n = len(self.arrival)
         if not n:
@@ -53,6 +57,8 @@ class Requests:
             raise InputError("a request has at least 1 prompt token and 1 output token")
         if len(self.first) != n + 1:
             object.__setattr__(self, "first", np.zeros(n + 1, np.int64))
+        if len(self.urgency) != n:
+            object.__setattr__(self, "urgency", np.zeros(n, np.int64))
 
     def __len__(self) -> int:
         return len(self.arrival)
@@ -85,7 +91,13 @@ class Requests:
         """Return every `step`-th request, without what is known of prefixes: a fair share of the load."""
         some = slice(None, None, max(step, 1))
         arrival = self.arrival[some]
-        return Requests(arrival - arrival[0], self.prompt[some], self.output[some])
+        return Requests(
+            arrival - arrival[0],
+            self.prompt[some],
+            self.output[some],
+            urgency=self.urgency[some],
+            patience=self.patience,
+        )
 
     def _picked(self, pick: Ints, where: str) -> Requests:
         if not len(pick):
@@ -94,4 +106,5 @@ class Requests:
         return replace(
             self, arrival=self.arrival[pick] - self.arrival[pick[0]], prompt=self.prompt[pick],
             output=self.output[pick], first=self.first[pick[0] : pick[-1] + 2] - a, pages=self.pages[a:z],
+            urgency=self.urgency[pick],
         )  # fmt: skip

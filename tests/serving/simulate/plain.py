@@ -31,6 +31,8 @@ class Job:
     replica: int = -1
     preempted: int = 0
     cached: int = 0
+    urgency: int = 0
+    gone: bool = False
     prefill_j: float = 0.0
     decode_j: float = 0.0
     # while it runs
@@ -57,6 +59,7 @@ class Settings:
     seed: int = 0
     prefill_only: bool = False
     scheduler: str = "vllm"
+    patience: float = math.inf
 
 
 @dataclass
@@ -111,7 +114,7 @@ class Replica:
             self.release(victim)
             victim.preempted += 1
             victim.brought = 0
-            self.queue.insert(0, victim)
+            self.queue.insert(sum(job.urgency < victim.urgency for job in self.queue), victim)
             if victim is job:
                 return False
         if need > 0:
@@ -178,6 +181,10 @@ class Replica:
         ) * careful  # fmt: skip
         while self.queue and len(self.running) < self.s.max_batch and budget > 0:
             job = self.queue[0]
+            if job.generated == 0 and job.begun < 0 and now - job.arrival > self.s.patience:
+                self.queue.pop(0)
+                job.gone, job.first, job.end = True, job.arrival + self.s.patience, job.arrival + self.s.patience
+                continue
             goal = job.prompt + job.generated
             if job.brought:
                 have = goal = job.brought
@@ -203,6 +210,9 @@ class Replica:
         table = self.s.table
         self.idle_j += table.waiting * (now - self.since)
         self.schedule(now)
+        self.since = now
+        if not any(job.take for job in self.running):  # all who waited have given up
+            return
         decode = [job for job in self.running if job.decodes]
         read = [job for job in self.running if job.take and not job.decodes]
         seen = sum(job.have + 1.0 for job in decode)
@@ -280,7 +290,7 @@ def serve(
     jobs = [
         Job(
             i, float(requests.arrival[i]), int(requests.prompt[i]), int(requests.output[i]),
-            requests.pages[requests.first[i] : requests.first[i + 1]].tolist(),
+            requests.pages[requests.first[i] : requests.first[i + 1]].tolist(), urgency=int(requests.urgency[i]),
         )
         for i in range(len(requests))
     ]  # fmt: skip
@@ -295,7 +305,7 @@ def serve(
             chosen = min(fleet, key=lambda r: (rank(r, job, route), r.number))
         if not (chosen.running or chosen.queue):
             chosen.ready = job.arrival
-        chosen.queue.append(job)
+        chosen.queue.insert(sum(other.urgency <= job.urgency for other in chosen.queue), job)
     for replica in fleet:
         replica.advance(math.inf)
     return jobs, fleet

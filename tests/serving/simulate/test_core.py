@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,15 +31,17 @@ ROWS = st.lists(
 def both(
     requests: Requests, *, batch: int, blocks: int, replicas: int, route: str, clock: float | None = None,
     draft: int = 0, accepted: float = 0.6, seed: int = 0, scheduler: str = "vllm",
+    patience: float = math.inf,
 ) -> tuple[Run, list[plain.Job], list[plain.Replica]]:  # fmt: skip
     """Serve a trace both ways."""
     table = tiny(draft)
+    requests = replace(requests, patience=patience)
     pool = Pool(table=table, replicas=replicas, max_batch=batch, blocks=blocks, accepted=accepted, scheduler=scheduler)
     run = simulate(requests, Fleet((pool,), route), FixedClock(clock), seed=seed)
     level = math.inf if clock is None else table.level(clock)
     rules = plain.Settings(
         table, batch, blocks, page=requests.page, mixed=level, alone=level, accepted=accepted, seed=seed,
-        scheduler=scheduler,
+        scheduler=scheduler, patience=patience,
     )  # fmt: skip
     return run, *plain.serve(requests, rules, replicas, route)
 
@@ -46,7 +49,9 @@ def both(
 def agree(run: Run, jobs: list[plain.Job], fleet: list[plain.Replica]) -> None:
     """Counts are equal, times and joules to rounding."""
     assert run.steps == sum(r.steps for r in fleet)
-    assert run.replica.tolist() == [j.replica for j in jobs]
+    assert run.left.tolist() == [j.gone for j in jobs]
+    served = ~run.left
+    assert run.replica[served].tolist() == [j.replica for j in jobs if not j.gone]
     assert run.preempted.tolist() == [j.preempted for j in jobs]
     assert run.cached.tolist() == [j.cached for j in jobs]
     for mine, theirs in (
@@ -59,7 +64,8 @@ def agree(run: Run, jobs: list[plain.Job], fleet: list[plain.Replica]) -> None:
     rows=ROWS, batch=st.integers(1, 8), room=st.integers(0, 30), replicas=st.integers(1, 3),
     route=st.sampled_from(["round_robin", "least_loaded", "prefix", "pack"]),
     clock=st.sampled_from([None, 0.9e9, 1.41e9]), prefix=st.sampled_from([0, 16, 32]),
-    scheduler=st.sampled_from(SCHEDULERS),
+    scheduler=st.sampled_from(SCHEDULERS), patience=st.sampled_from([math.inf, math.inf, 0.02, 0.2]),
+    classes=st.integers(1, 3),
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
 def test_the_core_is_the_plain_engine(
@@ -71,11 +77,14 @@ def test_the_core_is_the_plain_engine(
     clock: float | None,
     prefix: int,
     scheduler: str,
+    patience: float,
+    classes: int,
 ) -> None:
     """Whatever comes, whoever is preempted: the same steps, the same times, the same joules."""
     requests = trace(rows, prefix)
+    requests = replace(requests, urgency=(requests.prompt * 7 % classes).astype(np.int64))
     blocks = max(-(-(p + o + 1) // 16) for _, p, o in rows) + room
-    how = {"replicas": replicas, "route": route, "clock": clock, "scheduler": scheduler}
+    how = {"patience": patience, "replicas": replicas, "route": route, "clock": clock, "scheduler": scheduler}
     agree(*both(requests, batch=batch, blocks=blocks, **how))  # type: ignore[arg-type]
 
 
@@ -146,6 +155,31 @@ def test_every_scheduler_keeps_the_laws(
     assert after == sum(o - 1 for _, _, o in rows)
     if scheduler == "no-evict":
         assert run.preempted.sum() == 0
+
+
+@given(rows=ROWS, batch=st.integers(1, 3), patience=st.sampled_from([0.01, 0.1, math.inf]))
+@settings(max_examples=30, deadline=None)
+def test_classes_are_served_in_order_and_who_gives_up_costs_nothing(
+    rows: list[tuple[float, int, int]], batch: int, patience: float
+) -> None:
+    """Within a class first come, first served; of those that wait together the urgent begin first; who left drew
+    nothing and counts as late."""
+    requests = trace(rows)
+    requests = replace(requests, urgency=(np.arange(len(requests)) % 2).astype(np.int64), patience=patience)
+    pool = Pool(table=tiny(), max_batch=batch, blocks=200)
+    run = simulate(requests, Fleet((pool,)), FixedClock(), limits=Limits(ttft=1e9))
+    served = ~run.left
+    for one in (0, 1):
+        begun = run.begun[served & (requests.urgency == one)]
+        assert (np.diff(begun) >= 0).all()
+    urgent, other = (np.flatnonzero(served & (requests.urgency == k)) for k in (0, 1))
+    for i in urgent:
+        waiting = other[run.arrival[other] < run.begun[other]]
+        assert not ((run.arrival[i] <= run.begun[waiting]) & (run.begun[waiting] < run.begun[i])).any()
+    assert (run.prefill_j[run.left] == 0).all()
+    assert run.violations["ttft"] == run.left.sum()
+    assert (run.begun[served] - run.arrival[served] <= patience + 1e-12).all()
+    assert run.energy_j == pytest.approx(run.integral_j, rel=1e-9)
 
 
 def test_prompts_that_do_not_fit_together_do_not_thrash() -> None:

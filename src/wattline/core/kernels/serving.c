@@ -337,7 +337,7 @@ KERNEL i64 serving_run(
             return i;
         if (live->running[r] + live->queued[r] == 0)
             live->ready[r] = t;
-        enqueue(live, out, r, i, 0);
+        enqueue(work, live, out, r, i, 0);
         out->replica[i] = r;
         live->arrived[r] += 1;
         cursor[0] = i + 1;

@@ -48,12 +48,13 @@ typedef struct {
     i64 route, seed;
     bool prefill_only;
     i64 page;
+    double patience;
 } Rules;
 
 typedef struct {
     const double *arrival;
     i64 arrival_n;
-    const i64 *prompt, *output, *first, *page;
+    const i64 *prompt, *output, *first, *page, *urgency;
     i64 *brought;
 } Work;
 
@@ -79,7 +80,7 @@ typedef struct {
 typedef struct {
     i64 *replica;
     double *begun, *first, *last, *end;
-    i64 *generated, *preempted, *cached;
+    i64 *generated, *preempted, *cached, *gone;
     double *prefill, *decode;
     i64 *next;
     double *parts;

@@ -70,20 +70,33 @@ static void settle(const Rules *rules, const Live *live, const Out *out, i64 r, 
 
 /* ---- queues and blocks ------------------------------------------------------------------------- */
 
-/* Put a request into a replica's queue. */
-static void enqueue(const Live *live, const Out *out, i64 r, i64 i, int front) {
-    if (live->queued[r] == 0) {
+/* Put a request into a replica's queue: behind all of its class and before it, or in front of its class. */
+static void enqueue(const Work *work, const Live *live, const Out *out, i64 r, i64 i, int front) {
+    i64 mine = work->urgency[i];
+    live->queued[r] += 1;
+    if (live->queued[r] == 1) {
         live->head[r] = live->tail[r] = i;
         out->next[i] = -1;
-    } else if (front) {
-        out->next[i] = live->head[r];
-        live->head[r] = i;
-    } else {
+        return;
+    }
+    if (!front && work->urgency[live->tail[r]] <= mine) {
         out->next[live->tail[r]] = i;
         live->tail[r] = i;
         out->next[i] = -1;
+        return;
     }
-    live->queued[r] += 1;
+    i64 before = -1, at = live->head[r];
+    while (at >= 0 && (work->urgency[at] < mine || (!front && work->urgency[at] == mine))) {
+        before = at;
+        at = out->next[at];
+    }
+    out->next[i] = at;
+    if (before < 0)
+        live->head[r] = i;
+    else
+        out->next[before] = i;
+    if (at < 0)
+        live->tail[r] = i;
 }
 
 /* Note that the first pages of a request's prompt lie on the replica, as given back just now. */
@@ -124,7 +137,7 @@ static void evict(const Rules *rules, const Work *work, const Live *live, const 
     live->running[r] = j;
     out->preempted[i] += 1;
     work->brought[i] = 0;
-    enqueue(live, out, r, i, 1);
+    enqueue(work, live, out, r, i, 1);
 }
 
 /* Return the blocks that `tokens` of a request take. */
@@ -227,6 +240,13 @@ static void admit(
     i64 spoken = spoken_for(rules, work, live, out, r, verified);
     while (live->queued[r] > 0 && live->running[r] < cap && budget > 0) {
         i64 i = live->head[r];
+        if (out->generated[i] == 0 && out->begun[i] < 0.0 && t - work->arrival[i] > rules->patience) {
+            live->head[r] = out->next[i];
+            live->queued[r] -= 1;
+            out->gone[i] = 1;
+            out->first[i] = out->last[i] = out->end[i] = work->arrival[i] + rules->patience;
+            continue;
+        }
         i64 goal = work->prompt[i] + out->generated[i], have = work->brought[i];
         if (have > 0)
             goal = have;

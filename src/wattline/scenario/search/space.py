@@ -197,6 +197,7 @@ def _taken(requests: Requests, mask: Any) -> Requests:
         requests.arrival[i], requests.prompt[i], requests.output[i], requests.page,
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         np.concatenate(pages) if pages else requests.pages[:0],
+        urgency=requests.urgency[i], patience=requests.patience,
     )  # fmt: skip
 
 

@@ -115,19 +115,29 @@ def settle(rules: Rules, live: Live, out: Out, r: int, t: float) -> None:
 # ---- queues and blocks ---------------------------------------------------------------------------
 
 
-def enqueue(live: Live, out: Out, r: int, i: int, front: bool) -> None:
-    """Put a request into a replica's queue."""
-    if live.queued[r] == 0:
+def enqueue(work: Work, live: Live, out: Out, r: int, i: int, front: bool) -> None:
+    """Put a request into a replica's queue: behind all of its class and before it, or in front of its class."""
+    mine = work.urgency[i]
+    live.queued[r] += 1
+    if live.queued[r] == 1:
         live.head[r] = live.tail[r] = i
         out.next[i] = -1
-    elif front:
-        out.next[i] = live.head[r]
-        live.head[r] = i
-    else:
+        return
+    if not front and work.urgency[live.tail[r]] <= mine:
         out.next[live.tail[r]] = i
         live.tail[r] = i
         out.next[i] = -1
-    live.queued[r] += 1
+        return
+    before, at = -1, live.head[r]
+    while at >= 0 and (work.urgency[at] < mine or (not front and work.urgency[at] == mine)):
+        before, at = at, out.next[at]
+    out.next[i] = at
+    if before < 0:
+        live.head[r] = i
+    else:
+        out.next[before] = i
+    if at < 0:
+        live.tail[r] = i
 
 
 def release(rules: Rules, work: Work, live: Live, r: int, j: int) -> None:
@@ -168,7 +178,7 @@ def evict(rules: Rules, work: Work, live: Live, out: Out, r: int) -> None:
     live.running[r] = j
     out.preempted[i] += 1
     work.brought[i] = 0
-    enqueue(live, out, r, i, True)
+    enqueue(work, live, out, r, i, True)
 
 
 def grow(rules: Rules, work: Work, live: Live, out: Out, r: int, j: int, tokens: int) -> bool:
@@ -258,6 +268,12 @@ def admit(
     spoken = spoken_for(rules, work, live, out, r, verified)
     while live.queued[r] > 0 and live.running[r] < cap and budget > 0:
         i = live.head[r]
+        if out.generated[i] == 0 and out.begun[i] < 0.0 and t - work.arrival[i] > rules.patience:
+            live.head[r] = out.next[i]
+            live.queued[r] -= 1
+            out.gone[i] = 1
+            out.first[i] = out.last[i] = out.end[i] = work.arrival[i] + rules.patience
+            continue
         goal = work.prompt[i] + out.generated[i]
         have = work.brought[i]
         if have > 0:
@@ -574,7 +590,7 @@ def run(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Out,
             return lost
         if live.running[r] + live.queued[r] == 0:
             live.ready[r] = t
-        enqueue(live, out, r, i, False)
+        enqueue(work, live, out, r, i, False)
         out.replica[i] = r
         live.arrived[r] += 1
         live.cursor[0] = i + 1

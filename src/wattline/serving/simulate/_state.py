@@ -53,6 +53,7 @@ class Rules(NamedTuple):
     seed: int
     prefill_only: bool
     page: int  # tokens of a prefix page (of `Work.page`)
+    patience: float  # seconds after which a request that nobody began leaves, infinite where none does
 
 
 class Work(NamedTuple):
@@ -65,6 +66,7 @@ class Work(NamedTuple):
     brought: Ints
     first: Ints
     page: Ints
+    urgency: Ints  # class, 0 is served first
 
 
 class Knobs(NamedTuple):
@@ -117,6 +119,7 @@ class Out(NamedTuple):
     generated: Ints
     preempted: Ints
     cached: Ints
+    gone: Ints  # whether it left unserved
     prefill: Floats
     decode: Floats
     next: Ints

@@ -183,6 +183,7 @@ def _missed(run: Run, limits: Limits) -> Mask:
     for row, values, limit in ((0, run.ttft, limits.ttft), (1, run.tpot, limits.tpot)):
         if limit is not None:
             out[row] = values > limit
+    out[0] |= run.left
     return out
 
 

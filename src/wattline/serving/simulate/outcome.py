@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +45,7 @@ class Run:
     bin, power : seconds of a bin and (bins, 5) watts by `PHASES`. duration : s from 0 to the last token.
     steps, busy_s, awake_s : engine steps, replica-seconds in them, replica-seconds not switched off.
     clock_s : (L,) seconds at each of `clocks`.
+    gone : (n,) whether a request left before it was begun; it counts as late and has no output. urgency : (n,) class.
     filling : requests that were let in first, which fill a closed loop at once and whose latencies are not counted.
     """
 
@@ -83,6 +84,8 @@ class Run:
     uncertainty: float
     time_uncertainty: float
     filling: int = 0
+    gone: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    urgency: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     # ---- latency
     @property
@@ -121,12 +124,31 @@ class Run:
         return self.limits.ttft is not None or self.limits.tpot is not None
 
     @property
+    def left(self) -> NDArray[np.bool_]:
+        """(n,) whether a request gave up."""
+        return self.gone if len(self.gone) else np.zeros(len(self.arrival), bool)
+
+    @property
+    def classes(self) -> dict[str, dict[str, Any]]:
+        """Latencies and late requests of each class of urgency, where there are several."""
+        out: dict[str, dict[str, Any]] = {}
+        for one in np.unique(self.urgency) if len(np.unique(self.urgency)) > 1 else ():
+            mine = (self.urgency == one) & self.counted
+            served = mine & ~self.left
+            out[str(int(one))] = {
+                "requests": int(mine.sum()), "gave_up": int((mine & self.left).sum()),
+                "ttft_s": _percentiles(self.ttft[served]),
+                "tpot_s": _percentiles(self.tpot[served & (self.output > 1)]),
+            }  # fmt: skip
+        return out
+
+    @property
     def violations(self) -> dict[str, int]:
         """Requests that missed each promise, and any of them."""
         late = np.zeros(len(self.arrival), bool)
         slow = np.zeros(len(self.arrival), bool)
         if self.limits.ttft is not None:
-            late = (self.ttft > self.limits.ttft) & self.counted
+            late = ((self.ttft > self.limits.ttft) | self.left) & self.counted
         if self.limits.tpot is not None:
             slow = (self.tpot > self.limits.tpot) & self.counted
         return {"ttft": int(late.sum()), "tpot": int(slow.sum()), "any": int((late | slow).sum())}
@@ -196,11 +218,13 @@ class Run:
             "decode_j_per_output_token": phases["decode"] / tokens,
             "breakdown_j": self.breakdown_j,
             "throughput_tokens_per_s": tokens / self.duration if self.duration > 0 else 0.0,
-            "ttft_s": _percentiles(self.ttft[counted]),
+            "ttft_s": _percentiles(self.ttft[counted & ~self.left]),
             "tpot_s": _percentiles(self.tpot[counted & (self.output > 1)]),
-            "latency_s": _percentiles(self.latency[counted]),
+            "latency_s": _percentiles(self.latency[counted & ~self.left]),
             "itl_s": {f"p{p}": self.itl(p) for p in PERCENTILES},
             "violations": self.violations,
+            "gave_up": int(self.left.sum()),
+            "classes": self.classes,
             "promise_kept": self.kept if self.promised else None,
             "cached_prompt_tokens": int(self.cached.sum()),
             "preemptions": int(self.preempted.sum()),

@@ -189,6 +189,7 @@ class _Stage:
             seed=seed,
             prefill_only=prefill_only,
             page=self.requests.page,
+            patience=self.requests.patience,
         )
 
     def _work(self, moved: _Moved | None) -> Work:
@@ -203,6 +204,7 @@ class _Stage:
             brought=np.zeros(len(i), np.int64) if moved is None else r.prompt[i].copy(),
             first=first.astype(np.int64),
             page=np.ascontiguousarray(pages),
+            urgency=np.ascontiguousarray(r.urgency[i]),
         )
 
     def _knobs(self) -> CoreKnobs:
@@ -266,7 +268,8 @@ class _Stage:
             generated[:] = 1
         return Out(
             replica=np.full(n, -1, np.int64), begun=never(), first=first, last=last, end=never(), generated=generated,
-            preempted=np.zeros(n, np.int64), cached=np.zeros(n, np.int64), prefill=np.zeros(n), decode=np.zeros(n),
+            preempted=np.zeros(n, np.int64), cached=np.zeros(n, np.int64), gone=np.zeros(n, np.int64),
+            prefill=np.zeros(n), decode=np.zeros(n),
             next=np.full(n, -1, np.int64), parts=np.zeros((len(self.pools), len(self.names) + 1)),
             idle=np.zeros(replicas), cold=np.zeros(replicas), awake=np.zeros(replicas),
             steps=np.zeros(replicas, np.int64), busy=np.zeros(replicas), gaps=np.zeros(GAPS),
@@ -342,7 +345,7 @@ class _Stage:
 
 def _transfer(stage: _Stage, link: Link) -> _Moved:
     """Send the caches of requests that want more than one token, in order of arrival there."""
-    more = np.flatnonzero(stage.requests.output > 1)
+    more = np.flatnonzero((stage.requests.output > 1) & (stage.out.gone == 0))
     pool = stage.rules.pool[stage.out.replica[more]]
     done, size = stage.out.end[more], np.zeros(len(more))
     for k, made in enumerate(stage.pools):
@@ -387,7 +390,9 @@ def _result(
     replicas = [np.bincount(s.rules.pool, minlength=len(s.pools)) for s in stages]
     table = fleet.pools[0].table
     return Run(
-        arrival=requests.arrival, prompt=requests.prompt, output=requests.output, replica=replica, begun=one.out.begun,
+        arrival=requests.arrival, prompt=requests.prompt,
+        output=np.where(one.out.gone > 0, 0, requests.output), gone=one.out.gone > 0,
+        urgency=requests.urgency, replica=replica, begun=one.out.begun,
         first=one.out.first, end=finish, cached=cached, preempted=preempted, prefill_j=prefill, decode_j=decode,
         transfer_j=transfer, idle_j=float(sum(s.out.idle.sum() for s in stages)),
         cold_j=float(sum(s.out.cold.sum() for s in stages)),
