@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from wattline.core.errors import CapacityError, GoalError, ScenarioError
+from wattline.core.errors import CapacityError, GoalError, InputError, ScenarioError
 from wattline.scenario.configure import configure, evaluate, layouts, words
 from wattline.scenario.scenario import parse, solve
 from wattline.show.cli.main import main
@@ -73,10 +73,14 @@ def test_what_cannot_be_searched_is_refused() -> None:
     """A model that fits nowhere, and a layout that is stated, are said in one sentence."""
     big = parse(
         {"model": {"name": "llama-3.1-405b"}, "hardware": {"chip": "t4", "chips_per_node": 1, "nodes": 1},
-         "train": {"tokens": "1B", "global_batch": 1}}, name="t",
+         "train": {"tokens": "1B", "global_batch": 1, "precision": "fp16"}}, name="t",
     )  # fmt: skip
     with pytest.raises(CapacityError, match=r"none of .* layouts fits on 1 chips"):
         configure(big, jobs=1)
+    with pytest.raises(InputError, match="precision 'fp3' is not known"):
+        configure(job(), precisions=("fp3",), jobs=1)
+    with pytest.raises(ScenarioError, match="no layout can be planned; of the first"):
+        configure(job(), precisions=("fp4",), jobs=1)
     with pytest.raises(ScenarioError, match=r"train\.stages states a layout"):
         configure(job(stages="8,8", pipeline=2), jobs=1)
 

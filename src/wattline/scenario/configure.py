@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..core.errors import CapacityError, GoalError, LayoutError, ScenarioError, WattlineError
+from ..core.errors import CapacityError, GoalError, InputError, LayoutError, ScenarioError, WattlineError, nearest
 from ..core.units import show
 from ..frontier.answer import Answer
 from ..frontier.goal import choose
@@ -24,6 +24,7 @@ from ..frontier.pruning import prune
 from ..training.sketch import ledger, outline
 from ..workload.fits import training_memory
 from ..workload.memory import LOGIT
+from . import schema
 from .advice import fitting
 from .stated import Scenario, cluster_of, goal_of, model_of, parallel_of, rates_of, source_of
 from .sweep import Progress, sweep
@@ -39,6 +40,7 @@ CHUNKS: Final = (1, 2, 4)
 # Context parallelism is looked at from this many tokens of a sequence on, and for no fewer tokens on a device.
 CONTEXT_FROM, CONTEXT_EACH = 16384, 4096
 RECOMPUTE: Final = ("none", "selective", "operator", "full")  # the least that fits is taken: more only costs
+FULL: Final = "does not fit in memory"
 SHAPE: Final = ("tensor", "pipeline", "context", "expert", "data")
 CAUSES: Final = ("computation", "recomputation", "communication", "bubble", "step")
 
@@ -128,7 +130,7 @@ def evaluate(scenario: Scenario, changes: Changes) -> Row:
             **layout, "time_s": found.time.tolist(), "energy_j": found.energy.tolist(), "base_time_s": found.base_time,
             "base_energy_j": found.base_energy, "memory": memory.text,
         }  # fmt: skip
-    return {**changes, "error": "does not fit in memory"}
+    return {**changes, "error": FULL}
 
 
 def configure(
@@ -149,15 +151,17 @@ def configure(
     CapacityError : nothing fits. GoalError : no layout meets the goal.
     """
     _check(scenario)
+    if unknown := [name for name in precisions if name not in schema.PRECISIONS]:
+        raise InputError(f"precision {unknown[0]!r} is not known; {nearest(unknown[0], schema.PRECISIONS)}")
     points = layouts(scenario, precisions)
     if len(points) > MOST:
         points = [points[i] for i in np.linspace(0, len(points) - 1, MOST).round().astype(int)]
-    rows = [
-        r
-        for r in sweep(scenario, points, engine=engine, jobs=jobs, progress=progress, evaluate=evaluate)
-        if "error" not in r
-    ]
+    answers = sweep(scenario, points, engine=engine, jobs=jobs, progress=progress, evaluate=evaluate)
+    rows = [r for r in answers if "error" not in r]
     if not rows:
+        refused = [r["error"] for r in answers if r["error"] != FULL]
+        if refused and len(refused) == len(answers):
+            raise ScenarioError(f"no layout can be planned; of the first: {refused[0]}")
         raise CapacityError(
             f"none of {len(points)} layouts fits on {cluster_of(scenario).devices} chips; add chips, or a smaller "
             "train.sequence"
