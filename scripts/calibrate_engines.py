@@ -29,20 +29,28 @@ from wattline.serving.conformal import HELD
 from wattline.source.roofline.source import Roofline
 
 DATA = Path(engine.__file__).parent / "data" / "engine_factors.toml"
-# name -> (prior, spread of its logarithm, unit, meaning). An engine's own leaves the common one by half the spread.
-PRIOR: Mapping[str, tuple[float, float, str, str]] = {
-    "host": (0.6, 0.4, "", "host seconds over those of vLLM 0.11"),
-    "sampler": (0.2, 0.5, "", "passes over the logits likewise: greedy requests need no sort"),
-    "experts": (0.9, 0.15, "", "seconds of products of experts likewise"),
-    "gaps": (1.0, 0.3, "", "seconds between kernels likewise"),
-    "elementwise": (0.9, 0.2, "", "seconds of kernels bound by memory likewise"),
-    "first_request": (0.03, 0.7, "s", "seconds until the first token besides steps: HTTP, tokeniser, first flush"),
-    "first_token": (3e-6, 0.5, "s", "the same per prompt token: text received and tokenised"),
-    "first_prefill": (1.0, 0.3, "", "seconds of a prompt's own steps over those it adds to the mean step"),
+# name -> (prior, spread of its logarithm, an engine's own spread around the common one, unit, meaning).
+PRIOR: Mapping[str, tuple[float, float, float, str, str]] = {
+    "host": (0.6, 0.4, 0.3, "", "host seconds over those of vLLM 0.11"),
+    "sampler": (0.2, 0.5, 0.1, "", "passes over the logits likewise: greedy requests need no sort"),
+    "experts": (1.0, 0.15, 0.1, "", "seconds of products of experts likewise"),
+    "gaps": (1.0, 0.3, 0.3, "", "seconds between kernels likewise"),
+    "elementwise": (0.9, 0.2, 0.1, "", "seconds of kernels bound by memory likewise"),
+    "first_request": (0.03, 0.7, 0.3, "s", "seconds until the first token besides steps: HTTP, tokeniser, first flush"),
+    "first_token": (3e-6, 0.5, 0.2, "s", "the same per prompt token: text received and tokenised"),
+    "first_prefill": (1.0, 0.3, 0.15, "", "seconds of a prompt's own steps over those it adds to the mean step"),
 }
 # These engines hide the host behind the device: overlap schedulers without a gap.
 OVERLAP = 4.0
 WEIGHTS = (8.0, 4.0, 0.0)
+# Sections of platforms other than CUDA, and how much further these lie from the common factors than engines do.
+PLATFORMS, OTHER = ("rocm",), 5.0
+
+
+def base(architecture: str) -> dict[str, float]:
+    """Return what factors multiply: an architecture's constants with the common host."""
+    common = engine.constants()
+    return {n: common[n] if n.startswith("host.") else v for n, v in engine.constants(architecture).items()}
 
 
 class Rows:
@@ -75,7 +83,9 @@ class Rows:
             some = [self.rows[i] for i in kind]
             mine = factors.get(loop.like(some[0])[1], factors["common"])
             if keep is None or keep[kind].any():
-                c = engine.scaled(engine.constants(some[0].architecture), {**mine, "overlap": OVERLAP})
+                # Any engine with a host of its own: factors are over the common host.
+                c = engine.scaled(base(some[0].architecture), {**mine, "overlap": OVERLAP})
+                c = some[0].replica.launched(c, some[0].device)
                 out[kind] = np.log(loop.targets_of(some, work, c) / self.measured[kind])
         return out
 
@@ -84,8 +94,10 @@ def fit(rows: Rows, keep: Array) -> dict[str, dict[str, float]]:
     """Return factors by engine and "common", fitted to the rows of `keep`."""
     names, engines = list(PRIOR), sorted(set(rows.engine[keep].tolist()))
     center = np.log([PRIOR[n][0] for n in names])
-    width = np.array([PRIOR[n][1] for n in names])
+    width, apart = (np.array([PRIOR[n][i] for n in names]) for i in (1, 2))
     count = len(names)
+    # Another vendor's platform: its launches say nothing of CUDA's, nor those of its.
+    free = np.concatenate([apart * (OTHER if name in PLATFORMS else 1.0) for name in engines])
 
     def factors(x: Array) -> dict[str, dict[str, float]]:
         out = {"common": dict(zip(names, np.exp(x[:count]).tolist(), strict=True))}
@@ -97,7 +109,7 @@ def fit(rows: Rows, keep: Array) -> dict[str, dict[str, float]]:
     def residual(x: Array) -> Array:
         raw = (rows.errors(factors(x), keep)[keep] * WEIGHTS).ravel()
         soft = np.sign(raw) * np.sqrt(2.0 * (np.sqrt(1.0 + raw**2) - 1.0))
-        return np.concatenate([soft, (x[:count] - center) / width, x[count:] / np.tile(width / 2.0, len(engines))])
+        return np.concatenate([soft, (x[:count] - center) / width, x[count:] / free])
 
     start = np.concatenate([center, np.zeros(count * len(engines))])
     return factors(least_squares(residual, start, max_nfev=6).x)
@@ -135,9 +147,23 @@ def spans(errors: Array) -> dict[str, list[float]]:
     }
 
 
+def nested(errors: Array, label: Array) -> None:
+    """Print what share of rows of a label intervals hold that were chosen on the other labels' errors left out."""
+    print("\n| left out | rows | " + " | ".join(loop.TARGETS) + " |\n" + "| --- " * 5 + "|")
+    for name in np.unique(label):
+        mine = label == name
+        ends = spans(errors[~mine])
+        held = [
+            100 * np.mean((np.log(ends[t][0]) <= -e) & (-e <= np.log(ends[t][1])))
+            for t, e in zip(loop.TARGETS, errors[mine].T, strict=True)
+        ]
+        print(f"| {name} | {mine.sum()} | " + " | ".join(f"{x:.0f}" for x in held) + " |")
+
+
 def write(
-    rows: Rows, found: Mapping[str, Mapping[str, float]], old: Mapping[str, float], chips: Array, engines: Array
-) -> None:
+    rows: Rows, found: Mapping[str, Mapping[str, float]], old: Mapping[str, float], fitted: Array, chips: Array,
+    engines: Array,
+) -> None:  # fmt: skip
     """Write the data file."""
     lines = [
         "# What an engine's constants are over those of vLLM 0.11 (serving.toml), and a request's first token.",
@@ -153,14 +179,20 @@ def write(
     lines += ["", "# Fitted to ML.ENERGY leaderboard v2 (Apache-2.0), whole runs on A100 and H100.", "[vllm-old]"]
     lines += [_line(n, old) for n in old]
     lines += ["", "# Factors that hold nine in ten measurements, of chips left out of the fit and of engines left out."]
-    for kind, span in (*((k, spans(chips)) for k in ("hopper", "blackwell")), ("other", spans(engines))):
+    # Chips left out tell of chips unlike any, engines left out of engines unlike any: the wider of both for either.
+    both = np.concatenate([chips, engines])
+    for kind, span in (("hopper", spans(both)), ("blackwell", spans(both)), ("other", spans(both))):
         lines += [f"[interval.{kind}]", *[f"{n} = [{v[0]:.3f}, {v[1]:.3f}]" for n, v in span.items()], ""]
     lines += ["[reach]", *[f"{n} = {as_toml(v)}" for n, v in reach(rows.rows).items()], ""]
+    lines += [f"# [median] relative error of {', '.join(loop.TARGETS)}, all rows.", "[median_error]"]
+    for kind, e in (("fitted", fitted), ("chip_left_out", chips), ("engine_left_out", engines)):
+        lines.append(f"{kind} = [{', '.join(f'{x:.3f}' for x in np.median(np.abs(np.expm1(e)), axis=0))}]")
+    lines.append("")
     DATA.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _line(name: str, table: Mapping[str, float]) -> str:
-    _, _, unit, meaning = PRIOR[name]
+    unit, meaning = PRIOR[name][3:]
     return f'{name} = [{table[name]:.4g}, "{unit}", "{meaning}"]'
 
 
@@ -174,13 +206,16 @@ def main(arguments: Sequence[str]) -> None:
     found = fit(rows, np.ones(len(rows.rows), dtype=bool))
     for name, table in found.items():
         print(name, {n: float(f"{v:.3g}") for n, v in table.items()})
-    report("All rows fitted", rows, rows.errors(found))
+    fitted = rows.errors(found)
+    report("All rows fitted", rows, fitted)
     chips, engines = left_out(rows, rows.chip), left_out(rows, rows.engine)
     report("Chip left out", rows, chips)
     report("Engine left out", rows, engines)
+    print("\nRows that 90 % intervals hold, percent; nothing of the engine is in its intervals")
+    nested(engines, rows.engine)
     old = old_engine(Path(names[0]) / "serving" / "mlenergy_v2_llm.csv.gz")
     if "--dry" not in arguments:
-        write(rows, found, old, chips, engines)
+        write(rows, found, old, fitted, chips, engines)
 
 
 if __name__ == "__main__":

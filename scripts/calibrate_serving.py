@@ -1,13 +1,14 @@
 """Fit the constants of the serving step to measured rows, say how they do on models left out, and store them.
 
-    python scripts/calibrate_serving.py REFERENCE_DIR [--quick] [--dry]
+    python scripts/calibrate_serving.py REFERENCE_DIR [--quick] [--dry] [--models]
     python scripts/calibrate_serving.py REFERENCE_DIR --errors FILE.npz     keeps errors left out, for a study
 
 REFERENCE_DIR/serving holds llm_h100, llm_b200_calibration and llm_more.csv.gz (ML.ENERGY leaderboard v3,
 Apache-2.0). Every row counts, both chips at once. No constant knows a model: [common] holds for both chips,
 [blackwell] is what B200 rows say of their own. Each constant has a prior, what physics, a kernel table or a
 datasheet suggests, and a spread it may leave it by. One-GPU rows of B200 come from hosts in one of two states,
-so their likelihood is a mixture. `--quick` leaves families out only; `--dry` writes nothing.
+so their likelihood is a mixture. `--quick` leaves families out only; `--models`
+leaves models out too; `--dry` writes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from scipy.optimize import least_squares
 from wattline.serving import engine
 from wattline.serving import serving_rows as sr
 from wattline.serving.beside import metrics, reach
-from wattline.serving.conformal import Scores, group_of, stretched
+from wattline.serving.conformal import ENOUGH, Scores, factors, group_of, stretched, wider_groups
 from wattline.source.roofline.source import Roofline
 
 Array = NDArray[np.float64]
@@ -38,10 +39,11 @@ ORIGIN = "ML.ENERGY leaderboard v3 (Apache-2.0)"
 # name -> (prior, spread of its logarithm, spread of Blackwell's own around it or 0, unit, meaning)
 PRIOR: Mapping[str, tuple[float, float, float, str, str]] = {
     "time.gemm": (1, 0.1, 0.1, "", "seconds of matrix products in an engine over those the source states"),
+    "time.narrow_gemm": (1, 0.1, 0.1, "", "the same of dense products of weights in fewer than 16 bits"),
     "time.grouped_gemm": (1, 0.1, 0.1, "", "the same of grouped products of experts"),
     "time.padded_gemm": (1, 0.3, 0.3, "", "the same of grouped products over padded rows"),
     "time.attention_decode": (1, 0.1, 0.1, "", "the same of new tokens attending to their cache"),
-    "time.attention_latent": (0.65, 0.15, 0, "", "the same of new tokens attending to latents; prior of MLA tables"),
+    "time.attention_latent": (1, 0.15, 0, "", "the same of new tokens attending to latents"),
     "time.attention_prefill": (1, 0.1, 0, "", "the same of attention inside prompts and images"),
     "time.elementwise": (1, 0.15, 0, "", "the same of kernels bound by memory"),
     "time.collective": (1, 0.15, 0, "", "the same of communication"),
@@ -64,8 +66,8 @@ PRIOR: Mapping[str, tuple[float, float, float, str, str]] = {
     "gap.kernel": (0.3e-6, 0.6, 0, "s", "device seconds per kernel besides"),
     "gap.meeting": (2e-6, 0.6, 0, "s", "device seconds per collective besides: ranks arrive apart"),
     "gap.logits": (50, 0.6, 0, "", "passes over the logits (fp32) that sampling makes: softmax, sort, draw"),
-    "gap.scaled": (3e-6, 0.6, 0, "s", "device seconds per product in fp8 besides: its operand is scaled"),
-    "gap.sorted": (40e-6, 0.6, 0.3, "s", "the same per product of experts in fp8: rows sorted, scaled, summed"),
+    "gap.scaled": (0.3, 0.5, 0, "", "seconds that scaling operands adds, over those of kernel tables: engines fuse it"),
+    "gap.sorted": (0.7, 0.4, 0, "", "seconds that sorting, scaling and summing rows of experts adds, likewise"),
     "gap.scan": (0.8e-3, 0.4, 0, "s", "the same per recurrent layer of a step with prompts"),
     "gap.burn": (0.5, 0.5, 0, "", "standing power in these seconds over that of busy ones"),
     "expert.imbalance": (0.05, 0.6, 0, "", "standard deviation of the time of expert ranks over its mean"),
@@ -77,9 +79,9 @@ FIXED: Mapping[str, tuple[float, str, str]] = {
     "host.crowd": (0.0, "s", "host seconds per step that one-device replicas wait for cores on a full host"),
 }
 OWN = [name for name, (_, _, own, *_rest) in PRIOR.items() if own]
-# Two states of a host full of one-GPU jobs on B200: how many rows are late, by how much (prior), and the seconds
-# a prediction counts for it: the choice that left-out rows are nearest to.
-LATE, LATE_STEP, COUNTED = 0.3, 20e-3, 0.1
+# A host full of one-GPU jobs on B200 is free or crowded: shares of rows by how crowded, of the longest wait (prior),
+# and the share of that wait a prediction counts: the choice that left-out rows are nearest to.
+CROWDS, LATE_STEP, COUNTED = ((0.55, 0.0), (0.15, 0.2), (0.15, 0.5), (0.15, 1.0)), 30e-3, 0.0
 
 TASKS = {
     "lm-arena-chat": "text chat, arena prompts",
@@ -162,10 +164,10 @@ def _losses(data: Rows, c: engine.Constants, late: float, keep: Mask) -> Array:
     loss = _soft(data.errors(c))
     if data.chip != "blackwell":
         return np.asarray(np.sqrt(loss[:, keep]).ravel())
-    delayed = _soft(data.errors({**c, "host.step": c["host.step"] + late}))
     one = keep & data.alone
-    each = [np.log(share) - part[:, one].sum(axis=0) / 2.0 for share, part in ((1 - LATE, loss), (LATE, delayed))]
-    mixed = np.maximum(-2.0 * np.logaddexp(*each), 0.0)
+    delayed = [(share, data.errors({**c, "host.step": c["host.step"] + part * late})[:, one]) for share, part in CROWDS]
+    each = [np.log(share) - _soft(errors).sum(axis=0) / 2.0 for share, errors in delayed]
+    mixed = np.maximum(-2.0 * np.logaddexp.reduce(each), 0.0)
     return np.concatenate([np.sqrt(loss[:, keep & ~data.alone]).ravel(), np.sqrt(mixed)])
 
 
@@ -192,6 +194,35 @@ def chip_out(data: Sequence[Rows]) -> list[Array]:
         found = fit(data, [np.full(len(x.rows), x is not d) for x in data])
         out.append(d.errors(found["hopper" if d.chip == "blackwell" else "blackwell"]))
     return out
+
+
+def both_out(data: Sequence[Rows]) -> list[Array]:
+    """Return errors of every row under the common constants fitted to the other chip's rows of other families."""
+    out = [np.zeros((len(sr.TARGETS), len(d.rows))) for d in data]
+    for errors, d in zip(out, data, strict=True):
+        for label in np.unique(d.family):
+            mine = d.family == label
+            found = fit(data, [(x.family != label) & (x is not d) for x in data])
+            errors[:, mine] = d.errors(found["hopper" if d.chip == "blackwell" else "blackwell"])[:, mine]
+    return out
+
+
+def nested(data: Sequence[Rows], errors: Sequence[Array]) -> None:
+    """Print what intervals hold of rows of families that had no part in them, by group of at least ENOUGH rows."""
+    held: dict[str, list[list[bool]]] = {}
+    for label in sorted({str(x) for d in data for x in d.family}):
+        table = stretched(scores(data, errors, [d.family != label for d in data]), sr.TARGETS)
+        for d, e in zip(data, errors, strict=True):
+            for i in np.flatnonzero(d.family == label):
+                ends = [factors(table, d.rows[i].traits, d.chip, t) for t in sr.TARGETS]
+                inside = [bool(np.log(low) <= -x <= np.log(high)) for (low, high), x in zip(ends, e[:, i], strict=True)]
+                name = group_of(d.rows[i].traits)
+                for part in (*wider_groups(name), "all"):
+                    held.setdefault(part, []).append(inside)
+    print("\n| rows | | " + " | ".join(sr.TARGETS) + " |\n" + "| --- " * (2 + len(sr.TARGETS)) + "|")
+    for name, some in sorted(held.items()):
+        if len(some) >= ENOUGH:
+            print(f"| {name} | {len(some)} | " + " | ".join(f"{100 * x:.0f}" for x in np.mean(some, axis=0)) + " |")
 
 
 # ------------------------------------------------------------------ telling
@@ -223,12 +254,14 @@ def by_label(data: Sequence[Rows], errors: Sequence[Array], by: str) -> None:
             print(f"{d.chip:10}{label[:34]:36}{mine.sum():4d}  " + "   ".join(_cell(line[mine]) for line in e))
 
 
-def scores(data: Sequence[Rows], errors: Sequence[Array]) -> list[Scores]:
-    """Return the errors left out of each group of intervals."""
+def scores(data: Sequence[Rows], errors: Sequence[Array], keep: Sequence[Mask] | None = None) -> list[Scores]:
+    """Return the errors left out of each group of intervals, of the rows of `keep` alone where given."""
     out: dict[str, list[tuple[Array, str]]] = {}
-    for d, e in zip(data, errors, strict=True):
+    for n, (d, e) in enumerate(zip(data, errors, strict=True)):
         for i, row in enumerate(d.rows):
-            out.setdefault(group_of(row.traits), []).append((e[:, i], str(d.model[i])))
+            if keep is not None and not keep[n][i]:
+                continue
+            out.setdefault(group_of(row.traits), []).append((e[:, i], str(d.family[i])))
     return [
         Scores(name, np.array([x for x, _ in some]).T, np.array([m for _, m in some])) for name, some in out.items()
     ]
@@ -256,12 +289,12 @@ def write(found: Fitted, spans: Mapping[str, Mapping[str, Sequence[float]]], kno
     lines += ["[task]"]
     tasks = engine.settings()["task"]
     lines += [f'{n} = [{v[0]:g}, {v[1]:g}, {v[2]:g}, {v[3]:g}, "{TASKS.get(n, v[4])}"]' for n, v in tasks.items()]
-    lines += ["", "# Factors on a prediction that hold nine in ten measurements of models left out of the fit."]
+    lines += ["", "# Factors on a prediction that hold nine in ten measurements of families left out of the fit."]
     for kind, span in spans.items():
         lines += [f'[interval."{kind}"]', *[f"{n} = [{v[0]:.3f}, {v[1]:.3f}]" for n, v in span.items()], ""]
     lines += ["# What the rows cover: a row outside is extrapolated, and its interval wider.", "[reach]"]
     lines += [*[f"{n} = {as_toml(v)}" for n, v in known.items()], ""]
-    lines += ["# Relative size of errors on models left out of the fit: [median, mean, 68 % quantile]."]
+    lines += ["# Relative size of errors on families left out of the fit: [median, mean, 68 % quantile]."]
     for kind, line in errors.items():
         lines += [f"[residual.{kind}]", f"rows = {line.shape[1]}"]
         for name, e in zip(sr.TARGETS, line, strict=True):
@@ -314,27 +347,34 @@ def main(arguments: Sequence[str]) -> None:
     by_label(data, kin, "family")
     if "--quick" in arguments:
         return
-    held = left_out(data, "model")
-    report("Model left out, on both chips", data, held)
-    by_label(data, held, "model")
+    if "--models" in arguments:
+        held = left_out(data, "model")
+        report("Model left out, on both chips", data, held)
+        by_label(data, held, "model")
     apart = chip_out(data)
     report("Chip left out", data, apart)
+    both = both_out(data)
+    report("Family and chip left out", data, both)
+    print("\nRows of families left out that intervals hold, percent; nothing of a family is in its intervals")
+    nested(data, kin)
     if keep:
-        np.savez(
-            keep, **{f"{d.chip}_{n}": e[i] for n, e in (("family", kin), ("model", held)) for i, d in enumerate(data)}
-        )
-    spans = stretched(scores(data, held), sr.TARGETS)
+        kinds = (("family", kin), ("both", both))
+        np.savez(keep, **{f"{d.chip}_{n}": e[i] for n, e in kinds for i, d in enumerate(data)})
+    spans = stretched(scores(data, kin), sr.TARGETS)
     if "--dry" not in arguments:
         write(
             found,
             spans,
             reach([r for d in data for r in d.rows]),
-            {"hopper": held[0], "blackwell": held[1], "other": apart[1]},
+            {"hopper": kin[0], "blackwell": kin[1], "other": apart[1]},
         )
+        told = {
+            "fitted": fitted, "family_left_out": kin, "chip_left_out": apart, "family_and_chip_left_out": both,
+        }  # fmt: skip
         expect(
             {
                 kind: {n: e[:, m] for d, e in zip(data, some, strict=True) for n, m in groups(d)}
-                for kind, some in (("fitted", fitted), ("model_left_out", held), ("family_left_out", kin))
+                for kind, some in told.items()
             }
         )
 

@@ -16,10 +16,14 @@ from wattline.source.roofline.source import Roofline
 
 # Errors of the last release with whole model families left out: [median, mean] of J/token, tokens/s and W.
 RELEASED = {
-    "hopper": ((0.095, 0.120), (0.077, 0.107), (0.065, 0.079)),
-    "blackwell, several GPUs": ((0.109, 0.164), (0.150, 0.198), (0.050, 0.063)),
-    "blackwell": ((0.153, 0.203), (0.202, 0.482), (0.091, 0.185)),
+    "hopper": ((0.100, 0.119), (0.075, 0.108), (0.070, 0.079)),
+    "blackwell, several GPUs": ((0.103, 0.135), (0.111, 0.135), (0.054, 0.065)),
+    "blackwell": ((0.133, 0.188), (0.185, 0.550), (0.092, 0.213)),
 }
+# Median errors of public closed-loop rows: seconds per token, first token, tokens/s and GPU.
+CLOSED_LOOP = {
+    "fitted": (0.035, 0.133, 0.042), "chip_left_out": (0.073, 0.223, 0.084), "engine_left_out": (0.078, 0.273, 0.087),
+}  # fmt: skip
 POINT = 0.01
 
 
@@ -60,3 +64,10 @@ def test_errors_on_measured_rows_are_the_stored_ones() -> None:
         for line, (median, mean) in zip(errors, stored, strict=False):
             assert np.median(line) <= median + POINT
             assert line.mean() <= mean + POINT
+
+
+@pytest.mark.parametrize("kind", CLOSED_LOOP)
+def test_no_release_widens_an_error_of_closed_loops(kind: str) -> None:
+    """The same of benchmarks with other engines, as calibrate_engines.py stored them."""
+    found = engine.settings("engine_factors")["median_error"][kind]
+    assert (np.array(found) <= np.array(CLOSED_LOOP[kind]) + POINT + 1e-9).all()

@@ -168,12 +168,13 @@ def test_kernels_launched_one_by_one_load_the_host() -> None:
     assert loose.host > step(DENSE, CHAT, 8, H100, SOURCE, TOP).host
 
 
-def test_replicas_on_one_host_slow_each_other() -> None:
-    """Eight replicas of one device wait for their host's cores, one alone does not (as seen on hosts of B200)."""
+def test_too_few_cores_slow_the_host() -> None:
+    """An engine has a process a device and two more: three on one core take three times as long, on four no longer."""
     chip = device("b200")
     top = np.array([chip.chip["clock.max"]])
-    alone, crowd = (step(replace(DENSE, neighbours=n), CHAT, 128, chip, SOURCE, top).host for n in (1, 8))
-    assert crowd > alone
+    found = {n: step(replace(DENSE, cores=n), CHAT, 128, chip, SOURCE, top).host for n in (None, 1.0, 4.0)}
+    assert found[4.0] == found[None]
+    assert found[1.0] == pytest.approx(3.0 * found[4.0])
 
 
 @given(a=st.floats(1e-3, 1), b=st.floats(1e-3, 1), p=st.floats(1.5, 8))
@@ -220,7 +221,8 @@ def test_constants_are_within_physical_bounds() -> None:
         c = constants(architecture)
         assert not [name for name in c if any(word in name for word in known)]
         assert all(0.5 < c[f"time.{kind}"] < 2 for kind in KINDS)
-        assert all(0.3 < value < 3 for name, value in c.items() if name.startswith("energy."))
+        # Standing power of a B200 in an engine is the largest: its sheet's is that of kernels timed alone.
+        assert all(0.3 < value < 3.2 for name, value in c.items() if name.startswith("energy."))
         assert c["host.step"] < 10e-3
         assert c["host.sequence"] < 200e-6
         assert c["host.exponent"] >= 1

@@ -168,6 +168,7 @@ def _table() -> tuple[Key, ...]:
         key("serve.engine", "text", "vllm 0.11", "Engine and version: vllm, sglang or trtllm, as in vllm 0.14; decides kernels, graphs, the host's work and the launch line that the plan ends with"),
         key("serve.engine_switches", "texts", None, "Environment variables and arguments it is launched with, NAME=VALUE, as in VLLM_USE_FLASHINFER_MOE_FP8=1"),
         key("serve.request_overhead", "s", None, "Seconds a request waits outside the engine's steps before its first token is seen (HTTP, tokeniser, first flush); the engine's own where left out"),
+        key("serve.cores_per_gpu", "", None, "Processor cores that each device has for its engine; one process a device and two more share them. As many as they need where left out", low=0.1),
         key("serve.factors", "text", None, "File of factors on the engine's constants that wattline calibrate serving wrote from runs of your own"),
         key("serve.arrivals", "choice", None, "Simulated arrivals where no trace is given; poisson where left out", choices=("poisson", "gamma", "diurnal", "uniform")),
         key("serve.variation", "", None, "Coefficient of variation of the gaps of gamma arrivals; 2 where left out", low=0.01),

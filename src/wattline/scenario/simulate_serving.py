@@ -322,6 +322,7 @@ def replica_of(scenario: Scenario, cluster: Cluster) -> Replica:
         memory=scenario["serve.memory"],
         engine=scenarios.engine_of(scenario),
         overhead=scenario.get("serve.request_overhead"),
+        cores=scenario.get("serve.cores_per_gpu"),
         factors=scenarios.factors_of(scenario),
     )
 

@@ -85,6 +85,7 @@ def curves_of(replica: Replica, traffic: Traffic, device: Device, source: Source
         step=rows(alone), fill=rows(np.maximum(mixed - alone, 0.0) / prompts), step_j=rows(alone_j),
         fill_j=rows(np.maximum(mixed_j - alone_j, 0.0) / prompts),
         waiting=replica.parallel.devices * c["energy.waiting"] * waiting, room=replica.chunk,
+        outside=(c["first.request"], c["first.token"]),
     )  # fmt: skip
 
 

@@ -9,9 +9,12 @@ concurrency and parallelism in; median times and tokens per second and GPU out. 
 
 from __future__ import annotations
 
+import functools
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +23,7 @@ from ..core.errors import InputError
 from ..hardware import catalog as hardware
 from ..source.base import Array, Device, Source
 from ..workload import catalog as models
+from ..workload.infer import AS_STORED
 from ..workload.model import Model
 from ..workload.parallel import Parallel
 from .beside import Columns, Measured, compare, each, number, whole
@@ -36,12 +40,16 @@ OPTIONAL: Final[Mapping[str, str]] = {
     "image": "the usual version of the engine", "ep": "1", "dp_attention": "false",
     "precision": "as the model is stored",
     "range_ratio": "0.8: lengths even between that share and all of the stated one",
+    "kv_cache_dtype": "what the public recipe of that engine and chip says, else as the model states",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Row(Measured):
-    """One benchmark. `groups`: by what its error is reported."""
+    """One benchmark. `groups`: by what its error is reported. `receive`: steps from one look for new requests to the
+    next."""
+
+    receive: float = 1.0
 
     @property
     def traits(self) -> Mapping[str, float | str]:
@@ -76,8 +84,31 @@ def row_of(cells: Mapping[str, Any], index: int) -> Row:
         "engine": engine.name, "chip": chip.name, "model": model.name, "num_gpus": str(devices),
         "lengths": f"{number(cells, 'isl'):g} in, {number(cells, 'osl'):g} out",
     }  # fmt: skip
-    replica = Replica(model=model, parallel=parallel, engine=engine, neighbours=1.0)
-    return Row(cells.get("row_id", index), replica, load, number(cells, "conc"), device, groups)
+    requests = number(cells, "conc")
+    launched = recipe(engine.name, chip.tags.get("architecture", ""), apart, requests)
+    if switch := launched.get("switch"):
+        engine = replace(engine, switches=engine.switches | {switch})
+    replica = Replica(
+        model=model, parallel=parallel, engine=engine, neighbours=1.0, balanced=bool(launched.get("balanced")),
+        precision=replace(AS_STORED, kv=cells.get("kv_cache_dtype") or launched.get("kv")),
+    )  # fmt: skip
+    return Row(cells.get("row_id", index), replica, load, requests, device, groups, float(launched.get("receive", 1.0)))
+
+
+@functools.cache
+def _recipes() -> tuple[Mapping[str, Any], ...]:
+    text = (resources.files(__package__) / "data" / "recipes.toml").read_text("utf-8")
+    return tuple(tomllib.loads(text)["recipe"])
+
+
+def recipe(engine: str, chip: str, apart: bool, requests: float) -> Mapping[str, Any]:
+    """Return how a public benchmark of this kind was launched, see ``data/recipes.toml``."""
+    facts = {"engine": engine, "chip": chip, "apart": apart}
+    out: dict[str, Any] = {}
+    for rule in _recipes():
+        if all(rule.get(key, value) == value for key, value in facts.items()) and requests >= rule.get("at_least", 0):
+            out |= rule["set"]
+    return out
 
 
 def engine_of(framework: str, image: str) -> Engine:
@@ -134,7 +165,8 @@ def targets_of(rows: Sequence[Row], work: Parts, c: Constants, clock: float | No
     output = np.array([row.load.output for row in rows])
     fresh = np.array([row.load.fresh for row in rows])
     devices = np.array([float(row.replica.parallel.devices) for row in rows])
-    first = first_token(c, fresh, plain, (step - plain) * output / batch)
+    unseen = np.array([(row.receive - 1.0) / 2.0 for row in rows]) * step
+    first = first_token(c, fresh, plain, (step - plain) * output / batch) + unseen
     return np.stack([step, first, batch * output / (first + output * step) / devices], axis=1)
 
 

@@ -1,9 +1,9 @@
-"""Intervals by split conformal prediction over models: factors that hold nine in ten rows of models never seen.
+"""Intervals by split conformal prediction over families: factors that hold nine in ten rows of families never seen.
 
 Rows are grouped by what decides how wrong a prediction is: chip, host (one device, or several and a process
-for each) and format of the weights. A group's factors are quantiles of errors of models left out, moved apart
-until they hold nine in ten rows when each model's own errors are left out of the quantiles too (conformalized
-quantiles, Romano, Patterson and Candes, NeurIPS 2019, with models in place of rows).
+for each) and format of the weights. A group's factors are quantiles of errors of families left out of a fit, moved
+apart until they hold nine in ten rows when each family's own errors are left out of the quantiles too
+(conformalized quantiles, Romano, Patterson and Candes, NeurIPS 2019, with families in place of rows).
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from ..source.base import Array
 # Share of rows that an interval is to hold, and rows from which a group has factors of its own.
 HELD: Final = 0.9
 ENOUGH: Final = 30
-# Of what a model left out of the quantiles asks for beyond them, the share that is given: quantiles of errors left out
-# alone hold nine in ten rows of kin of the models there are, the whole of it rows of a model like none of them.
-SHARE: Final = 0.5
 
 Traits = Mapping[str, float | str]
 Factors = dict[str, list[float]]
@@ -85,7 +82,6 @@ def _stretched(errors: Array, model: NDArray[np.str_]) -> list[float]:
     level = min(HELD * (count + 1) / count, 1.0)
     more = float(np.quantile(scores, level, method="higher"))  # negative where quantiles of others hold too many
     low, high = np.median(ends, axis=0)  # of quantiles without a model, as those the scores are about
-    more *= SHARE
     return [float(np.exp(min(low - more, -0.01))), float(np.exp(max(high + more, 0.01)))]
 
 

@@ -23,16 +23,18 @@ from numpy.typing import NDArray
 from ..hardware.facts import Fact
 from ..source.base import Array, Device, Source, tables
 from ..workload.operator import Attention, Collective, Gemm, GroupedGemm, Operator
+from . import kernels
 from .profile import padded
 
 # Kinds of operator that an engine may run slower or faster than alone.
 KINDS: Final = (
-    "gemm", "grouped_gemm", "padded_gemm", "attention_decode", "attention_latent", "attention_prefill", "elementwise",
-    "collective",
+    "gemm", "narrow_gemm", "grouped_gemm", "padded_gemm", "attention_decode", "attention_latent", "attention_prefill",
+    "elementwise", "collective",
 )  # fmt: skip
 
-# What a step has a number of, each with its own seconds: kernels, collectives among them, products in fp8 (whose
-# operands are scaled first), those of experts in fp8 (rows are sorted, scaled and summed), scans of prompts.
+# What a step has a number of, each with its own seconds: kernels, collectives among them, scans of prompts. And the
+# seconds that kernel tables say products take besides: narrow ones, whose operands are scaled first, and those of
+# experts, whose rows are sorted, scaled and summed.
 COUNTS: Final = ("kernel", "meeting", "scaled", "sorted", "scan")
 
 
@@ -69,13 +71,20 @@ def settings(name: str = "serving") -> Mapping[str, Any]:
 
 @functools.cache
 def constants(architecture: str = "", name: str = "serving", factors: str = "") -> Constants:
-    """Return fitted constants: the common ones, then those of `architecture`, times the `factors` of an engine."""
+    """Return fitted constants: the common ones, then those of `architecture`, times the `factors` of an engine.
+
+    An architecture's own host is that of the benchmark its rows came from; an engine with factors on the host's
+    seconds has them over the common ones.
+    """
     table = settings(name)
+    own = engine_factors(factors) if name == "serving" else {}
     merged = dict(NEUTRAL)
     for part in ("common", architecture):
         for group, entries in table.get(part, {}).items():
+            if part != "common" and group == "host" and "host" in own:
+                continue
             merged |= {f"{group}.{key}": float(entry[0]) for key, entry in entries.items()}
-    return scaled(merged, engine_factors(factors)) if name == "serving" else merged
+    return scaled(merged, own)
 
 
 @functools.cache
@@ -136,11 +145,19 @@ class Sums:
 class Piece:
     """Operators of one step, and of the same step on the device that the others wait for.
 
-    `late` sets the time, `operators` the energy.
+    `late` sets the time, `operators` the energy. `chip`, `engine`, `scheme` say whose kernels they run on, see
+    `kernels.of`.
     """
 
     operators: tuple[Operator, ...]
     late: tuple[Operator, ...]
+    chip: str = ""
+    engine: str = ""
+    scheme: str = "none"
+
+    def kernels(self, o: Operator) -> tuple[float, float]:
+        """Return slope and seconds besides of an operator; an engine that is not stated runs the source's kernels."""
+        return kernels.of(self.chip, self.engine, o, self.scheme) if self.engine else (1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -148,11 +165,12 @@ class Inquiry:
     """What a source is asked about n steps: operators of each kind apart, equal ones once.
 
     rows : kind -> (steps that have it, the answer that is theirs, that of the device waited for).
-    counts : (n, 1) as in `Sums`.
+    slopes : kind -> seconds over those the source states, of each of these steps. counts : (n, 1) as in `Sums`.
     """
 
     asked: tuple[tuple[Operator, ...], ...]
     rows: Mapping[str, tuple[Index, Index, Index]]
+    slopes: Mapping[str, Array]
     counts: Mapping[str, Array]
 
     @staticmethod
@@ -160,16 +178,19 @@ class Inquiry:
         """Take steps apart."""
         asked: dict[tuple[Operator, ...], int] = {}
         rows: dict[str, list[tuple[int, int, int]]] = {}
+        slopes: dict[str, list[float]] = {}
         for row, piece in enumerate(pieces):
             mine, late = _by_kind(piece.operators), _by_kind(piece.late)
             for kind, some in mine.items():
                 place = asked.setdefault(some, len(asked))
                 last = asked.setdefault(late.get(kind, some), len(asked))
                 rows.setdefault(kind, []).append((row, place, last))
+                slopes.setdefault(kind, []).append(piece.kernels(some[0])[0])  # one format a kind and model
         columns = {kind: np.array(some, dtype=np.int64).T for kind, some in rows.items()}
         return Inquiry(
             tuple(asked),
             {kind: (at[0], at[1], at[2]) for kind, at in columns.items()},
+            {kind: np.array(some)[:, None] for kind, some in slopes.items()},
             _counts(pieces),
         )
 
@@ -180,7 +201,8 @@ def _counts(pieces: Sequence[Piece]) -> dict[str, Array]:
         for o in piece.operators:
             out["kernel"][row] += o.launches * o.repeat
             if name := _counted(o):
-                out[name][row] += o.launches * o.repeat
+                each = piece.kernels(o)[1] if name in ("scaled", "sorted") else 1.0
+                out[name][row] += each * o.launches * o.repeat
     return out
 
 
@@ -189,10 +211,15 @@ def _counted(o: Operator) -> str:
     if isinstance(o, Collective):
         return "meeting"
     if isinstance(o, GroupedGemm):
-        return "sorted" if o.b == "fp8" else ""
+        return "sorted"
     if isinstance(o, Gemm):
-        return "scan" if o.name == "scan_state" else "scaled" if o.precision == "fp8" else ""
+        return "scan" if o.name == "scan_state" else "scaled" if _narrow(o) else ""
     return "scan" if o.name == "scan" else ""
+
+
+def _narrow(o: Operator) -> bool:
+    """Whether an operator is a dense product of weights in fewer than 16 bits."""
+    return isinstance(o, Gemm) and o.b not in ("bf16", "fp16", "fp32", "tf32")
 
 
 def sums(inquiry: Inquiry, device: Device, source: Source, grid: Array) -> Sums:
@@ -205,12 +232,13 @@ def sums(inquiry: Inquiry, device: Device, source: Source, grid: Array) -> Sums:
     busy = {kind: np.zeros(shape) for kind in KINDS}
     joules: dict[tuple[str, str], Array] = {}
     for kind, (steps, place, last) in inquiry.rows.items():
-        busy[kind][steps] = found.time[last]
+        slope = inquiry.slopes[kind]
+        busy[kind][steps] = slope * found.time[last]
         for name, values in found.parts.items():
             mine = values[place]
             if name != "waiting" and (name in _STANDING or mine.any()):
                 joules[kind, name] = np.zeros(shape)
-                joules[kind, name][steps] = mine
+                joules[kind, name][steps] = slope * mine if name in _STANDING else mine
     return Sums(busy, joules, inquiry.counts)
 
 
@@ -263,7 +291,7 @@ def kind_of(operator: Operator) -> str:
         if operator.phase != "decode":
             return "attention_prefill"
         return "attention_latent" if operator.shared_kv else "attention_decode"
-    return "padded_gemm" if padded(operator) else operator.kind
+    return "padded_gemm" if padded(operator) else "narrow_gemm" if _narrow(operator) else operator.kind
 
 
 @dataclass(frozen=True)

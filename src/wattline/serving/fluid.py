@@ -113,7 +113,8 @@ class Curves:
     """Seconds and joules (all devices) of a replica by running requests (rows 0 to B) and clock (columns).
 
     step, step_j : a step without prompts; row 0 is that of one request. fill, fill_j : what a mean prompt adds.
-    waiting : W of a replica with nothing to do. room : tokens of a step.
+    waiting : W of a replica with nothing to do. room : tokens of a step. outside : seconds a request waits outside of
+    steps until its first token is seen, and the same per prompt token.
     """
 
     step: Array
@@ -122,6 +123,7 @@ class Curves:
     fill_j: Array
     waiting: float
     room: float
+    outside: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +203,8 @@ def latency(traffic: Traffic, curves: Curves, settings: Settings, found: Flow, *
     wait = np.empty(step.shape)
     _fluid.waits(found.queued, found.entering, k, traffic.bin, wait)
     # The queue of the fluid is of the same prompts where it is for want of time, so the longer of the two counts.
-    ttft = np.maximum(wait, ahead) + rest + own + beside if reads else np.zeros_like(step)
+    outside = curves.outside[0] + curves.outside[1] * traffic.prompt_mean * traffic.share
+    ttft = np.maximum(wait, ahead) + rest + own + beside + outside if reads else np.zeros_like(step)
     after = np.maximum(traffic.output - 1.0, 1.0)
     tpot, met = np.empty(step.shape), np.empty(step.shape)
     _fluid.lives(found.pace, found.entering, k, after, traffic.bin, tpot, met)

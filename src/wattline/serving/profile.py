@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ..core.errors import ScenarioError, nearest
 from ..workload.model import Model
-from ..workload.operator import Elementwise, Gemm, GroupedGemm, Operator
+from ..workload.operator import Attention, Elementwise, Gemm, GroupedGemm, Operator
 
 ENGINES: Final = ("vllm", "sglang", "trtllm")
 
@@ -63,6 +63,7 @@ class Profile:
     narrow: str = ""
     asynchronous: bool = True
     factors: str = ""
+    hidden: float = 0.0
 
 
 @functools.cache
@@ -112,12 +113,20 @@ def as_run(operators: tuple[Operator, ...], p: Profile) -> tuple[Operator, ...]:
     """Return a step's operators as the engine launches them."""
     if p.narrow:
         operators = tuple(_narrow(o, p.narrow) for o in operators)
+    operators = tuple(_latent(o) for o in operators)
     return _padded(operators) if p.experts == "padded" else operators
 
 
 def _narrow(o: Operator, arithmetic: str) -> Operator:
     if isinstance(o, Gemm | GroupedGemm) and o.b == "fp4":
         return replace(o, precision=arithmetic, a=arithmetic)
+    return o
+
+
+def _latent(o: Operator) -> Operator:
+    """Return new tokens' attention to latents as the kernel that every engine has for it."""
+    if isinstance(o, Attention) and o.shared_kv and o.phase == "decode":
+        return replace(o, kernel="mla")
     return o
 
 

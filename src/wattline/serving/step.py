@@ -13,6 +13,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from ..core.errors import CapacityError, InputError
 from ..hardware.chip import clocks as lockable
 from ..source.base import Array, Device, Points, Source
-from ..workload.infer import AS_STORED, Precision, step_operators
+from ..workload.infer import AS_STORED, Precision, expected_share, step_operators
 from ..workload.memory import max_batch
 from ..workload.model import Model
 from ..workload.operator import Attention, Gemm, Operator
@@ -42,15 +43,29 @@ from .engine import (
     sums,
 )
 from .factors import scaled
-from .profile import VLLM, Engine, Profile, as_run, profile
+from .profile import VLLM, Engine, Profile, as_run, profile, scheme
 
 # Clocks at which a step is worked out before the power limit is applied; in between, straight lines.
 _GRID: Final = 12
 
 
+# What takes as much longer as processes share a core.
+_HOST: Final = (
+    "host.step", "host.team", "host.sequence", "host.prompt", "host.visual", "host.launch", "first.request",
+    "first.token",
+)  # fmt: skip
+
 # Variance of the popularity of experts relative to its mean. Of 0, 1/4, 1/2 and 1, a half and 1 do equally
 # well on H100 rows of model families left out (ML.ENERGY leaderboard v3), and better than uniform routing.
 TASTE: Final = 0.5
+
+
+@functools.cache
+def _favourite(experts: int) -> float:
+    """Return the popularity of the most popular of `experts` over their mean: the quantile 1 - 1/experts of a gamma
+    law of mean 1 and variance `TASTE`, as Wilson and Hilferty have it (PNAS 1931)."""
+    z = NormalDist().inv_cdf(1.0 - 1.0 / max(experts, 2))
+    return float((1.0 - TASTE / 9.0 + z * math.sqrt(TASTE) / 3.0) ** 3)
 
 
 # ------------------------------------------------------------------ what is asked
@@ -116,6 +131,8 @@ class Replica:
         tokeniser, first flush); the engine's own where None.
     factors : what this engine on this host takes over the shipped constants, see `factors.FACTORS`.
     neighbours : replicas on the same host, this one included; as many as fit the node where None.
+    cores : processor cores a device has for its engine; enough where None.
+    balanced : whether data-parallel groups wait to read prompts together, so that none is the busiest.
     """
 
     model: Model
@@ -128,6 +145,8 @@ class Replica:
     neighbours: float | None = None
     engine: Engine = VLLM
     overhead: float | None = None
+    balanced: bool = False
+    cores: float | None = None
     factors: tuple[tuple[str, float], ...] = ()
 
     def profile(self, device: Device) -> Profile:
@@ -149,7 +168,34 @@ class Replica:
         stages = self.parallel.pipeline
         if stages > 1:  # the host prepares a step of every microbatch in a round
             found = {**found, "host.step": stages * found["host.step"], "host.team": stages * found["host.team"]}
+        found = self.launched(found, device)
+        found = {n: v * self.crowding if n in _HOST else v for n, v in found.items()} if self.crowding > 1.0 else found
         return found if self.overhead is None else {**found, "first.request": self.overhead, "first.token": 0.0}
+
+    @property
+    def crowding(self) -> float:
+        """How many processes share a core: an engine has one a device and two more (vLLM, Optimization and tuning: at
+        least 2 + N cores for N devices)."""
+        devices = self.parallel.devices
+        return 1.0 if self.cores is None else max(1.0, (devices + 2.0) / (self.cores * devices))
+
+    def launched(self, c: Constants, device: Device) -> Constants:
+        """Return constants less what the engine hides of a kernel's launch behind the one before."""
+        hidden = self.profile(device).hidden
+        return {**c, "gap.kernel": c["gap.kernel"] - hidden * device.chip["overhead.launch"]} if hidden else c
+
+    def skew(self, tokens: float) -> float:
+        """Return the load of the busiest expert over the mean of those touched, when a step has `tokens`."""
+        model = self.model
+        if not model.moe or tokens <= 0:
+            return 1.0
+        active = model.experts * expected_share(model.experts, model.top_k, tokens, TASTE)
+        most = min(_favourite(model.experts) * tokens * model.top_k / model.experts, tokens)
+        return max(1.0, most * active / (tokens * model.top_k))
+
+    def piece(self, operators: tuple[Operator, ...], late: tuple[Operator, ...], chip: str) -> Piece:
+        """Return a step's operators as this engine's kernels run them on a chip of architecture `chip`."""
+        return Piece(operators, late, chip, self.engine.name, scheme(self.model))
 
     def hosted(self, device: Device) -> float:
         """Return how many replicas share a host."""
@@ -317,7 +363,7 @@ def _crowded(job: Job, beat: Rhythm) -> float:
     Prompts fall on groups as they come: of a Poisson number each the busiest has so many deviations more.
     """
     groups = job.replica.groups
-    if groups == 1:
+    if groups == 1 or job.replica.balanced:
         return 1.0
     mean = beat.prompts / groups
     return float(max(1.0, mean + largest(groups) * np.sqrt(mean)) / mean)
@@ -326,7 +372,7 @@ def _crowded(job: Job, beat: Rhythm) -> float:
 def _piece(job: Job, tokens: float, chip: str) -> Piece:
     mine = _operators(job, tokens, chip)
     expert = job.replica.parallel.expert
-    return Piece(mine, tuple(busiest(o, expert) for o in mine) if expert > 1 else mine)
+    return job.replica.piece(mine, tuple(busiest(o, expert) for o in mine) if expert > 1 else mine, chip)
 
 
 def _operators(job: Job, tokens: float, chip: str) -> tuple[Operator, ...]:
@@ -349,18 +395,14 @@ def round_operators(
     request is priced as one.
     """
     stages = replica.parallel.pipeline
-    if stages == 1:
-        return step_operators(replica.model, replica.parallel, entries, batch, context, replica.precision, taste=taste)
     some = [(e[0], e[1], (e[2] if len(e) > 2 else 1.0) / stages) for e in entries]
+    running = max(batch / stages, min(batch, 1.0))
+    skew = replica.skew(running + sum(new * times for new, _, times in some)) if taste > 0.0 else 1.0
     one = step_operators(
-        replica.model,
-        replica.parallel,
-        some,
-        max(batch / stages, min(batch, 1.0)),
-        context,
-        replica.precision,
-        taste=taste,
+        replica.model, replica.parallel, some, running, context, replica.precision, taste=taste, skew=skew
     )
+    if stages == 1:
+        return one
     return tuple(replace(o, repeat=stages * o.repeat) for o in one)
 
 
@@ -377,8 +419,9 @@ def _beat(job: Job, device: Device, prompts: float, tokens: float, loose: bool) 
     visual = job.load.visual * tokens / job.load.fresh
     crowd = largest(job.replica.parallel.expert)
     rough, wide = float(_untuned(job.replica, job.batch + tokens)), float(_wide(job.replica))
-    team = float(job.replica.parallel.devices > 1)
-    pressed = (1.0 - team) * (job.replica.hosted(device) - 1.0) / _FULL
+    ranks = job.replica.parallel.devices
+    team = largest(ranks) / largest(_BOARD)
+    pressed = float(ranks == 1) * (job.replica.hosted(device) - 1.0) / _FULL
     mine = job.batch / groups, prompts / groups, visual, float(loose), logits / groups
     return *mine, crowd, pressed, rough, wide, team
 
@@ -407,8 +450,9 @@ def _wide(replica: Replica) -> bool:
     return replica.model.moe and stored in ("bf16", "fp16")
 
 
-# Neighbours of a one-device replica on a full host: eight devices to a board.
-_FULL: Final = 7.0
+# Devices to a board, and neighbours of a one-device replica on a full host.
+_BOARD: Final = 8
+_FULL: Final = _BOARD - 1.0
 
 
 def _beats(rows: Sequence[tuple[float, ...]]) -> Beat:

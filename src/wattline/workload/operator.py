@@ -117,7 +117,7 @@ class Attention(Operator):
     sliding window lowers. `kv_heads` < `heads` is grouped-query attention; multi-head latent
     attention in its absorbed form is kv_heads = 1 with head_dim = rank + rope and
     value_dim = rank, keys and values stored once (`shared_kv`). `kernel`: "fa1", "fa2" or "fa3" where
-    it is not the fastest that the chip has.
+    it is not the fastest that the chip has, "mla" one written for new tokens that attend to latents.
     """
 
     batch: float

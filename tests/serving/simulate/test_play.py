@@ -72,7 +72,8 @@ def test_same_arguments_same_bytes() -> None:
 def test_waits_of_fixed_work_are_those_of_m_d_1(load: float) -> None:
     """One request at a time, all alike, Poisson arrivals: the mean wait is rho S / (2 (1 - rho)) (Pollaczek-Khinchine)."""
     made = Pool(table=table(), max_batch=1)
-    service = simulate(Requests(np.zeros(1), np.array([300]), np.array([1])), Fleet((made,))).latency[0]
+    one = simulate(Requests(np.zeros(1), np.array([300]), np.array([1])), Fleet((made,)))
+    service = float(one.end[0] - one.begun[0])
     requests = synthetic(load / service, 40_000, prompt=Lengths(300), output=Lengths(1), seed=11)
     run = simulate(requests, Fleet((made,)))
     waits = run.begun - run.arrival

@@ -45,7 +45,7 @@ def test_other_layouts_too(shape: tuple[str, dict[str, int]]) -> None:
     for batch in (1, 17, 65, 200):
         time, energy = decode(made, batch, 900.0, 11)
         cost = made.step(batch, 900.0)
-        assert (cost.time, cost.energy) == (pytest.approx(time, rel=0.01), pytest.approx(energy, rel=0.012))
+        assert (cost.time, cost.energy) == (pytest.approx(time, rel=0.01), pytest.approx(energy, rel=0.02))
 
 
 @pytest.mark.parametrize("batch", [16, 100, 240])

@@ -47,6 +47,7 @@ class Run:
     clock_s : (L,) seconds at each of `clocks`.
     gone : (n,) whether a request left before it was begun; it counts as late and has no output. urgency : (n,) class.
     filling : requests that were let in first, which fill a closed loop at once and whose latencies are not counted.
+    outside : (n,) seconds that the client waits besides for the first token: HTTP, tokeniser, first flush.
     """
 
     arrival: Array
@@ -86,12 +87,13 @@ class Run:
     filling: int = 0
     gone: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     urgency: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    outside: Array | float = 0.0
 
     # ---- latency
     @property
     def ttft(self) -> Array:
-        """(n,) seconds from arrival to the first token."""
-        return np.asarray(self.first - self.arrival)
+        """(n,) seconds from arrival to the first token, as the client sees it."""
+        return np.asarray(self.first - self.arrival + self.outside)
 
     @property
     def tpot(self) -> Array:
@@ -100,8 +102,8 @@ class Run:
 
     @property
     def latency(self) -> Array:
-        """(n,) seconds from arrival to the last token."""
-        return np.asarray(self.end - self.arrival)
+        """(n,) seconds from arrival to the last token, as the client sees it."""
+        return np.asarray(self.end - self.arrival + self.outside)
 
     def itl(self, percentile: float) -> float:
         """Return seconds between tokens at a percentile of tokens, within 0.6 %; NaN where none followed another."""

@@ -407,4 +407,5 @@ def _result(
         clock_s=np.sum([s.out.levels.sum(axis=0) for s in stages], axis=0),
         policy=policy.name, limits=limits, seed=seed, provenance=table.provenance, source=table.source,
         uncertainty=table.uncertainty, time_uncertainty=table.time_uncertainty,
+        outside=np.asarray(table.outside[0] + table.outside[1] * (requests.prompt - cached), dtype=np.float64),
     )  # fmt: skip

@@ -147,7 +147,7 @@ class Governor:
         levels = [float(c) for c in pool.table.clocks]
         lowest = max(self.floor * levels[-1], levels[0])
         clocks = [lowest, *(c for c in levels if c > 1.02 * lowest)]
-        promise = promise_of(limits, pool.role)
+        promise = promise_of(limits, pool.role, pool.table.outside[0] + pool.table.outside[1] * pool.prompt)
         if promise is not None and len(clocks) > 1:
             self._driven[pool.role, pool.pool] = Controller(promise, clocks, patience=self.patience, window=self.window)
         return Knobs(clocks[-1], clocks[-1])
@@ -161,9 +161,10 @@ class Governor:
         return Knobs(told.clock, told.clock, delay=self.switching)
 
 
-def promise_of(limits: Limits, role: str) -> Promise | None:
-    """Return what a pool of a role is to keep; None where nothing of it is promised."""
-    ttft = None if role == "decode" else limits.ttft
+def promise_of(limits: Limits, role: str, outside: float = 0.0) -> Promise | None:
+    """Return what a pool of a role is to keep; None where nothing of it is promised. `outside`: seconds of a first
+    token's that pass outside of the engine's steps."""
+    ttft = None if role == "decode" or limits.ttft is None else max(limits.ttft - outside, 1e-3)
     tpot = None if role == "prefill" else limits.tpot
     return None if ttft is None and tpot is None else Promise(ttft=ttft, tpot=tpot, percentile=limits.percentile)
 

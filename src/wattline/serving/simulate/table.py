@@ -85,6 +85,7 @@ class StepTable:
         without prompts is not one captured graph, and where it carries prompts.
     waiting, limit : watts of all devices while awake, and at most.
     verified : tokens per request and step: 1, more with speculative decoding.
+    outside : seconds a request waits outside of steps until its first token is seen, and the same per prompt token.
     """
 
     replica: Replica
@@ -108,6 +109,7 @@ class StepTable:
     source: str
     uncertainty: float
     time_uncertainty: float
+    outside: tuple[float, float] = (0.0, 0.0)
 
     def level(self, clock: float) -> float:
         """Return a clock (Hz) as a level, whole at the table's own clocks."""
@@ -315,7 +317,7 @@ class _Maker:
             limit=devices * c["limit.share"] * chip["power.limit"],
             verified=self.verified, provenance=sample.provenance,
             source=f"{sample.source}; engine steps: serving/data/serving.toml", uncertainty=uncertainty,
-            time_uncertainty=time_uncertainty,
+            time_uncertainty=time_uncertainty, outside=(c["first.request"], c["first.token"]),
         )  # fmt: skip
 
     def _operators(self, batch: float, prompt: float = 0.0, context: float = 1.0, reach: float = 0.0) -> Work:
@@ -334,7 +336,8 @@ class _Maker:
         expert = self.replica.parallel.expert
         mine = [tuple(o for o in some if keep(o)) for some in work]
         late = [tuple(busiest(o, expert) for o in some) for some in mine] if expert > 1 else mine
-        pieces = [Piece(a, b) for a, b in zip(mine, late, strict=True)]
+        chip = self.device.chip.tags.get("architecture", "")
+        pieces = [self.replica.piece(a, b, chip) for a, b in zip(mine, late, strict=True)]
         found = self._sums(pieces)
         left = {"gap.step", "gap.logits"} - {gap}
         quiet = {

@@ -252,6 +252,37 @@ def attention(
     )  # fmt: skip
 
 
+# Kernels written for latents (FlashMLA, FlashAttention 3, trtllm-gen) split a cache over all units: the share of the
+# memory's bandwidth and of the units' rate they reach. Slope of seconds over context in aiconfigurator's tables:
+# 2.8-3.0 of 3.35 TB/s on H100 (vLLM 0.14), 5.6-5.7 of 8 TB/s on B200 (TensorRT-LLM 1.3), at 8 to 128 heads.
+_LATENT_BANDWIDTH: Final = 0.8
+_LATENT_RATE: Final = 0.7
+
+
+def latent(
+    chip: Silicon, batch: _Number, context: _Number, heads: _Number, head_dim: _Number, value_dim: _Number, *,
+    kv: str = "bf16", precision: str = "bf16", repeat: _Number = 1.0,
+) -> Work:  # fmt: skip
+    """Return the work of new tokens that attend to latents, one per sequence, with a kernel written for it."""
+    batch, context, heads = (np.asarray(x, dtype=np.float64) for x in (batch, context, heads))
+    head_dim, value_dim = (np.asarray(x, dtype=np.float64) for x in (head_dim, value_dim))
+    s, dims = chip.shape, head_dim + value_dim
+    blocks = np.ceil(context / 64.0)  # of the cache, dealt over the units
+    cache, query = batch * 64.0 * blocks * head_dim * width(kv), batch * heads * dims * 2.0
+    nbytes = batch * context * head_dim * width(kv) + query
+    flops = 2.0 * batch * heads * context * dims
+    padded = 2.0 * batch * np.ceil(heads / 64.0) * 64.0 * blocks * 64.0 * dims
+    lit = np.minimum(batch * blocks / chip.units, 1.0)
+    core = padded / (chip.rate_of(precision) * _LATENT_RATE * lit) + s["decode.tile_ramp"]
+    dram = (cache / lit + query) / (_LATENT_BANDWIDTH * chip.hbm_bandwidth)
+    return work(
+        precision, core=core, l2=nbytes / (chip.l2_bandwidth * s["gemm.l2_efficiency"]), dram=dram,
+        ramp=s["decode.ramp"] + s["decode.split_ramp"] + 0.0 * core, fixed=chip.launch, lit=lit,
+        e_core=_toggled(s, flops, padded) * chip.energy_of(precision) * s["attention.energy"],
+        e_l2=nbytes * chip.l2_energy, e_dram=nbytes * chip.hbm_energy, repeat=repeat,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class _Case:
     """Shapes of attention as arrays; `rate`: FLOP/s of one unit; `stored`: bytes per cached value."""

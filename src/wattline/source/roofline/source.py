@@ -98,7 +98,7 @@ def _older(work: Work, chip: Silicon, kernel: str) -> Work:
     """Return attention by an earlier generation of kernels: the same arithmetic, so much longer on the units."""
     slow = training_constants(chip.architecture).get(f"attention.{kernel}")
     if slow is None:
-        raise InputError(f"attention kernel {kernel!r} is not known; known: fa1, fa2, fa3")
+        raise InputError(f"attention kernel {kernel!r} is not known; known: fa1, fa2, fa3, mla")
     return replace(work, core=work.core * slow, l2=work.l2 * slow)
 
 
@@ -147,6 +147,9 @@ def _build(group: Sequence[Operator], chip: Silicon, node: Sheet | None) -> Work
         columns = _columns(
             group, "batch", "query", "context", "heads", "kv_heads", "head_dim", "value_dim", "window", "repeat"
         )
+        if first.kernel == "mla":
+            own = {n: columns[n] for n in ("batch", "context", "heads", "head_dim", "value_dim", "repeat")}
+            return shapes.latent(chip, **own, kv=first.kv, precision=first.precision)
         made = shapes.attention(
             chip, **columns, causal=first.causal, shared_kv=first.shared_kv, kv=first.kv,
             phase=first.phase, precision=first.precision,
