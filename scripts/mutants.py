@@ -1,7 +1,7 @@
 """Break the source on purpose, one operator or number at a time, and count which breaks the tests notice.
 
     python scripts/mutants.py                                   60 mutants of source, serving, training and frontier
-    python scripts/mutants.py --rooms source/roofline --count 20 --seed 3
+    python scripts/mutants.py --rooms source/roofline --count 20 --seed 3 --minutes 10
 
 A mutant swaps + and -, * and /, < and <=, min and max, or scales a number by 1.1; drawn by seed, evenly over modules.
 Its tests are those of the folder that mirrors its room, run until the first failure: the tables of the room
@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import ast
-import compileall
 import os
 import random
 import resource
 import shutil
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -114,8 +114,8 @@ def tests_of(path: Path) -> list[str]:
     return [str(p.relative_to(ROOT)) for p in (*first, *rest)] or ["tests"]
 
 
-def noticed(mutant: Mutant, tree: Path, files: int | None = None) -> bool:
-    """Put the mutant into a copy of the tree and say whether some test (of the first `files`) fails.
+def noticed(mutant: Mutant, tree: Path, *, likely: bool = False) -> bool:
+    """Put the mutant into a copy of the tree and say whether a test fails; `likely`: of the two likeliest files alone.
 
     Tests run in a fork of this process, which has loaded what they need but nothing of ours, and may use so much
     processor time: how busy the machine is does not count.
@@ -123,13 +123,18 @@ def noticed(mutant: Mutant, tree: Path, files: int | None = None) -> bool:
     place = tree / mutant.path.relative_to(ROOT)
     kept = place.read_text("utf-8")
     place.write_text(mutant.text, "utf-8")
-    try:
-        child = os.fork()
-        if child == 0:
-            _run(tree, tests_of(mutant.path)[:files])
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+    tests = tests_of(mutant.path)
+    try:  # the two likeliest first: collecting a whole folder takes longer than running them
+        return any(_fails(tree, some) for some in (tests[:2], [] if likely else tests[2:]) if some)
     finally:
         place.write_text(kept, "utf-8")
+
+
+def _fails(tree: Path, tests: list[str]) -> bool:
+    child = os.fork()
+    if child == 0:
+        _run(tree, tests)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
 
 
 def _run(tree: Path, tests: list[str]) -> NoReturn:
@@ -143,7 +148,7 @@ def _run(tree: Path, tests: list[str]) -> NoReturn:
         os.chdir(tree)
         sys.path[:0] = [str(tree), str(tree / "src")]
         os.environ["PYTHONPATH"] = str(tree / "src")
-        sys.dont_write_bytecode = True  # a mutant's bytecode would pass for the next one's
+        sys.dont_write_bytecode = False  # bytecode bears the second of its source, and no two mutants share one
         code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
     finally:
         os._exit(code)
@@ -155,6 +160,7 @@ def main() -> int:
     ask.add_argument("--rooms", nargs="+", default=list(ROOMS))
     ask.add_argument("--count", type=int, default=60)
     ask.add_argument("--seed", type=int, default=0)
+    ask.add_argument("--minutes", type=float, default=float("inf"), help="try no further ones after these")
     given = ask.parse_args()
     draw = random.Random(given.seed)
     modules = [p for room in given.rooms for p in sorted((ROOT / "src/wattline" / room).glob("*.py"))]
@@ -166,12 +172,15 @@ def main() -> int:
         skip = shutil.ignore_patterns(".git", ".venv", "build", "node_modules", "__pycache__", ".mypy_cache")
         shutil.copytree(ROOT, tree, ignore=skip)
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        compileall.compile_dir(tree, quiet=2)
         for path in {mutant.path.parent: mutant.path for mutant in sample}.values():
-            if noticed(Mutant(path, 0, "nothing", path.read_text("utf-8")), tree, files=1):
+            if noticed(Mutant(path, 0, "nothing", path.read_text("utf-8")), tree, likely=True):
                 print(f"tests of {path.parent.relative_to(ROOT)} fail as they are; nothing can be counted")
                 return 1
+        end = time.monotonic() + 60.0 * given.minutes
         for mutant in sample:
+            if time.monotonic() > end:
+                print(f"stopped after {given.minutes:g} minutes")
+                break
             found = noticed(mutant, tree)
             room = str(mutant.path.parent.relative_to(ROOT / "src" / "wattline"))
             killed.setdefault(room, []).append(found)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,12 @@ def test_answers_are_the_same_on_another_processor() -> None:
         cwd=root, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_the_version_is_said_once() -> None:
+    """The package, its metadata and the changelog agree: a version in work has "Unreleased" on top, a released one its number."""
+    root = EXAMPLE.parents[1]
+    stated = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert stated == wattline.__version__
+    top = re.findall(r"^## (\S+)", (root / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)[0]
+    assert top == ("Unreleased" if ".dev" in stated else stated)

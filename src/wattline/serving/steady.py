@@ -160,8 +160,9 @@ class _Table:
             most = float(carried.max())
             raise GoalError(
                 f"{job.rate or 0:,.4g} requests/s a replica (serve.rate) need {tokens:,.0f} output tokens/s and "
-                f"one replica carries at most {most:,.0f}, whatever was promised: lower the rate, add chips, or split "
-                f"it over more than {math.ceil(tokens / most)} replicas",
+                f"one replica carries at most {most:,.0f}, whatever was promised: lower the rate to "
+                f"{(job.rate or 0) * most / tokens:,.4g} requests/s, add chips, or split it over more than "
+                f"{math.ceil(tokens / most)} replicas",
                 beyond=True,
             )
         table = self._columns(able)
