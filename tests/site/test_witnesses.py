@@ -125,7 +125,10 @@ def test_raps_machines_draw_what_raps_says(name: str, load: float) -> None:
 
 
 def test_frontier_draws_its_published_power() -> None:
-    """28.2 MW at its peak and 7.24 MW idle are what its twin reports (SC24, arXiv 2410.05133, table III)."""
+    """28.2 MW full and 7.24 MW idle are what its twin's paper reports (SC24, arXiv 2410.05133; recalled, not re-read).
+
+    The sum in RAPS' own `get_peak_power` over its configuration is the test above this one.
+    """
     assert machine("frontier").nodes == 9472
     assert machine("frontier").power(1.0, 1.0) == pytest.approx(28.2e6, rel=0.02)
     assert machine("frontier").power(0.0, 0.0) == pytest.approx(7.24e6, rel=0.02)

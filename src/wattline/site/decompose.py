@@ -46,6 +46,8 @@ def applies(horizon: Span, goal: Goal) -> bool:
     """Return whether a plan is made by prices: many columns, free pauses, no equipment, no earning by drawing power."""
     count = int((horizon.curves.count - 1).sum()) * len(horizon.conditions.dt)
     plain = not horizon.paid.any() and not horizon.equipment and (goal == "work" or _rate(horizon, goal).min() >= 0)
+    # What a loss in a group across parts asks for changes with its members' limits; the linear program follows that.
+    plain = plain and not (horizon.tree.contingencies and horizon.conditions.limits)
     return count > LARGE and plain
 
 
