@@ -91,3 +91,13 @@ def test_limits_divide_jobs_among_sites() -> None:
         plan([region("x", [1, 1])], [Roaming(job("a", due=3))], np.arange(3) * HOUR)
     with pytest.raises(InputError, match="no site is called 'z'"):
         plan([region("x", [1, 1])], [Roaming(job("a"), home="z")], np.arange(3) * HOUR)
+
+
+def test_paid_to_draw_power_a_job_still_runs_its_curve() -> None:
+    """At a negative price the same work takes no more watts than its settings draw."""
+    found = plan([region("x", [-5, -5])], [Roaming(job(due=1, frontier=CURVED))], np.arange(3) * HOUR)
+    speed, watts = 1 / CURVED.time[::-1], CURVED.average_power[::-1]
+    rate = found.work[0] / HOUR
+    most = np.interp(rate, np.append(0, speed), np.append(0, watts))
+    assert found.work.sum() == pytest.approx(HOUR)
+    assert (found.power[0, 0] <= np.maximum(most, rate * watts[-1] / speed[-1]) * (1 + 1e-6)).all()

@@ -11,6 +11,7 @@ two places in one period, an hour divided between them. `program` scales and cer
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -209,8 +210,17 @@ class _Stated:
                 p.add(held, z, -1.0)
                 if row is not None:
                     p.add(np.full(self.n, row[0]), x, self.slope[k] * self.dt * opened)
+            self._in_order(j, r)
             if job.paid and len(self.where[j]) > 1:
                 self._moves(j, r, z, lost, row)
+
+    def _in_order(self, j: int, r: int) -> None:
+        """Where a joule earns something a curve's last pieces are not to be had without its first."""
+        earning = np.flatnonzero(self.rate[r] < 0)
+        for (k, first), (m, then) in itertools.pairwise(self.more[j, r]):
+            rows = self.program.constraints(len(earning), most=0.0)
+            self.program.add(rows, then[earning], 1 / float(self.width[m]))
+            self.program.add(rows, first[earning], -1 / float(self.width[k]))
 
     def _moves(self, j: int, r: int, z: Ints, lost: float, row: Ints | None) -> None:
         """A move is a rise of being there; the first period's from home."""
