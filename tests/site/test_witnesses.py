@@ -145,3 +145,26 @@ def test_a_configuration_of_raps_is_read(tmp_path) -> None:
         machine(str(path))
     with pytest.raises(InputError, match="no machine is called 'fronteer'"):
         machine("fronteer")
+
+
+def test_carbonscalers_greedy() -> None:
+    """CarbonScaler's rule (Hanafy et al. 2023): servers one by one where marginal work per gram is most, until done.
+
+    The plan is between that rule and the rule less its last server, which it may take for part of an hour.
+    """
+    carbon = np.array([420, 410, 380, 300, 210, 150, 120, 140, 220, 330, 400, 430.0])
+    throughput = np.array([1.0, 1.8, 2.4, 2.8])
+    slots = sorted(
+        ((more / grams, more, grams) for grams in carbon for more in np.diff(throughput, prepend=0.0)), reverse=True
+    )
+    done, greedy, last, due = 0.0, 0.0, 0.0, 13.0
+    for _, more, grams in slots:
+        if done >= due:
+            break
+        done, greedy, last = done + more, greedy + grams, grams
+    speed = throughput[::-1] / throughput[-1]
+    frontier = Frontier.of(1 / speed, 1000 * np.array([4.0, 3.0, 2.0, 1.0]) / speed)
+    task = Task(Job("elastic", frontier, "feed", paused=0.0), due / throughput[-1] * HOUR)
+    conditions = Conditions(np.arange(13) * HOUR, carbon=carbon / 3.6e6)
+    plan = Horizon(PowerTree.read([{"name": "feed"}]), [task], conditions).plan("carbon")
+    assert greedy - last - 1e-6 <= plan.carbon_g <= greedy + 1e-6
