@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing as mp
 import tempfile
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,9 +71,33 @@ class Model:
             hook(self, (), None)
 
 
-def test_a_model_gets_a_clock_for_each_phase(rig: Rig) -> None:
+class Optimizer:
+    """An optimizer whose step has torch's hooks."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig, self.pre, self.post = rig, [], []
+
+    def register_step_pre_hook(self, hook: Any) -> Any:
+        self.pre.append(hook)
+        return SimpleNamespace(remove=lambda: self.pre.remove(hook))
+
+    def register_step_post_hook(self, hook: Any) -> Any:
+        self.post.append(hook)
+        return SimpleNamespace(remove=lambda: self.post.remove(hook))
+
+    def step(self) -> None:
+        for hook in self.pre:
+            hook(self, (), {})
+        self.rig.work("step")
+        for hook in self.post:
+            hook(self, (), {})
+
+
+@pytest.mark.parametrize("hooked", [True, False])
+def test_a_model_gets_a_clock_for_each_phase(rig: Rig, hooked: bool) -> None:
     """After its own profile the memory-bound step runs slower than the products, in time, and hooks come off again."""
-    model, optimizer = Model(rig), SimpleNamespace(step=lambda: rig.work("step"))
+    model: Model = Model(rig)
+    optimizer: Any = Optimizer(rig) if hooked else SimpleNamespace(step=lambda: rig.work("step"))
     plain = optimizer.step
     with wattline.follow(
         model, held=rig.held, optimizer=optimizer, microbatches=2, max_slowdown=0.05, **rig.how
@@ -90,7 +114,8 @@ def test_a_model_gets_a_clock_for_each_phase(rig: Rig) -> None:
         assert 0.05 < run.saving < 0.6
         clocks = dict(rig.seen)
         assert clocks["step"] < clocks["forward"]
-    assert optimizer.step is plain
+    assert optimizer.step == plain
+    assert not hooked or optimizer.pre == optimizer.post == []
     assert model.before == model.after == []
     assert rig.gpu.read("clock") is None
 
@@ -129,8 +154,16 @@ def test_a_change_of_clock_is_timed_and_leaves_the_clock_free(rig: Rig) -> None:
     assert rig.gpu.read("clock") is None
 
 
+class ForwardPass:
+    """DeepSpeed's instruction of that name."""
+
+
+class BackwardPass:
+    """DeepSpeed's instruction of that name."""
+
+
 class Engine:
-    """A rank of DeepSpeed's PipelineEngine as far as its hooks are called: 1F1B over links to its neighbours."""
+    """A rank of DeepSpeed's PipelineEngine, which runs 1F1B from a table of instructions, over links to neighbours."""
 
     def __init__(self, stage: int, links: Any, rig: Rig, microbatches: int) -> None:
         self.stage_id, self.num_stages, self.micro_batches = stage, 3, microbatches
@@ -141,18 +174,21 @@ class Engine:
             source = self.stage_id - 1 if what == "forward" else self.stage_id + 1
             if (source, self.stage_id) in self.links:
                 self.rig.clock.now = max(self.rig.clock.now, self.links[source, self.stage_id][0].recv())
-            (self._exec_forward_pass if what == "forward" else self._exec_backward_pass)(m)
+            kind = ForwardPass if what == "forward" else BackwardPass
+            MethodType(self._INSTRUCTION_MAP[kind], self)(buffer_id=m)
             target = self.stage_id + 1 if what == "forward" else self.stage_id - 1
             if (self.stage_id, target) in self.links:
                 self.links[self.stage_id, target][1].send(self.rig.clock.now)
 
-    def _exec_forward_pass(self, _buffer: int) -> None:
+    def _exec_forward_pass(self, buffer_id: int) -> None:
         self.rig.work("forward")
 
-    def _exec_backward_pass(self, _buffer: int) -> None:
+    def _exec_backward_pass(self, buffer_id: int) -> None:
         # The last stage has the head beside its layers.
         for _ in range(2 if self.stage_id == self.num_stages - 1 else 1):
             self.rig.work("backward")
+
+    _INSTRUCTION_MAP = {ForwardPass: _exec_forward_pass, BackwardPass: _exec_backward_pass}  # noqa: RUF012
 
 
 def _rank(stage: int, links: Any, folder: str, out: Any) -> None:
@@ -165,6 +201,7 @@ def _rank(stage: int, links: Any, folder: str, out: Any) -> None:
             for _ in range(9):
                 engine.train_batch()
                 energies.append((rig.clock.now, rig.gpu.energy()))
+        assert "_INSTRUCTION_MAP" not in vars(engine)
         out.put((stage, energies, run.notes, run.saving))
         rig.held.close()
         rig.keeper.close()

@@ -2,7 +2,7 @@
 
     torch.distributed.pipelining schedule    its stages' chunks            a clock for every computation
     torchtitan Trainer                       its pp_schedule, or phases
-    DeepSpeed PipelineEngine                 _exec_forward_pass, _exec_backward_pass, train_batch
+    DeepSpeed PipelineEngine                 train_batch, and its table of instructions
     Megatron-LM                              forward_step, backward_step of core.pipeline_parallel.schedules
     FSDP2 or Accelerate model + optimizer    phases: forward, backward, step
     Hugging Face Trainer                     the same by its model and optimizer
@@ -49,6 +49,10 @@ class Hooks:
 
         setattr(thing, name, wrapped)
         self._undo.append((lambda: setattr(thing, name, method)) if own else (lambda: delattr(thing, name)))
+
+    def undo(self, how: Callable[[], object]) -> None:
+        """Keep how something is put back."""
+        self._undo.append(how)
 
     def handle(self, handle: Any) -> None:
         """Keep a hook of torch, which has `remove`."""
@@ -121,7 +125,7 @@ def _hooked(
         return _torch(trainer.pp_schedule, held, hooks, how)
     if hasattr(trainer, "_n_microbatches") and (hasattr(trainer, "_stages") or hasattr(trainer, "_stage")):
         return _torch(trainer, held, hooks, how)
-    if hasattr(trainer, "_exec_forward_pass"):
+    if hasattr(trainer, "_INSTRUCTION_MAP") and hasattr(trainer, "micro_batches"):
         return _deepspeed(trainer, held, hooks, how)
     if hasattr(trainer, "forward_step") and hasattr(trainer, "backward_step"):
         return _megatron(trainer, held, hooks, microbatches, how)
@@ -195,9 +199,27 @@ def _deepspeed(engine: Any, held: Held, hooks: Hooks, how: dict[str, Any]) -> Ru
     runtime = Runtime(held, layout, **how)
     counts = _Counts(runtime, layout.stage)
     hooks.around(engine, "train_batch", lambda *_, **__: counts.turn())
-    hooks.around(engine, "_exec_forward_pass", lambda *_, **__: counts.next("forward"), runtime.after)
-    hooks.around(engine, "_exec_backward_pass", lambda *_, **__: counts.next("backward"), runtime.after)
+    # The engine runs instructions from a table of its class's functions; this one gets a table of its own.
+    table = dict(engine._INSTRUCTION_MAP)
+    for kind, what in (("ForwardPass", "forward"), ("BackwardPass", "backward")):
+        for key in [k for k in table if k.__name__ == kind]:
+            table[key] = _counted(table[key], what, counts, runtime)
+    engine._INSTRUCTION_MAP = table
+    hooks.undo(lambda: delattr(engine, "_INSTRUCTION_MAP"))
     return runtime
+
+
+def _counted(function: Callable[..., Any], what: str, counts: _Counts, runtime: Runtime) -> Callable[..., Any]:
+    """Return a method's function that is told to the runtime."""
+
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        counts.next(what)
+        try:
+            return function(self, *args, **kwargs)
+        finally:
+            runtime.after()
+
+    return wrapped
 
 
 def _megatron(schedules: Any, held: Held, hooks: Hooks, microbatches: int | None, how: dict[str, Any]) -> Runtime:
@@ -264,7 +286,11 @@ def _phases(
         runtime.after()
         runtime.before("step", 0, 0)
 
-    hooks.around(optimizer, "step", step, runtime.after)
+    if hasattr(optimizer, "register_step_pre_hook"):  # learning-rate schedulers want the method itself untouched
+        hooks.handle(optimizer.register_step_pre_hook(step))
+        hooks.handle(optimizer.register_step_post_hook(lambda *_, **__: runtime.after()))
+    else:
+        hooks.around(optimizer, "step", step, runtime.after)
     return runtime
 
 
