@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from wattline.core.errors import ScenarioError
@@ -89,6 +90,19 @@ def test_a_trace_is_cut_and_scaled(tmp_path: Path) -> None:
     made = simulation.requests_of(stated)
     assert len(made) == 20
     assert made.arrival[-1] == pytest.approx(19 / 4)
+
+
+def test_pictures_and_adapters_cost_time_and_joules() -> None:
+    """A picture within the same prompt adds its encoder; an adapter its products; both before the first token."""
+    base = scenario.load(EXAMPLE).with_({"serve.count": 60, "serve.policy": "fixed", "serve.chunk": 2048})
+    plain, seen, tuned = (
+        simulation.run(base.with_(changes)).run
+        for changes in ({}, {"serve.images": 1, "serve.image_tokens": 500}, {"serve.lora_rank": 64, "serve.loras": 8})
+    )
+    assert (seen.prompt == plain.prompt).all()
+    for other in (seen, tuned):
+        assert np.median(other.ttft) > np.median(plain.ttft)
+        assert other.prefill_j.sum() > plain.prefill_j.sum()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from wattline.core.errors import CapacityError, InputError
 from wattline.hardware import catalog as hardware
 from wattline.serving.engine import KINDS, Inquiry, Piece, constants, longer, slowed, spread, sums
-from wattline.serving.step import Load, Replica, chunks, clock_grid, rhythm, step, step_table, steps
+from wattline.serving.step import Load, Replica, chunks, clock_grid, lora_operators, rhythm, step, step_table, steps
 from wattline.source.base import Device
 from wattline.source.roofline.source import Roofline
 from wattline.workload import catalog as models
@@ -271,3 +271,15 @@ def test_a_kind_slowed_down_takes_its_standing_joules_with_it() -> None:
     assert twice.busy["gemm"] == pytest.approx(2 * work.busy["gemm"])
     for key, joules in work.joules.items():
         assert twice.joules[key] == pytest.approx(joules * (2 if key[1] in ("clock_tree", "leakage") else 1))
+
+
+def test_adapters_are_two_thin_products_a_matrix() -> None:
+    """Multiplications per token as published: rank x (inputs + outputs), twice; each adapter's weights are read once."""
+    made = Replica(model=models.model("llama-3.1-8b"), parallel=Parallel(section="serve"), adapters=(16, 4))
+    found = lora_operators(made, (), 256.0)
+    sides = 32 * ((4096 + 6144) + (4096 + 4096) + (4096 + 2 * 14336) + (14336 + 4096))
+    assert sum(o.repeat * o.flops for o in found) == pytest.approx(2 * 256 * 16 * sides, rel=1e-6)
+    assert all(isinstance(o, Gemm) and o.batch == pytest.approx(4.0) for o in found)  # all four are used by so many
+    (one,) = {o.batch for o in lora_operators(made, (), 1.0) if isinstance(o, Gemm)}
+    assert one == pytest.approx(1.0)
+    assert lora_operators(replace(made, adapters=(0, 1)), (), 256.0) == ()

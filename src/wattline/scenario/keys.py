@@ -15,10 +15,10 @@ NumberKey = Literal[
     "train.checkpoint_bandwidth", "train.overlap", "train.mfu", "train.goodput", "serve.rate", "serve.ttft",
     "serve.tpot", "serve.request_overhead", "serve.cores_per_gpu", "serve.variation", "serve.swing",
     "serve.prompt_variation", "serve.output_variation", "serve.start", "serve.duration", "serve.urgent",
-    "serve.patience", "serve.clock", "serve.prefill_clock", "serve.draft_acceptance", "serve.start_time",
-    "serve.start_power", "serve.parked_power", "serve.memory", "site.pue", "site.price", "site.chip_price",
-    "site.carbon", "site.power_limit", "goal.max_slowdown", "goal.deadline", "goal.power", "goal.energy",
-    "goal.carbon", "goal.cost",
+    "serve.patience", "serve.images", "serve.clock", "serve.prefill_clock", "serve.draft_acceptance",
+    "serve.start_time", "serve.start_power", "serve.parked_power", "serve.memory", "site.pue", "site.price",
+    "site.chip_price", "site.carbon", "site.power_limit", "goal.max_slowdown", "goal.deadline", "goal.power",
+    "goal.energy", "goal.carbon", "goal.cost",
 ]  # fmt: skip
 # Whole numbers.
 WholeKey = Literal[
@@ -29,8 +29,8 @@ WholeKey = Literal[
     "train.checkpoint_every", "train.zero", "serve.prompt", "serve.output", "serve.concurrency", "serve.percentile",
     "serve.tensor", "serve.expert", "serve.pipeline", "serve.data", "serve.max_batch", "serve.chunk",
     "serve.prefix", "serve.prefixes", "serve.count", "serve.replicas", "serve.prefill_replicas",
-    "serve.draft_tokens", "serve.context", "serve.seed", "measured.times", "serve.search.split",
-    "serve.search.chips_limit", "serve.search.confirm",
+    "serve.image_tokens", "serve.lora_rank", "serve.loras", "serve.draft_tokens", "serve.context", "serve.seed",
+    "measured.times", "serve.search.split", "serve.search.chips_limit", "serve.search.confirm",
 ]  # fmt: skip
 # True or false.
 FlagKey = Literal[

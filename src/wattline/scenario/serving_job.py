@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..core.errors import ScenarioError
 from ..serving.steady import ServingJob
 from ..serving.step import Load
@@ -13,7 +15,21 @@ def serving_job(scenario: Scenario) -> ServingJob:
     """Return what one replica is asked to serve."""
     cluster = cluster_of(scenario)
     simulation.check_mean(scenario)
-    load, rate = Load(prompt=scenario["serve.prompt"], output=scenario["serve.output"]), scenario.get("serve.rate")
+    visual, picture = simulation.pictures_of(scenario)
+    many, prompt = scenario.get("serve.images") or 0.0, scenario["serve.prompt"]
+    if visual > prompt:
+        raise ScenarioError(
+            f"serve.images = {many:g} of {visual / many:,.0f} tokens are more than serve.prompt = {prompt:,}, which "
+            f"counts them; try serve.prompt = {math.ceil(visual) + prompt:,}"
+        )
+    load = Load(
+        prompt=prompt - visual,
+        output=scenario["serve.output"],
+        visual=visual,
+        patches=many * picture,
+        frames=max(many, 1.0),
+    )
+    rate = scenario.get("serve.rate")
     if scenario.get("serve.requests") is not None:
         requests = simulation.requests_of(scenario)
         load = Load(prompt=float(requests.prompt.mean()), output=float(requests.output.mean()))

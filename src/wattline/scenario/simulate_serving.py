@@ -139,6 +139,25 @@ def requests_of(scenario: Scenario) -> Requests:
     return made_up(scenario, rate, count, value_of(scenario, "seed"))
 
 
+# Patches of the vision encoder that make one token of a picture where the model does not say: 2 x 2 are merged
+# (Qwen2-VL, arXiv 2409.12191), and the tokens of a picture of a megapixel at its 28 pixels a side.
+_MERGED, _PICTURE = 4.0, 1300.0
+
+
+def visual_tokens(scenario: Scenario) -> float:
+    """Return the tokens of a picture: as stated, else as the model scales all pictures to, else of a megapixel."""
+    stated, fixed = scenario.get("serve.image_tokens"), scenarios.model_of(scenario).picture
+    return float(stated or (fixed[0] if fixed else _PICTURE))
+
+
+def pictures_of(scenario: Scenario) -> tuple[float, float]:
+    """Return the visual tokens of a mean prompt, and the patches that the vision encoder reads of one picture."""
+    many, tokens = scenario.get("serve.images") or 0.0, visual_tokens(scenario)
+    fixed = scenarios.model_of(scenario).picture
+    each = fixed[1] if fixed and scenario.get("serve.image_tokens") is None else _MERGED * tokens
+    return many * tokens, float(each)
+
+
 def longest_of(scenario: Scenario) -> int | None:
     """Return the most tokens of a request: as stated, else what the model was made for; None where neither is known."""
     stated = scenario.get("serve.context")
@@ -314,6 +333,8 @@ def clocks_told(scenario: Scenario, cluster: Cluster) -> tuple[str, ...]:
 def replica_of(scenario: Scenario, cluster: Cluster) -> Replica:
     """Return the replica that the scenario's hardware makes."""
     model = scenarios.model_of(scenario)
+    visual, picture = pictures_of(scenario)
+    patches = visual / scenario["serve.prompt"] * picture / max(visual_tokens(scenario), 1.0)
     return Replica(
         model=model,
         parallel=scenarios.parallel_of(scenario, cluster).check(model, cluster.devices),
@@ -324,6 +345,9 @@ def replica_of(scenario: Scenario, cluster: Cluster) -> Replica:
         overhead=scenario.get("serve.request_overhead"),
         cores=scenario.get("serve.cores_per_gpu"),
         factors=scenarios.factors_of(scenario),
+        patches=patches,
+        picture=picture,
+        adapters=(scenario.get("serve.lora_rank") or 0, scenario.get("serve.loras") or 1),
     )
 
 

@@ -127,6 +127,8 @@ class Replica:
     graph : largest decode batch whose kernels are launched as one captured graph, 0 where none is; what the
         engine captures where None.
     engine : what runs it, see `profile.Engine`.
+    patches : patches that the vision encoder reads per prompt token, in pictures of `picture` patches.
+    adapters : rank of low-rank adapters (LoRA) and how many take turns among the requests; (0, 0) for none.
     overhead : seconds that a request waits outside the engine's steps until its first token is seen (HTTP,
         tokeniser, first flush); the engine's own where None.
     factors : what this engine on this host takes over the shipped constants, see `factors.FACTORS`.
@@ -148,6 +150,9 @@ class Replica:
     balanced: bool = False
     cores: float | None = None
     factors: tuple[tuple[str, float], ...] = ()
+    patches: float = 0.0
+    picture: float = 1.0
+    adapters: tuple[int, int] = (0, 0)
 
     def profile(self, device: Device) -> Profile:
         """Return what the engine does with the model on this device."""
@@ -401,9 +406,41 @@ def round_operators(
     one = step_operators(
         replica.model, replica.parallel, some, running, context, replica.precision, taste=taste, skew=skew
     )
-    if stages == 1:
-        return one
-    return tuple(replace(o, repeat=stages * o.repeat) for o in one)
+    more = lora_operators(replica, entries, batch)
+    return (one if stages == 1 else tuple(replace(o, repeat=stages * o.repeat) for o in one)) + more
+
+
+def lora_operators(replica: Replica, entries: Sequence[Sequence[float]], batch: float) -> tuple[Operator, ...]:
+    """Return what low-rank adapters add on one device: two thin products beside each matrix of attention and the
+    feed-forward part, one pair per adapter that the step's requests use (grouped as in Punica, arXiv 2310.18547, and
+    S-LoRA, arXiv 2311.03285; adapters as in arXiv 2106.09685), split over the tensor ranks as vLLM does.
+    """
+    rank, many = replica.adapters
+    model, p = replica.model, replica.parallel
+    groups = replica.groups
+    tokens = (sum(e[0] * (e[2] if len(e) > 2 else 1.0) for e in entries) + batch) / groups
+    if not rank or tokens <= 0:
+        return ()
+    requests = max(min(tokens, (batch + sum(e[2] if len(e) > 2 else 1.0 for e in entries)) / groups), 1.0)
+    used = many * (1.0 - (1.0 - 1.0 / many) ** requests)  # distinct ones among so many requests
+    out: list[Operator] = []
+    for layer, count in model.groups:
+        for matrix in model.at(layer).matrices(layer, p.tensor):
+            if matrix.part not in ("attention", "dense", "shared"):
+                continue
+            for name, k, n in (("lora_down", matrix.k, rank), ("lora_up", rank, matrix.n)):
+                out.append(
+                    Gemm(
+                        name=name,
+                        precision=replica.precision.activation,
+                        repeat=float(count),
+                        batch=used,
+                        m=tokens / used,
+                        n=float(n),
+                        k=float(k),
+                    )
+                )
+    return tuple(out)
 
 
 def unevenness(replica: Replica) -> float:

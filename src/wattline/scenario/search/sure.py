@@ -18,6 +18,7 @@ from ...serving.simulate.choose import TRUST
 from ...serving.simulate.odds import kept_odds
 from ...serving.step import clock_grid
 from ...source.base import Device
+from .. import simulate_serving as simulation
 from ..serving_plan import CHUNKS
 from ..stated import Scenario
 from ..whatif import Changes, Row
@@ -34,6 +35,8 @@ _SEEDS, _FRESH, _APART = 6, 1_299_709, 7919
 # Confirmed ones that are asked for their odds, cheapest first, and the late requests beyond which none asks, over those
 # allowed; leaders whose clocks are raised where none is sure, and by how many steps.
 _ASKED, _HOPE, _LEADERS, _RAISED = 16, 0.9, 6, (1, 2, 3, 4, 6, 8)
+# Starts of a replica that a trace must be longer than for parking to be looked at.
+_LONG: Final = 10.0
 
 
 def point_of(candidate: Candidate, every: list[Variant], **how: Any) -> dict[str, Any]:
@@ -159,7 +162,9 @@ class _Sure:
         if any(limit is not None for limit in (self.explorer.promise.ttft, self.explorer.promise.tpot)):
             best = self._first() or self._raise()
             while best is not None:
-                best = self._cheaper(best)
+                last, best = best, self._cheaper(best)
+                if best is None:
+                    self._parked(last)
 
     def _first(self) -> Confirmed | None:
         ranked = sorted(self.explorer.tried.values(), key=self.explorer.order)
@@ -193,6 +198,14 @@ class _Sure:
                 if self._holds(then) and self.explorer.value(then) < limit:
                     return then
         return None
+
+    def _parked(self, best: Confirmed) -> None:
+        """Ask whether replicas that start and stop with the load serve as surely; worth it on long traces alone."""
+        parts = best.candidate.parts
+        pause = _LONG * float(simulation.value_of(self.scenario, "start_time"))
+        if best.row["duration_s"] > pause and any(part.replicas > 1 for part in parts):
+            parked = tuple(replace(part, parked=part.replicas > 1) for part in parts)
+            self._asked(Confirmed(replace(best.candidate, parts=parked, moved=True), {}))
 
     def _late(self, c: Confirmed) -> float:
         """Return the share of late requests over that allowed."""

@@ -37,7 +37,7 @@ from ..engine import (
     sums,
 )
 from ..profile import as_run
-from ..step import TASTE, Job, Load, Replica, beats_of, clock_grid, round_operators, unevenness
+from ..step import TASTE, Job, Load, Replica, beats_of, clock_grid, round_operators, unevenness, vision_operators
 
 Work = tuple[Operator, ...]
 
@@ -324,6 +324,8 @@ class _Maker:
         r = self.replica
         chunks = _entries(prompt, reach)
         plain = round_operators(r, chunks, batch, max(context, 1.0), TASTE)
+        patches = r.patches * prompt / r.groups
+        plain += vision_operators(patches, max(patches / r.picture, 1.0), r.parallel.tensor, r.precision.activation)
         return as_run(plain, r.profile(self.device))
 
     def _priced(
@@ -411,7 +413,8 @@ _STATE: Final = "state_update"
 
 def _reading(operator: Operator) -> bool:
     """Whether an operator is for prompts alone: attention, latents expanded anew each chunk, scans and their state."""
-    return kind_of(operator) == "attention_prefill" or operator.name in ("up_kv", _STATE, *_SCAN)
+    named = operator.name in ("up_kv", _STATE, *_SCAN) or operator.name.startswith("vision_")
+    return named or kind_of(operator) == "attention_prefill"
 
 
 def _decoding(operator: Operator) -> bool:
