@@ -4,8 +4,8 @@
     plan({"model": {"name": "llama-3.1-8b"}, "serve": {...}})   the same as a mapping
     plan(model="llama-3.1-8b", chip="h100", serve={...})        keywords: sections, or keys that only one section has
 
-Which kind it is follows from its sections: [[job]] is a fleet (with [[pool]] a placement), [design] a study of designs,
-[serve.search] a search, anything else one piece of work.
+Which kind it is follows from its sections: [[job]] is a fleet (with [[pool]] a placement, [[region]] several sites),
+[design] a study of designs, [serve.search] a search, anything else one piece of work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .design_file import Study
 from .fleet_file import FleetScenario
 from .scenario import Scenario
 
-Kind = Literal["plan", "search", "fleet", "placement", "design"]
+Kind = Literal["plan", "search", "fleet", "placement", "regions", "design"]
 Changes = Mapping[str, Any]
 
 # Keywords that say a section's key by its own name; what a person types first.
@@ -71,7 +71,7 @@ def _parsed(data: Mapping[str, Any], changes: Changes, name: str, folder: Path) 
     if "job" in data:
         changed = fleet_file.changed(data, changes)
         fleet = fleet_file.parse_fleet(changed, name=name, folder=folder)
-        return ("placement" if fleet.pools else "fleet"), fleet
+        return ("regions" if fleet.regions else "placement" if fleet.pools else "fleet"), fleet
     if "design" in data:
         return "design", design_file.parse_study(design_file.changed(data, changes), name=name, folder=folder)
     stated = scenarios.parse(data, name=name, folder=folder).with_(changes)

@@ -49,7 +49,7 @@ def plan(
 
 def _planned(q: Asked, source: Source | None, jobs: int | None, engine: str) -> Result:
     from . import report
-    from .report import placement, searched
+    from .report import placement, regions, searched
 
     stated: Any = q.stated
     if source is not None and q.kind != "plan":
@@ -69,6 +69,12 @@ def _planned(q: Asked, source: Source | None, jobs: int | None, engine: str) -> 
             placement.write_placement(placed, path, None, None, scenario=q.text, command="")
 
         return Result("placement", placed, placed.to_dict, page)
+    if q.kind == "regions":
+        from ..scenario import fleet_space
+
+        spread = fleet_space.solve(stated)
+        return Result("regions", spread, spread.to_dict,
+                      lambda path: regions.write_regions(spread, path, None, scenario=q.text, command=""))  # fmt: skip
     if q.kind == "design":
         from ..scenario import design
 
@@ -131,7 +137,7 @@ def simulate(
     """
     q = asked(what, changes, **keywords)
     stated: Any = q.stated
-    if q.kind in ("fleet", "placement"):
+    if q.kind in ("fleet", "placement", "regions"):
         from ..scenario import simulate_site
         from .cli.site import page_of
         from .report.site_page import write_site_html
@@ -180,6 +186,6 @@ def fleet(
     if jobs is not None:
         sections["job"] = [dict(job) for job in jobs]
     q = asked(what, changes, **sections)
-    if q.kind not in ("fleet", "placement"):
+    if q.kind not in ("fleet", "placement", "regions"):
         raise InputError(f"fleet takes a scenario with [[job]], this is a {q.kind}; call wattline.plan")
     return _planned(q, None, None, "local")

@@ -24,7 +24,8 @@ class Result:
 
     Attributes
     ----------
-    kind : "plan", "search", "fleet", "placement", "design", "simulation", "site simulation", "pipeline" or "rows".
+    kind : "plan", "search", "fleet", "placement", "regions", "design", "simulation", "site simulation", "pipeline" or
+        "rows".
     answer : the typed answer behind it (`frontier.answer.Answer`, `site.answer.FleetAnswer`, ...).
     """
 

@@ -33,6 +33,7 @@ def test_the_kind_is_told_by_sections() -> None:
     """A study, a placement, a search; fleets, plans and what cannot be read are none."""
     assert reports.kind(Request(STUDY)) == "design"
     assert reports.kind(Request("[[job]]\n[[pool]]\n")) == "placement"
+    assert reports.kind(Request("[[job]]\n[[region]]\n")) == "regions"
     assert reports.kind(Request("[serve.search]\ntensor = [1, 2]\n")) == "search"
     for text in ("[[job]]\n", "[serve]\n", "serve = 3\n", "not toml ["):
         assert reports.kind(Request(text)) == ""
@@ -47,6 +48,17 @@ def test_a_study_is_shown_as_its_report() -> None:
     assert "<" not in found["headline"]
     assert "What limits it" in found["html"]
     assert api.preview(Request(STUDY), quiet)["row"] is None
+
+
+def test_several_sites_are_shown_as_their_report() -> None:
+    """What moves where, as `wattline plan` has it."""
+    text = (
+        '[[region]]\nname = "x"\n[[region]]\nname = "y"\npue = 1.5\n[[job]]\nname = "a"\nspeeds = [1]\n'
+        'powers = ["1 kW"]\npause = true\ndue = "1 h"\nhome = "y"\n[grid]\nlasts = "2 h"\n[goal]\nleast_energy = true\n'
+    )
+    found = api.plan(Request(text), quiet)
+    assert found["answer"]["kind"] == "regions"
+    assert "1 move between 2 sites" in found["headline"]
 
 
 def test_other_views_of_a_report_are_refused_in_words() -> None:

@@ -19,18 +19,23 @@ from .inbox import Request
 Json = dict[str, Any]
 
 # Kind of question -> what it is called.
-WORDS: Final = {"design": "Study of designs", "placement": "Placement", "search": "Search of settings"}
+WORDS: Final = {
+    "design": "Study of designs", "placement": "Placement", "regions": "Plan of several sites",
+    "search": "Search of settings",
+}  # fmt: skip
 _TAG: Final = re.compile(r"<[^>]+>")
 
 
 def kind(request: Request) -> str:
-    """Return "design", "placement" or "search"; "" for anything else, a text that cannot be read among it."""
+    """Return "design", "placement", "regions" or "search"; "" for anything else, what cannot be read among it."""
     try:
         data = tomllib.loads(request.scenario)
     except tomllib.TOMLDecodeError:
         return ""
     if "design" in data:
         return "design"
+    if "region" in data and "job" in data:
+        return "regions"
     if "pool" in data and "job" in data:
         return "placement"
     serve = data.get("serve")
