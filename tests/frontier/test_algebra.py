@@ -14,8 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from wattline import NEVER, ZERO, Frontier, GoalError, InputError, best, total
-from wattline.frontier.algebra import _FILTER_PAIRS
 from wattline.frontier.pruning import hull_index, prune
+from wattline.frontier.sums import FILTER_PAIRS
 
 from ..strategies import (
     QUARTERS,
@@ -335,7 +335,7 @@ def test_a_big_discrete_sum_equals_brute_force(pair):
     rng = np.random.default_rng(7)
     a, b = (frontier(*shapes(rng, n, name)) for n, name in zip((260, 190), pair, strict=True))
     if "random" not in pair:
-        assert len(a) * len(b) > _FILTER_PAIRS or {"integers", "duplicates", "clustered"} & set(pair)
+        assert len(a) * len(b) > FILTER_PAIRS or {"integers", "duplicates", "clustered"} & set(pair)
     t, e = np.add.outer(a.time, b.time).ravel(), np.add.outer(a.energy, b.energy).ravel()
     keep = prune(t, e)
     f = a + b
@@ -348,7 +348,7 @@ def test_a_big_discrete_sum_equals_brute_force(pair):
 
 def test_a_big_sum_with_a_huge_constant_beside_short_times_is_exact():
     """A filter by time must survive times that vanish beside a longer one."""
-    n = _FILTER_PAIRS + 1
+    n = FILTER_PAIRS + 1
     a, b = frontier([1e20], [1.0]), frontier(np.arange(n), np.arange(n)[::-1])
     f = a + b
     t, e = 1e20 + b.time, 1.0 + b.energy

@@ -35,64 +35,10 @@ from ..core.arrays import Array, Index
 from ..core.errors import GoalError, InputError
 from ..core.provenance import Provenance
 from ..core.units import show
-from .origin import Choice, Compose, Either, HullSum, Knobs, Leaf, Nothing, Origin, Reading, Repeat, Subset, unroll
+from . import sums
+from .origin import Choice, Compose, Either, HullSum, Knobs, Leaf, Nothing, Origin, Reading, Repeat, Subset
+from .point import Point as Point
 from .pruning import hull_index, prune, spaced
-
-# Above this many pairs a discrete sum first drops pairs that a realisable point surely beats.
-_FILTER_PAIRS = 20_000
-_BUCKETS = 1 << 16
-# Rows of pairs looked at together: 64 x 1,000 doubles stay in a core's cache.
-_ROWS = 64
-
-
-@dataclass(frozen=True)
-class Point:
-    """One choice on a frontier. `time` s; `energy` J above waiting; `total` J with waiting.
-
-    `position` is the index on the frontier; in the hull reading it may lie between two.
-    """
-
-    frontier: Frontier
-    position: float
-    time: float
-    energy: float
-
-    @property
-    def total(self) -> float:
-        """Total joules of this choice when nothing else makes it wait."""
-        return self.energy + self.frontier.waiting_power * self.time
-
-    @property
-    def average_power(self) -> float:
-        """Average watts over all devices of this choice; infinite for work that takes no time."""
-        return self.total / self.time if self.time > 0 else math.inf
-
-    @functools.cached_property
-    def plan(self) -> tuple[Choice, ...]:
-        """The knobs of every leaf, in order."""
-        return tuple(unroll(self.frontier, self.position))
-
-    @property
-    def parts(self) -> dict[str, float]:
-        """Joules by component; what no leaf names is "waiting"."""
-        out: dict[str, float] = {}
-        for choice in unroll(self.frontier, self.position, weigh=True):
-            for name, joules in choice.leaf.parts.items():
-                if name != "waiting":
-                    out[name] = out.get(name, 0.0) + choice.share * float(joules[choice.index])
-        out["waiting"] = self.total - sum(out.values())
-        return out
-
-    @property
-    def uncertainty(self) -> float:
-        """Relative standard deviation of the energy: errors of one source add up, of two sources in quadrature."""
-        by_source: dict[str, float] = {}
-        weight = 0.0
-        for c in unroll(self.frontier, self.position, weigh=True):
-            joules = abs(c.energy + c.leaf.waiting_power * c.time)
-            by_source[c.leaf.source] = by_source.get(c.leaf.source, 0.0) + c.leaf.uncertainty * joules
-            weight += joules
-        return math.sqrt(sum(v * v for v in by_source.values())) / weight if weight else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -447,85 +393,20 @@ def _same_reading(parts: Sequence[Frontier]) -> Reading:
 
 
 def _hull_total(parts: Sequence[Frontier]) -> Frontier:
-    """Merge hulls by slope, from the slowest vertices towards the fastest."""
-    sizes = np.array([len(f) for f in parts])
-    owner = np.repeat(np.arange(len(parts)), sizes)[:-1]
-    times, energies = np.concatenate([f.time for f in parts]), np.concatenate([f.energy for f in parts])
-    inner = np.ones(times.size - 1, bool)
-    inner[np.cumsum(sizes)[:-1] - 1] = False  # the step from one child's slowest to the next one's fastest
-    dt, de, owner = np.diff(times)[inner], -np.diff(energies)[inner], owner[inner]
-    # The price of a second rises from slow to fast along each child, so one sort interleaves them all.
-    # Listed from slow to fast, segments of equal price and one child keep their order.
-    dt, de, owner = dt[::-1], de[::-1], owner[::-1]
-    price = de / dt
-    same = owner[1:] == owner[:-1]
-    # Rounding may have cost a child an ulp of its convexity; taken out of order, its segments would not be its own.
-    while (fallen := np.flatnonzero(same & (price[1:] < price[:-1]))).size:
-        price[fallen + 1] = price[fallen]
-    order = np.argsort(price, kind="stable")
-    slowest = np.cumsum(sizes) - 1
-    fastest = slowest - sizes + 1
-    time = np.cumsum(np.append(times[slowest].sum(), -dt[order]))
-    energy = np.cumsum(np.append(energies[slowest].sum(), de[order]))
-    # The fast end is known exactly; a time that rounds below it could not be met (nor be below 0 s).
-    first, most = times[fastest].sum(), energies[fastest].sum()
-    time, energy = np.maximum(time, first), np.minimum(energy, most)
-    time[-1], energy[-1] = first, most
-    # Equal prices from different children are one straight edge, whose inner vertices say nothing.
-    price = price[order]
-    vertex = np.ones(time.size, bool)
-    vertex[1:-1] = price[1:] > price[:-1]
-    steps = np.flatnonzero(vertex)[::-1]
-    # A segment lost to rounding must not leave two points at one time or of one energy.
-    if not ((np.diff(time[steps]) > 0).all() and (np.diff(energy[steps]) < 0).all()):
-        steps = steps[prune(time[steps], energy[steps])]
-    origin = HullSum(tuple(parts), owner[order], steps)
+    time, energy, owner, steps = sums.hull_sum([f.time for f in parts], [f.energy for f in parts])
     slack = sum(f.slack for f in parts)
-    return Frontier(time[steps], energy[steps], parts[0].waiting_power, "hull", slack, _origin=origin)
+    origin = HullSum(tuple(parts), owner, steps)
+    return Frontier(time, energy, parts[0].waiting_power, "hull", slack, _origin=origin)
 
 
 def _pair_total(a: Frontier, b: Frontier) -> Frontier:
     """Return the exact Minkowski sum of two discrete frontiers."""
-    i, j = _pairs(a, b)
+    i, j = sums.pairs(a, b)
     t, e = a.time[i] + b.time[j], a.energy[i] + b.energy[j]
     keep = prune(t, e)
     picks = np.stack([i[keep], j[keep]], axis=1).astype(float)
     origin = Compose((a, b), picks)
     return Frontier(t[keep], e[keep], a.waiting_power, "discrete", a.slack + b.slack, _origin=origin)
-
-
-def _pairs(a: Frontier, b: Frontier) -> tuple[Index, Index]:
-    """Return index pairs that may lie on the sum's frontier.
-
-    All of them when few; otherwise those not surely beaten. Every k-th row and column of pairs gives
-    realisable points; their running minimum over small time buckets is a bar, and a pair above the
-    bar of an earlier bucket is beaten. The bar only ever keeps too many, so the result stays exact.
-    """
-    if len(a) * len(b) <= _FILTER_PAIRS:
-        grid = np.indices((len(a), len(b)))
-        return grid[0].ravel(), grid[1].ravel()
-    # Not the difference of the sums: beside a long `a` all of a short `b` would round away.
-    scale = (_BUCKETS - 2) / (float(a.time[-1] - a.time[0]) + float(b.time[-1] - b.time[0]))
-    ta, tb = (a.time - a.time[0]) * scale, (b.time - b.time[0]) * scale
-    bar = np.full(_BUCKETS, np.inf)
-    for rows, columns in ((_every(len(a)), slice(None)), (slice(None), _every(len(b)))):
-        bucket = np.add.outer(ta[rows], tb[columns]).astype(np.int32).ravel()
-        np.minimum.at(bar, bucket, np.add.outer(a.energy[rows], b.energy[columns]).ravel())
-    np.minimum.accumulate(bar, out=bar)
-    # Two buckets earlier: one because the bar's own bucket may lie later, one for rounding.
-    bar = np.concatenate([[np.inf, np.inf], bar[:-2]])
-    left, right = [], []
-    for first in range(0, len(a), _ROWS):
-        rows = slice(first, first + _ROWS)
-        bucket = np.add.outer(ta[rows], tb).astype(np.int32)
-        ok = np.flatnonzero(np.add.outer(a.energy[rows], b.energy) <= bar[bucket])
-        left.append(ok // len(b) + first)
-        right.append(ok % len(b))
-    return np.concatenate(left), np.concatenate(right)
-
-
-def _every(size: int) -> slice:
-    return slice(None, None, max(1, size // 64))
 
 
 def _beside(a: Frontier, b: Frontier) -> Frontier:
@@ -540,8 +421,8 @@ def _beside(a: Frontier, b: Frontier) -> Frontier:
     start = max(a.time[0], b.time[0])
     times = np.union1d(a.time, b.time)
     times = times[times >= start]
-    pick = np.stack([_positions(a, times), _positions(b, times)], axis=1)
-    energy = _energies(a, pick[:, 0]) + _energies(b, pick[:, 1])
+    pick = np.stack([sums.positions(a, times), sums.positions(b, times)], axis=1)
+    energy = sums.energies(a, pick[:, 0]) + sums.energies(b, pick[:, 1])
     # A later barrier that saves nothing is beaten by the one before.
     keep = prune(times, energy)
     if reading == "hull":
@@ -549,24 +430,6 @@ def _beside(a: Frontier, b: Frontier) -> Frontier:
     origin = Compose((a, b), pick[keep])
     power = a.waiting_power + b.waiting_power
     return Frontier(times[keep], energy[keep], power, reading, a.slack + b.slack, _origin=origin)
-
-
-def _positions(f: Frontier, times: Array) -> Array:
-    """Return the position on `f` of its best choice by each time (fractional in the hull reading)."""
-    low = np.searchsorted(f.time, times, side="right") - 1
-    at = low.astype(float)
-    if f.reading == "hull" and len(f) > 1:
-        inner = low < len(f) - 1
-        k = low[inner]
-        at[inner] += (times[inner] - f.time[k]) / (f.time[k + 1] - f.time[k])
-    return at
-
-
-def _energies(f: Frontier, positions: Array) -> Array:
-    low = positions.astype(np.int64)
-    share = positions - low
-    high = np.minimum(low + 1, len(f) - 1)
-    return np.asarray(f.energy[low] + share * (f.energy[high] - f.energy[low]))
 
 
 def _either(a: Frontier, b: Frontier) -> Frontier:
