@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from wattline.core.errors import InputError
-from wattline.workload.arrivals import DAY, Lengths, synthetic
+from wattline.workload.arrivals import DAY, Lengths, sessions, synthetic
 
 TEXT = {"prompt": Lengths(500, 1.0), "output": Lengths(200, 0.5)}
 
@@ -83,3 +83,25 @@ def test_lengths_need_a_mean() -> None:
     """No mean below one token."""
     with pytest.raises(InputError, match="mean of at least 1 token"):
         Lengths(0.5)
+
+
+def test_a_turn_of_a_session_starts_with_all_that_was_said() -> None:
+    """Of each session: pages of one turn begin the next, prompts grow by answer and question, thinking lies between."""
+    made = sessions(
+        4.0, 800, prompt=Lengths(100, 0.5), output=Lengths(50, 0.5), turns=4.0, think=5.0, pace=0.02, seed=3
+    )
+    last: dict[int, tuple[float, list[int], int]] = {}  # first page of a session -> its turn before
+    later = 0
+    for i in range(len(made)):
+        pages = made.pages[made.first[i] : made.first[i + 1]].tolist()
+        if not pages:
+            continue
+        if pages[0] in last:
+            at, before, said = last[pages[0]]
+            assert pages[: len(before)] == before
+            assert made.prompt[i] > said
+            assert made.arrival[i] > at
+            later += 1
+        last[pages[0]] = made.arrival[i], pages, int(made.prompt[i] + made.output[i])
+    assert 400 < later < 700  # three of four turns are not a session's first
+    assert made.rate == pytest.approx(4.0, rel=0.25)

@@ -15,10 +15,10 @@ NumberKey = Literal[
     "train.checkpoint_bandwidth", "train.overlap", "train.mfu", "train.goodput", "serve.rate", "serve.ttft",
     "serve.tpot", "serve.request_overhead", "serve.cores_per_gpu", "serve.variation", "serve.swing",
     "serve.prompt_variation", "serve.output_variation", "serve.start", "serve.duration", "serve.urgent",
-    "serve.patience", "serve.images", "serve.clock", "serve.prefill_clock", "serve.draft_acceptance",
-    "serve.start_time", "serve.start_power", "serve.parked_power", "serve.memory", "site.pue", "site.price",
-    "site.chip_price", "site.carbon", "site.power_limit", "goal.max_slowdown", "goal.deadline", "goal.power",
-    "goal.energy", "goal.carbon", "goal.cost",
+    "serve.patience", "serve.images", "serve.turns", "serve.think", "serve.clock", "serve.prefill_clock",
+    "serve.draft_acceptance", "serve.start_time", "serve.start_power", "serve.parked_power", "serve.memory",
+    "site.pue", "site.price", "site.chip_price", "site.carbon", "site.power_limit", "goal.max_slowdown",
+    "goal.deadline", "goal.power", "goal.energy", "goal.carbon", "goal.cost",
 ]  # fmt: skip
 # Whole numbers.
 WholeKey = Literal[

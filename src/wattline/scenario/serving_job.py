@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ..core.errors import ScenarioError
 from ..serving.steady import ServingJob
 from ..serving.step import Load
 from . import simulate_serving as simulation
 from .stated import Scenario, cluster_of
+
+# Turns that the mean load of sessions is told from.
+_TURNS = 2000
 
 
 def serving_job(scenario: Scenario) -> ServingJob:
@@ -30,6 +34,10 @@ def serving_job(scenario: Scenario) -> ServingJob:
         frames=max(many, 1.0),
     )
     rate = scenario.get("serve.rate")
+    if (scenario.get("serve.turns") or 1.0) > 1.0 and scenario.get("serve.requests") is None:
+        talk = simulation.made_up(scenario, rate or 1.0, _TURNS, 0)
+        mean, fresh = float(talk.prompt.mean()), float(scenario["serve.prompt"])
+        load = replace(load, prompt=mean, cached=max(1.0 - fresh / mean, 0.0))
     if scenario.get("serve.requests") is not None:
         requests = simulation.requests_of(scenario)
         load = Load(prompt=float(requests.prompt.mean()), output=float(requests.output.mean()))

@@ -26,7 +26,7 @@ from ..serving.step import Replica
 from ..source.base import Device, Source
 from ..source.overhead import Overhead
 from ..workload import catalog as models
-from ..workload.arrivals import ASSUMED, LONGEST, SPREADS, Lengths, synthetic, timed
+from ..workload.arrivals import ASSUMED, LONGEST, SPREADS, Lengths, sessions, synthetic, timed
 from ..workload.fits import check_serving
 from ..workload.infer import Precision
 from ..workload.trace_files import read_requests
@@ -150,6 +150,10 @@ def visual_tokens(scenario: Scenario) -> float:
     return float(stated or (fixed[0] if fixed else _PICTURE))
 
 
+# Seconds per token that answers of a session are taken to come at where no pace is promised: a reader's.
+_PACE: Final = 0.05
+
+
 def pictures_of(scenario: Scenario) -> tuple[float, float]:
     """Return the visual tokens of a mean prompt, and the patches that the vision encoder reads of one picture."""
     many, tokens = scenario.get("serve.images") or 0.0, visual_tokens(scenario)
@@ -208,6 +212,14 @@ def made_up(scenario: Scenario, rate: float, count: int, seed: int) -> Requests:
             (scenario["serve.prompt"], scenario["serve.output"]), spread_of(scenario), strict=True
         )
     )
+    turns = scenario.get("serve.turns")
+    if turns is not None and turns > 1:
+        pace = scenario.get("serve.tpot") or _PACE
+        think = scenario.get("serve.think") or 0.0
+        talk = sessions(
+            rate, count, prompt=prompt, output=output, turns=turns, think=think, pace=pace, longest=most, seed=seed
+        )
+        return patient(scenario, talk)
     made = synthetic(
         rate, count, prompt=prompt, output=output, arrivals=value_of(scenario, "arrivals"),
         variation=value_of(scenario, "variation"), swing=value_of(scenario, "swing"),

@@ -114,6 +114,55 @@ def timed(
     return replace(requests, arrival=times - times[0], timed=True)
 
 
+def sessions(
+    rate: float, count: int, *, prompt: Lengths, output: Lengths, turns: float, think: float, pace: float,
+    longest: int = 1 << 40, seed: int = 0,
+) -> Requests:  # fmt: skip
+    """Return `count` requests of conversations: each turn's prompt is all that was said before and something new.
+
+    Parameters
+    ----------
+    rate : requests/s in all. prompt, output : new tokens of a turn, and of its answer. turns : mean turns of a session
+        (geometric). think : mean seconds between an answer and the next turn (exponential). pace : seconds per token at
+        which answers are taken to come; a turn does not wait for the simulated answer before it.
+    longest : tokens that a turn and its answer may have; a session ends before it grows longer.
+    """
+    if not (rate > 0 and math.isfinite(rate)) or count < 1 or turns < 1 or think < 0 or pace < 0:
+        raise InputError(
+            f"sessions need a rate above 0, at least 1 request, at least 1 turn and times of at least 0, "
+            f"got {rate=}, {count=}, {turns=}, {think=}, {pace=}"
+        )
+    random = np.random.default_rng(seed)
+    rows: list[tuple[float, int, int, int, int]] = []  # arrival, prompt, output, first page, pages
+    start, page = 0.0, 0
+    # Sessions under way at the start are those that began before: as long again as a session lasts.
+    span = turns * (think + pace * output.mean)
+    begin = -3.0 * span
+    start = begin
+    end = count / rate
+    while start < end:
+        start += float(random.exponential(turns / rate))
+        many = int(random.geometric(1.0 / turns))
+        fresh, answers = prompt.draw(many, random), output.draw(many, random)
+        at, said = start, 0
+        for new, answer in zip(fresh.tolist(), answers.tolist(), strict=True):
+            if said + new + answer > longest:
+                break
+            rows.append((at, said + new, answer, page, (said + new + answer) // PAGE))
+            said += new + answer
+            at += pace * answer + float(random.exponential(think)) if think > 0 else pace * answer
+        page += said // PAGE + 1
+    rows = sorted(row for row in rows if row[0] >= 0.0)[:count]
+    if not rows:
+        raise InputError(f"no session of {turns:g} turns fits {longest:,} tokens; shorten serve.prompt or serve.output")
+    arrival, prompts, outputs, begins, lengths = (np.array(column) for column in zip(*rows, strict=True))
+    first = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    inside = np.arange(first[-1]) - np.repeat(first[:-1], lengths)
+    pages = (np.repeat(begins, lengths) + inside).astype(np.int64)
+    _, pages = np.unique(pages, return_inverse=True)
+    return Requests(arrival - arrival[0], prompts, outputs, PAGE, first, pages.astype(np.int64))
+
+
 def _times(
     rate: float, count: int, arrivals: str, variation: float, swing: float, period: float, random: np.random.Generator
 ) -> Floats:

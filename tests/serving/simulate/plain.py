@@ -95,7 +95,7 @@ class Replica:
 
     def mark(self, job: Job) -> None:
         if self.s.page:
-            for page in job.pages[: min(job.have, job.prompt) // self.s.page]:
+            for page in job.pages[: job.have // self.s.page]:
                 self.kept[page] = self.pushed
 
     def release(self, job: Job) -> None:

@@ -102,7 +102,7 @@ static void enqueue(const Work *work, const Live *live, const Out *out, i64 r, i
 /* Note that the first pages of a request's prompt lie on the replica, as given back just now. */
 static void mark(const Rules *rules, const Work *work, const Live *live, i64 r, i64 i, i64 have) {
     i64 first = work->first[i];
-    i64 pages = lower(work->first[i + 1] - first, lower(have, work->prompt[i]) / rules->page);
+    i64 pages = lower(work->first[i + 1] - first, have / rules->page);
     for (i64 k = first; k < first + pages; k++)
         AT2(live->kept, r, work->page[k]) = live->pushed[r];
 }

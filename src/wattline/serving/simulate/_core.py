@@ -150,8 +150,8 @@ def release(rules: Rules, work: Work, live: Live, r: int, j: int) -> None:
 
 
 def mark(rules: Rules, work: Work, live: Live, r: int, i: int, have: int) -> None:
-    """Note that the first pages of a request's prompt lie on the replica, as given back just now."""
-    pages = min(work.first[i + 1] - work.first[i], min(have, work.prompt[i]) // rules.page)
+    """Note that the first pages of a request's text lie on the replica, as given back just now."""
+    pages = min(work.first[i + 1] - work.first[i], have // rules.page)
     for k in range(work.first[i], work.first[i] + pages):
         live.kept[r, work.page[k]] = live.pushed[r]
 
