@@ -35,7 +35,7 @@ WholeKey = Literal[
 # True or false.
 FlagKey = Literal[
     "train.packing", "train.sequence_parallel", "train.flash", "train.dropout", "train.fused_linear",
-    "serve.search", "serve.search.phases", "goal.least_energy",
+    "serve.offload", "serve.search", "serve.search.phases", "goal.least_energy",
 ]  # fmt: skip
 # Texts and choices.
 TextKey = Literal[

@@ -191,6 +191,7 @@ def _table() -> tuple[Key, ...]:
         key("serve.loras", "whole", None, "Adapters that requests use, each as often as another; 1 where left out", low=1),
         key("serve.turns", "", None, "Mean turns of a session: serve.prompt is what a turn adds to all that was said before, which the prefix cache may hold; 1 where left out", low=1),
         key("serve.think", "s", None, "Mean time between an answer, at the pace of serve.tpot, and the next turn of its session; 0 where left out", low=0),
+        key("serve.offload", "flag", None, "Whether the caches of preempted requests move to the host over its link, in place of being computed again"),
         key("serve.route", "choice", None, "How requests find their replica; least_loaded where left out", choices=("round_robin", "least_loaded", "prefix", "pack")),
         key("serve.policy", "choice", None, "What sets clocks, batches and replicas over time; highest clock where left out", choices=("fixed", "governor", "batch", "parking", "parking-governor"), group="wattline.policies"),
         key("serve.clock", "Hz", None, "Clock of policy fixed, batch or parking; the highest where left out", low=tiny),

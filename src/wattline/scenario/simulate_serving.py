@@ -29,6 +29,7 @@ from ..workload import catalog as models
 from ..workload.arrivals import ASSUMED, LONGEST, SPREADS, Lengths, sessions, synthetic, timed
 from ..workload.fits import check_serving
 from ..workload.infer import Precision
+from ..workload.memory import sequence_bytes
 from ..workload.trace_files import read_requests
 from ..workload.traffic import Requests
 from . import stated as scenarios
@@ -382,12 +383,23 @@ def fleet_of(scenario: Scenario, cluster: Cluster, source: Source) -> Fleet:
         longest=longest_of(scenario), accepted=value_of(scenario, "draft_acceptance") if tokens else 0.0,
         start_time=value_of(scenario, "start_time"), start_power=table.waiting if start_power is None else start_power,
         off_power=value_of(scenario, "parked_power"), draft=draft, scheduler=scheduler_of(scenario),
+        offload=offload_of(scenario, cluster, replica),
     )  # fmt: skip
     prompts = scenario.get("serve.prefill_replicas")
     if prompts is None:
         return Fleet((pool,), value_of(scenario, "route"))
     first = replace(pool, role="prefill", replicas=prompts, table=_plain(table, replica, device, source), draft=None)
     return Fleet((first, replace(pool, role="decode")), value_of(scenario, "route"), link_of(cluster, replica))
+
+
+def offload_of(scenario: Scenario, cluster: Cluster, replica: Replica) -> float:
+    """Return the seconds that a token's cache takes over a chip's link to its host; 0 where none is kept there."""
+    if not scenario.get("serve.offload"):
+        return 0.0
+    far = 4.0 * max(replica.model.window, 1.0)
+    kv, p = replica.precision.kv, replica.parallel
+    each = sequence_bytes(replica.model, p, far + 1.0, kv) - sequence_bytes(replica.model, p, far, kv)
+    return float(each / cluster.chip["link.pcie.bandwidth"])
 
 
 def scheduler_of(scenario: Scenario) -> str:

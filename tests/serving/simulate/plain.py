@@ -60,6 +60,7 @@ class Settings:
     prefill_only: bool = False
     scheduler: str = "vllm"
     patience: float = math.inf
+    offload: float = 0.0
 
 
 @dataclass
@@ -80,6 +81,7 @@ class Replica:
     idle_j: float = 0.0
     steps: int = 0
     ratio: float = 0.7
+    swap: float = 0.0
 
     def __post_init__(self) -> None:
         self.pushed = self.s.blocks
@@ -113,7 +115,8 @@ class Replica:
             victim = self.running.pop()
             self.release(victim)
             victim.preempted += 1
-            victim.brought = 0
+            victim.brought = victim.have if self.s.offload and victim.have >= victim.goal else 0
+            self.swap += self.s.offload * victim.brought
             self.queue.insert(sum(job.urgency < victim.urgency for job in self.queue), victim)
             if victim is job:
                 return False
@@ -202,6 +205,7 @@ class Replica:
             self.used += need
             self.popped += need
             job.cached += 0 if job.brought else have
+            self.swap += self.s.offload * have if job.decodes and job.preempted else 0.0
             job.begun = now if job.begun < 0 else job.begun
             job.replica = self.number
             budget -= some
@@ -223,7 +227,13 @@ class Replica:
             len(decode), seen / len(decode) if decode else 1.0, prompt, reach / prompt if prompt else 0.0, ends
         )  # fmt: skip
         cost = table.step(*what, level=self.level(what))
-        each = cost.energy - cost.prefill_attention - (cost.decode_attention if decode else 0.0)
+        spent = cost.time + self.swap
+        each = (
+            cost.energy
+            + table.waiting * self.swap
+            - cost.prefill_attention
+            - (cost.decode_attention if decode else 0.0)
+        )
         each /= len(decode) * table.verified + prompt
         for job in decode:
             job.decode_j += each * table.verified + cost.decode_attention * (job.have + 1.0) / seen
@@ -231,7 +241,7 @@ class Replica:
             share = job.take * (job.have + 0.5 * job.take) / reach
             job.prefill_j += each * job.take + cost.prefill_attention * share
         self.steps += 1
-        self.ends = self.since = now + cost.time
+        self.ends, self.since, self.swap = now + spent, now + spent, 0.0
 
     def level(self, what: tuple[float, ...]) -> float:
         return min(self.s.mixed if what[2] else self.s.alone, float(len(self.s.table.clocks) - 1))

@@ -31,17 +31,25 @@ ROWS = st.lists(
 def both(
     requests: Requests, *, batch: int, blocks: int, replicas: int, route: str, clock: float | None = None,
     draft: int = 0, accepted: float = 0.6, seed: int = 0, scheduler: str = "vllm",
-    patience: float = math.inf,
+    patience: float = math.inf, offload: float = 0.0,
 ) -> tuple[Run, list[plain.Job], list[plain.Replica]]:  # fmt: skip
     """Serve a trace both ways."""
     table = tiny(draft)
     requests = replace(requests, patience=patience)
-    pool = Pool(table=table, replicas=replicas, max_batch=batch, blocks=blocks, accepted=accepted, scheduler=scheduler)
+    pool = Pool(
+        table=table,
+        replicas=replicas,
+        max_batch=batch,
+        blocks=blocks,
+        accepted=accepted,
+        scheduler=scheduler,
+        offload=offload,
+    )
     run = simulate(requests, Fleet((pool,), route), FixedClock(clock), seed=seed)
     level = math.inf if clock is None else table.level(clock)
     rules = plain.Settings(
         table, batch, blocks, page=requests.page, mixed=level, alone=level, accepted=accepted, seed=seed,
-        scheduler=scheduler, patience=patience,
+        scheduler=scheduler, patience=patience, offload=offload,
     )  # fmt: skip
     return run, *plain.serve(requests, rules, replicas, route)
 
@@ -65,7 +73,7 @@ def agree(run: Run, jobs: list[plain.Job], fleet: list[plain.Replica]) -> None:
     route=st.sampled_from(["round_robin", "least_loaded", "prefix", "pack"]),
     clock=st.sampled_from([None, 0.9e9, 1.41e9]), prefix=st.sampled_from([0, 16, 32]),
     scheduler=st.sampled_from(SCHEDULERS), patience=st.sampled_from([math.inf, math.inf, 0.02, 0.2]),
-    classes=st.integers(1, 3),
+    classes=st.integers(1, 3), offload=st.sampled_from([0.0, 0.0, 1e-5]),
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
 def test_the_core_is_the_plain_engine(
@@ -79,12 +87,20 @@ def test_the_core_is_the_plain_engine(
     scheduler: str,
     patience: float,
     classes: int,
+    offload: float,
 ) -> None:
     """Whatever comes, whoever is preempted: the same steps, the same times, the same joules."""
     requests = trace(rows, prefix)
     requests = replace(requests, urgency=(requests.prompt * 7 % classes).astype(np.int64))
     blocks = max(-(-(p + o + 1) // 16) for _, p, o in rows) + room
-    how = {"patience": patience, "replicas": replicas, "route": route, "clock": clock, "scheduler": scheduler}
+    how = {
+        "offload": offload,
+        "patience": patience,
+        "replicas": replicas,
+        "route": route,
+        "clock": clock,
+        "scheduler": scheduler,
+    }
     agree(*both(requests, batch=batch, blocks=blocks, **how))  # type: ignore[arg-type]
 
 
@@ -120,11 +136,13 @@ def test_c_and_python_give_the_same_bits(
     blocks = max(-(-(p + o + 4) // 16) for _, p, o in rows) + room
     pool = Pool(
         table=tiny(draft), replicas=3, max_batch=batch, blocks=blocks, accepted=0.6, start_time=0.03, start_power=99.0,
-        scheduler=scheduler,
+        scheduler=scheduler, offload=3e-6,
     )  # fmt: skip
-    compiled = simulate(trace(rows, 16), Fleet((pool,), route), policy, limits=limits, seed=3)
+    requests = trace(rows, 16)
+    requests = replace(requests, urgency=(requests.prompt * 7 % 3).astype(np.int64), patience=0.5)
+    compiled = simulate(requests, Fleet((pool,), route), policy, limits=limits, seed=3)
     with kernels.plain():
-        plainly = simulate(trace(rows, 16), Fleet((pool,), route), policy, limits=limits, seed=3)
+        plainly = simulate(requests, Fleet((pool,), route), policy, limits=limits, seed=3)
     for name, value in vars(compiled).items():
         assert np.array_equal(value, getattr(plainly, name)), name
 
@@ -192,6 +210,18 @@ def test_prompts_that_do_not_fit_together_do_not_thrash() -> None:
 
     assert preempted("max-utilization") > 5
     assert [preempted(s) for s in ("vllm", "sglang", "no-evict")] == [0, 0, 0]
+
+
+def test_a_cache_kept_on_the_host_is_not_computed_again() -> None:
+    """The same preemptions, no recomputation, and the time of the moves."""
+    rows = [(0.0, 100, 30)] * 6
+    again, kept, slow = (
+        simulate(trace(rows), Fleet((Pool(table=tiny(), max_batch=6, blocks=24, offload=x),)))
+        for x in (0.0, 1e-7, 1e-4)
+    )
+    assert again.preempted.sum() > 0
+    assert kept.recomputed_j < again.recomputed_j
+    assert kept.end.max() < again.end.max() < slow.end.max()
 
 
 def test_sglang_reads_prompts_first() -> None:

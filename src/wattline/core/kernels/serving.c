@@ -151,7 +151,8 @@ static void begin(
     double slow = at_level(p, &priced, low, &joules), fast = slow;
     if (part > 0.0)
         fast = at_level(p, &priced, low + 1, &joules);
-    double time = slow + part * (fast - slow);
+    double time = slow + part * (fast - slow) + live->swap[r];
+    live->swap[r] = 0.0;
     charge(p, rules, live, out, r, t, time, low, part, &priced, &step);
     live->ready[r] = t;
     live->ends[r] = t + time;

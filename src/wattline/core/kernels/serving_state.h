@@ -44,7 +44,7 @@ typedef struct {
 typedef struct {
     const i64 *pool, *chunk, *batch, *block, *blocks, *reserve, *longest, *scheduler;
     i64 pool_n;
-    const double *idle, *off, *start_time, *start_power;
+    const double *offload, *idle, *off, *start_time, *start_power;
     i64 route, seed;
     bool prefill_only;
     i64 page;
@@ -69,7 +69,7 @@ typedef struct {
     i64 *running, *used, *head, *tail, *queued;
     i64 *slot, *have, *goal, *held, *take, *turn;
     i64 slot_m, have_m, goal_m, held_m, take_m, turn_m;
-    double *ratio;
+    double *swap, *ratio;
     i64 *popped, *pushed, *kept;
     i64 kept_m;
     i64 *cursor;

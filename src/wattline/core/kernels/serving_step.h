@@ -137,6 +137,11 @@ static void evict(const Rules *rules, const Work *work, const Live *live, const 
     live->running[r] = j;
     out->preempted[i] += 1;
     work->brought[i] = 0;
+    i64 pool = rules->pool[r], have = AT2(live->have, r, j);
+    if (rules->offload[pool] > 0.0 && have >= AT2(live->goal, r, j)) {
+        work->brought[i] = have;
+        live->swap[r] += rules->offload[pool] * (double)have;
+    }
     enqueue(work, live, out, r, i, 1);
 }
 
@@ -275,6 +280,8 @@ static void admit(
         live->used[r] += need;
         live->popped[r] += need;
         spoken += more;
+        if (decodes && out->preempted[i] > 0)
+            live->swap[r] += rules->offload[pool] * (double)have;
         if (work->brought[i] == 0)
             out->cached[i] += have;
         if (out->begun[i] < 0.0)

@@ -171,13 +171,20 @@ def found(rules: Rules, work: Work, live: Live, r: int, i: int) -> int:
 
 
 def evict(rules: Rules, work: Work, live: Live, out: Out, r: int) -> None:
-    """Preempt the request admitted last: its blocks are freed and it goes to the front of the queue."""
+    """Preempt the request admitted last: its blocks are freed and it goes to the front of the queue.
+
+    Where the host keeps caches, that of a request that decodes is moved there and back, and not computed again.
+    """
     j = live.running[r] - 1
     i = live.slot[r, j]
     release(rules, work, live, r, j)
     live.running[r] = j
     out.preempted[i] += 1
     work.brought[i] = 0
+    pool = rules.pool[r]
+    if rules.offload[pool] > 0.0 and live.have[r, j] >= live.goal[r, j]:
+        work.brought[i] = live.have[r, j]
+        live.swap[r] += rules.offload[pool] * live.have[r, j]
     enqueue(work, live, out, r, i, True)
 
 
@@ -301,6 +308,8 @@ def admit(
         live.used[r] += need
         live.popped[r] += need
         spoken += more
+        if decodes and out.preempted[i] > 0:
+            live.swap[r] += rules.offload[pool] * have
         if work.brought[i] == 0:
             out.cached[i] += have
         if out.begun[i] < 0.0:
@@ -396,7 +405,8 @@ def begin(p: Prices, rules: Rules, work: Work, knobs: Knobs, live: Live, out: Ou
     fast = slow
     if part > 0.0:
         fast, _ = at_level(p, row, weight, late_row, late, n, host, pool, low + 1)
-    time = slow + part * (fast - slow)
+    time = slow + part * (fast - slow) + live.swap[r]
+    live.swap[r] = 0.0
     charge(p, rules, live, out, r, t, time, low, part, row, weight, n, decodes, prompt, seen, reach)
     live.ready[r] = t
     live.ends[r] = t + time

@@ -45,6 +45,9 @@ class Rules(NamedTuple):
     reserve: Ints  # blocks a request holds besides its tokens
     longest: Ints  # most tokens of a request that is sent here
     scheduler: Ints
+    offload: (
+        Floats  # s that a token's cache takes over the host's link, one way; 0: what is preempted is computed again
+    )
     idle: Floats  # W of a replica awake without work
     off: Floats  # W of a replica switched off or parked
     start_time: Floats
@@ -96,6 +99,7 @@ class Live(NamedTuple):
     held: Ints  # (R, B) blocks
     take: Ints  # (R, B) tokens in this step
     turn: Ints  # (R, B) whether the slot decodes in this step
+    swap: Floats  # (R,) s that caches on their way to and from the host add to the next step
     ratio: Floats  # (R,) share of their outputs that running requests are taken to need yet (SGLang)
     popped: Ints  # (R,) blocks taken from the free list, pushed: given back
     pushed: Ints

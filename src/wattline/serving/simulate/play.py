@@ -181,6 +181,7 @@ class _Stage:
             reserve=ints([reserve for _, reserve, _ in cache]),
             longest=ints([pool.longest or 1 << 40 for pool in pools]),
             scheduler=ints([SCHEDULERS.index(pool.scheduler) for pool in pools]),
+            offload=np.array([pool.offload for pool in pools], np.float64),
             idle=np.array([pool.idle_power for pool in pools]),
             off=np.array([pool.off_power for pool in pools], np.float64),
             start_time=np.array([pool.start_time for pool in pools], np.float64),
@@ -245,8 +246,8 @@ class _Stage:
             state=state, since=np.zeros(n), ends=np.full(n, np.inf), ready=np.zeros(n), woken=np.zeros(n),
             running=ints(n), used=ints(n), head=ints(n), tail=ints(n), queued=ints(n), slot=ints(n, slots),
             have=ints(n, slots), goal=ints(n, slots), held=ints(n, slots), take=ints(n, slots), turn=ints(n, slots),
-            ratio=np.full(n, _core.RATIO), popped=ints(n), pushed=self.rules.blocks[self.rules.pool].copy(),
-            kept=ints(n, pages), cursor=ints(2), busy=np.zeros(n), steps=ints(n), tokens=ints(n), arrived=ints(n),
+            swap=np.zeros(n), ratio=np.full(n, _core.RATIO), popped=ints(n),
+            pushed=self.rules.blocks[self.rules.pool].copy(), kept=ints(n, pages), cursor=ints(2), busy=np.zeros(n), steps=ints(n), tokens=ints(n), arrived=ints(n),
         )  # fmt: skip
 
     def _out(self, after: tuple[_Stage, _Moved] | None) -> Out:

@@ -36,6 +36,7 @@ class Pool:
     accepted : chance that a draft token holds (speculative decoding).
     start_time, start_power : seconds and watts of starting a replica that is off (all devices).
     scheduler : how its engine lets requests in, one of `SCHEDULERS`.
+    offload : seconds that the cache of a token takes to the host or back; 0 where preempted requests are read again.
     off_power : watts of a replica that is off (0) or parked. on : replicas awake at the start; all where None.
     """
 
@@ -53,6 +54,7 @@ class Pool:
     on: int | None = None
     draft: Any = None
     scheduler: str = "vllm"
+    offload: float = 0.0
 
     def cache(self, context: float) -> tuple[int, int, int]:
         """Return (blocks, blocks a request holds besides its tokens, tokens of a block) at a usual context."""
