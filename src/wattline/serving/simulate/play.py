@@ -247,7 +247,8 @@ class _Stage:
             running=ints(n), used=ints(n), head=ints(n), tail=ints(n), queued=ints(n), slot=ints(n, slots),
             have=ints(n, slots), goal=ints(n, slots), held=ints(n, slots), take=ints(n, slots), turn=ints(n, slots),
             swap=np.zeros(n), ratio=np.full(n, _core.RATIO), popped=ints(n),
-            pushed=self.rules.blocks[self.rules.pool].copy(), kept=ints(n, pages), cursor=ints(2), busy=np.zeros(n), steps=ints(n), tokens=ints(n), arrived=ints(n),
+            pushed=self.rules.blocks[self.rules.pool].copy(), kept=ints(n, pages),
+            cursor=ints(2), busy=np.zeros(n), steps=ints(n), tokens=ints(n), arrived=ints(n),
         )  # fmt: skip
 
     def _out(self, after: tuple[_Stage, _Moved] | None) -> Out:
