@@ -5,8 +5,8 @@
 
 A mutant swaps + and -, * and /, < and <=, min and max, or scales a number by 1.1; drawn by seed, evenly over modules.
 Its tests are those of the folder that mirrors its room, run until the first failure: the tables of the room
-(test_pinned.py), the module's own tests, then the others. A mutant that no test notices is listed with file, line and
-what was changed: either a test is missing or the line does nothing.
+(test_pinned.py), the module's own tests, then the others. Each is told with file, line and what was
+changed; where no test notices it, either a test is missing or the line does nothing.
 """
 
 from __future__ import annotations
@@ -69,8 +69,11 @@ def mutants(path: Path) -> list[Mutant]:
 def _places(tree: ast.AST) -> list[ast.expr]:
     """Return expressions inside functions that a mutant may change."""
     inside = [n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for s in f.body for n in ast.walk(s)]
+    guards = {id(node.args[2]) for node in inside if isinstance(node, ast.Call) and _guards(node)}
     seen: dict[int, ast.expr] = {}
     for node in inside:
+        if id(node) in guards:
+            continue
         wanted = (
             (isinstance(node, ast.BinOp) and type(node.op) in SWAPS and not _text(node))
             or (isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS)
@@ -80,6 +83,13 @@ def _places(tree: ast.AST) -> list[ast.expr]:
         if wanted and isinstance(node, ast.expr):
             seen[id(node)] = node
     return list(seen.values())
+
+
+def _guards(call: ast.Call) -> bool:
+    """Return whether this is ``where(x > 0, x, 1.0)``, whose last number stands where nothing is divided."""
+    if _name(call) != "where" or len(call.args) != 3 or not isinstance(call.args[0], ast.Compare):
+        return False
+    return ast.unparse(call.args[0].left) == ast.unparse(call.args[1]) and isinstance(call.args[2], ast.Constant)
 
 
 def _text(node: ast.BinOp) -> bool:
@@ -184,8 +194,8 @@ def main() -> int:
             found = noticed(mutant, tree)
             room = str(mutant.path.parent.relative_to(ROOT / "src" / "wattline"))
             killed.setdefault(room, []).append(found)
-            if not found:
-                print(f"survived  {mutant.path.relative_to(ROOT)}:{mutant.line}  {mutant.what}", flush=True)
+            said = "noticed " if found else "survived"
+            print(f"{said}  {mutant.path.relative_to(ROOT)}:{mutant.line}  {mutant.what}", flush=True)
     for room, found in sorted(killed.items()):
         print(f"{room:20} {sum(found):3} of {len(found):3} noticed")
     total = [x for found in killed.values() for x in found]
