@@ -30,6 +30,7 @@ def test_a_plan_ends_in_what_to_type_and_how_to_undo_it() -> None:
     """The launcher, then one clock or one power limit with what it saves and its undo."""
     text = "\n".join(plan().apply)
     assert text.startswith("torchrun --nproc-per-node 8 -m torchtitan.train")
+    assert "--training.global_batch_size 16 --training.seq_len 2048 --training.steps 30518" in text  # 1e9 / (16 x 2048)
     assert "nvidia-smi -lgc" in text
     assert "undo: sudo nvidia-smi -rgc" in text
     assert "undo: sudo nvidia-smi -pl 700" in text
