@@ -50,20 +50,18 @@ class Mutant:
     text: str
 
 
-def mutants(path: Path) -> list[Mutant]:
-    """Return every mutant of a module; docstrings, annotations and messages are left alone."""
-    source = path.read_text("utf-8")
-    count = len(list(_places(ast.parse(source))))
-    out = []
-    for number in range(count):
-        tree = ast.parse(source)
-        node = list(_places(tree))[number]
-        before = ast.unparse(node)
-        _change(node)
-        after = ast.unparse(node)
-        if after != before:
-            out.append(Mutant(path, node.lineno, f"{before}  ->  {after}", ast.unparse(tree)))
-    return out
+def count(path: Path) -> int:
+    """Return how many places of a module a mutant may change; docstrings, annotations and messages are left alone."""
+    return len(_places(ast.parse(path.read_text("utf-8"))))
+
+
+def mutated(path: Path, number: int) -> Mutant:
+    """Return a module's mutant of place `number`."""
+    tree = ast.parse(path.read_text("utf-8"))
+    node = _places(tree)[number]
+    before = ast.unparse(node)
+    _change(node)
+    return Mutant(path, node.lineno, f"{before}  ->  {ast.unparse(node)}", ast.unparse(tree))
 
 
 def _places(tree: ast.AST) -> list[ast.expr]:
@@ -174,8 +172,8 @@ def main() -> int:
     given = ask.parse_args()
     draw = random.Random(given.seed)
     modules = [p for room in given.rooms for p in sorted((ROOT / "src/wattline" / room).glob("*.py"))]
-    every = {path: found for path in modules if (found := mutants(path))}
-    sample = [draw.choice(every[path]) for path in draw.choices(list(every), k=given.count)]
+    places = {path: found for path in modules if (found := count(path))}
+    sample = [mutated(path, draw.randrange(places[path])) for path in draw.choices(list(places), k=given.count)]
     killed: dict[str, list[bool]] = {}
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
