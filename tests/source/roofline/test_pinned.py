@@ -18,7 +18,7 @@ from wattline.hardware import catalog
 from wattline.source.base import Device, Points
 from wattline.source.roofline.blocks import compiled
 from wattline.source.roofline.routing import route
-from wattline.source.roofline.silicon import Silicon
+from wattline.source.roofline.silicon import UNLIMITED, Silicon, _limit_learned
 from wattline.source.roofline.source import Roofline
 from wattline.source.roofline.work import cost
 from wattline.workload.operator import Attention, Collective, Elementwise, Gemm, GroupedGemm, Operator
@@ -247,6 +247,15 @@ def test_an_unstated_cache_bandwidth_is_48_bytes_per_cycle_and_unit() -> None:
     sheet = catalog.chip("h100-sxm")
     bare = replace(sheet, facts={k: fact for k, fact in sheet.facts.items() if k != "memory.l2.bandwidth"})
     assert Silicon.of(bare).l2_bandwidth == pytest.approx(48.0 * sheet["compute.units"] * sheet["clock.reference"])
+
+
+def test_a_limit_that_is_lifted_is_none_to_the_correction() -> None:
+    """From 100 kW on a limit is one that a caller has lifted; below it the chip's own is what its rows were taken at."""
+    sheet = catalog.chip("h100-sxm")
+    limit = sheet.facts["power.limit"]
+    for watts, learned in ((UNLIMITED, np.inf), (UNLIMITED - 1.0, 700.0), (400.0, 700.0)):
+        changed = replace(sheet, facts={**sheet.facts, "power.limit": replace(limit, value=watts)}, origin=sheet)
+        assert _limit_learned(changed) == learned
 
 
 @pytest.mark.parametrize(
