@@ -129,3 +129,9 @@ def test_short_queries_of_heads_that_share_keys_share_a_block_on_hopper_alone(
     one = replace(PROMPT, batch=256.0, query=16.0, context=16.0, heads=4.0, kv_heads=4.0)
     seconds, alone = (told(o, name, Roofline(residual=False))[0] for o in (replace(one, heads=24.0), one))
     assert least < seconds / alone < most
+
+
+@pytest.mark.parametrize(("version", "number"), [("0.19.0", 19.0), ("1.3.0rc15", 103.0), ("2.0", 200.0), ("main", 0.0)])
+def test_versions_are_ordered_by_release_and_minor(version: str, number: float) -> None:
+    """A release counts a hundred minors, so 1.0 comes after 0.99; what is no version is before all."""
+    assert factors._number(version) == number
