@@ -60,3 +60,14 @@ def test_chips_of_other_names_or_clocks_do_not_stack() -> None:
     for change in ({"name": "x"}, {"architecture": "ampere"}, {"clock_max": 1e9}, {"clock_min": 3e8}):
         assert stack.silicon([one, replace(one, **change)]) is None  # type: ignore[arg-type]
     assert stack.node([NODE, NODE]) is NODE
+
+
+def test_chips_whose_numbers_differ_in_being_zero_are_not_stacked() -> None:
+    """A number that is zero on one chip alone turns a part of the model off there; others become columns."""
+    assert stack._mapping([{"a": 0.0}, {"a": 5.0}]) is None
+    assert stack._mapping([{"a": 5.0}, {"a": 0.0}]) is None
+    assert stack._mapping([{"a": 5.0}, {"b": 5.0}]) is None
+    found = stack._mapping([{"a": 5.0, "b": 1.0}, {"a": 6.0, "b": 1.0}])
+    assert found is not None
+    assert found["a"].ravel().tolist() == [5.0, 6.0]
+    assert found["b"] == 1.0
