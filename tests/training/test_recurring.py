@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wattline.core.errors import InputError
+from wattline.training import history
 from wattline.training.recurring import Outcome, ValueTuner, _learnt
 
 BATCHES = (16, 32, 64, 128, 256)
@@ -102,3 +103,9 @@ def test_nonsense_is_refused(batches: tuple[int, ...], start: int, words: str):
     """Batch sizes rise, and the owner's is one of them."""
     with pytest.raises(InputError, match=words):
         ValueTuner(batches, start)
+
+
+@pytest.mark.parametrize(("eta", "expected"), [(1.0, 6000.0), (0.0, 2500.0 * 40.0), (0.25, 0.25 * 6000.0 + 0.75 * 1e5)])
+def test_a_run_costs_its_energy_and_its_time_at_the_most_power(eta: float, expected: float) -> None:
+    """Zeus's cost (NSDI 2023, equation 2): eta E + (1 - eta) P T, of 6 kJ in 40 s under limits of 2.5 kW at most."""
+    assert history.cost(6000.0, 40.0, eta, 2500.0) == pytest.approx(expected)

@@ -230,7 +230,11 @@ def test_uneven_stages_are_told_with_a_split_that_evens_them() -> None:
     split = tuple(int(n) for n in note.split('"')[1].split(","))
     assert sum(split) == model("llama-3.2-1b").layers
     better = plan(j=replace(small, parallel=replace(small.parallel, layers_per_stage=split)))
-    assert better.baseline.time_s < 0.97 * a.baseline.time_s
+    told = float(note.split("by about ")[1].split(" %")[0]) / 100
+    assert 1 - better.baseline.time_s / a.baseline.time_s == pytest.approx(
+        told, abs=0.08
+    )  # filling and draining shorten less
+    assert told > 0.04
     assert not any(text.startswith("stages are uneven") for text in better.assumptions)
 
 
