@@ -23,8 +23,8 @@ def test_each_lever_was_tried_and_saves_what_it_says(name: str) -> None:
     assert found
     assert [f["energy"] for f in found] == sorted(f["energy"] for f in found)
     base, *rows = sketches(stated, [{}, *(f["change"] for f in found)])
-    for lever, row in zip(found, rows, strict=True):
-        assert lever["energy"] == pytest.approx(row["energy_j"] / base["energy_j"] - 1)
+    for lever, row in zip(found, rows, strict=True):  # sketches of training are corrected by an exact solve each
+        assert lever["energy"] == pytest.approx(row["energy_j"] / base["energy_j"] - 1, abs=0.03)
         assert lever["energy"] < 0
         assert not {"serve.output", "serve.prompt", "train.tokens"} & set(lever["change"])
 
@@ -44,7 +44,7 @@ def test_a_failing_lever_ends_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
 
     stated = scenario.load(EXAMPLES / "llama-8b-fsdp.toml")
     answer = scenario.solve(stated, detail=False)
-    monkeypatch.setattr("wattline.scenario.levers.sketches", broken)
+    monkeypatch.setattr("wattline.scenario.levers._rows", broken)
     assert with_levers(answer, stated) is answer
 
 

@@ -1,8 +1,8 @@
 """What the reader of a plan can change without new silicon, each change tried: precision, layout, batch, promise.
 
 An elasticity says what a percent of a constant is worth; nobody sets the voltage of a chip they bought. These are
-keys of the scenario that its owner sets, planned with the change as sketches are (`whatif.sketches`), beside the
-same sketch of the scenario as it stands. A change that does not fit, or saves nothing, is not told.
+keys of the scenario that its owner sets, sketched with the change (`whatif.sketches`; a training run by its steady
+state) beside the same sketch of the scenario as it stands. A change that does not fit, or saves nothing, is not told.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..core.errors import WattlineError
 from ..core.units import show
 from ..frontier.answer import Answer
 from .stated import Scenario, cluster_of, model_of
-from .whatif import sketches
+from .whatif import sketches, steady
 
 Changes = dict[str, Any]
 
@@ -44,7 +44,7 @@ def levers(scenario: Scenario) -> list[dict[str, Any]]:
     tried = list(_serving(scenario) if scenario.has("serve") else _training(scenario))
     if not tried:
         return []
-    base, *rows = sketches(scenario, [{}, *(changes for changes, _ in tried)])
+    base, *rows = _rows(scenario, [{}, *(changes for changes, _ in tried)])
     if "error" in base:
         return []
     found = [
@@ -58,6 +58,20 @@ def levers(scenario: Scenario) -> list[dict[str, Any]]:
         if "error" not in row
     ]
     return sorted((f for f in found if f["energy"] < -_WORTH), key=lambda f: f["energy"])[:_MOST]
+
+
+def _rows(scenario: Scenario, points: list[Changes]) -> list[dict[str, Any]]:
+    """Return time and energy of each change: of a training run by its steady state, which shares no exact solve."""
+    if scenario.has("serve"):
+        return sketches(scenario, points)
+    return [_steady(scenario, changes) for changes in points]
+
+
+def _steady(scenario: Scenario, changes: Changes) -> dict[str, Any]:
+    try:
+        return steady(scenario.with_(changes)) or {"error": "no steady state"}
+    except WattlineError as error:
+        return {"error": str(error)}
 
 
 def _serving(scenario: Scenario) -> Iterator[tuple[Changes, str]]:
@@ -80,7 +94,7 @@ def _serving(scenario: Scenario) -> Iterator[tuple[Changes, str]]:
 
 def _training(scenario: Scenario) -> Iterator[tuple[Changes, str]]:
     cluster = cluster_of(scenario)
-    tensor = scenario["train.tensor"]
+    tensor, pipeline = scenario["train.tensor"], scenario["train.pipeline"]
     if cluster.chip.get("compute.rate.fp8", 0.0) and _bits(scenario["train.precision"]) > 8:
         yield {"train.precision": "fp8"}, "matrix products in fp8"
     micro = scenario["train.microbatch"]
@@ -89,6 +103,9 @@ def _training(scenario: Scenario) -> Iterator[tuple[Changes, str]]:
         yield {"train.recompute": "none"}, "no recomputation of activations"
     if tensor > 1 and tensor % 2 == 0:
         yield {"train.tensor": tensor // 2}, f"tensor {tensor // 2}, twice the data parallel groups"
+        if pipeline > 1:
+            deep = {"train.tensor": tensor // 2, "train.pipeline": 2 * pipeline}
+            yield deep, f"tensor {tensor // 2} and pipeline {2 * pipeline}"
 
 
 def _bits(precision: str) -> int:

@@ -183,6 +183,13 @@ def _sketched(
     return sketch_training(job, cluster, source, goal or goal_of(scenario), rates_of(scenario), limit)
 
 
+def steady(scenario: Scenario) -> Row | None:
+    """Return time and energy of a training run by its steady state alone: fit to compare with another one's."""
+    job, cluster = training(scenario)
+    found = _sketched(scenario, job, cluster, source_of(scenario))
+    return None if found is None else {"time_s": found.time, "energy_j": found.energy}
+
+
 @functools.lru_cache(maxsize=64)
 def _correction(scenario: Scenario, structure: tuple[tuple[str, Any], ...]) -> tuple[Array, Array] | None:
     """Return exact over sketched energy against relative time, for the scenario's hardware and one schedule."""
