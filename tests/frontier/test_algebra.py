@@ -51,6 +51,13 @@ def frontier(time, energy, watts=0.0, **kwargs) -> Frontier:
 # ---- laws ----------------------------------------------------------------------------------------
 
 
+def test_sums_forgive_the_last_bits_of_a_waiting_power() -> None:
+    """Watts that were summed in another order, 0.1 + 0.2 and 0.3, are of one device."""
+    one, other = frontier([1, 2], [2, 1], 0.1 + 0.2), frontier([1, 2], [2, 1], 0.3)
+    assert len(one + other) == len(one + one)
+    assert len(one | other) == 2
+
+
 @given(EDGE, EDGE, EDGE)
 def test_law_1_sums_are_associative_and_commutative(a, b, c):
     """law 1: work in any order and grouping takes the same seconds and joules."""

@@ -359,6 +359,12 @@ NEVER = Frontier(np.zeros(0), np.zeros(0), 0.0)
 # ---- operations ----------------------------------------------------------------------------------
 
 
+def _one_device(parts: Sequence[Frontier]) -> bool:
+    """Return whether waiting powers are equal, but for the last bits of sums taken in another order."""
+    powers = [f.waiting_power for f in parts]
+    return max(powers) - min(powers) <= 1e-9 * max(powers)
+
+
 def total(frontiers: Iterable[Frontier]) -> Frontier:
     """Return one piece of work after the other on the same device(s): ``a + b + ...``.
 
@@ -372,9 +378,8 @@ def total(frontiers: Iterable[Frontier]) -> Frontier:
     if len(parts) == 1:
         return parts[0]
     reading = _same_reading(parts)
-    powers = {f.waiting_power for f in parts}
-    if len(powers) > 1:
-        listed = ", ".join(show(p, "W", 6) for p in sorted(powers))
+    if not _one_device(parts):
+        listed = ", ".join(show(p, "W", 6) for p in sorted({f.waiting_power for f in parts}))
         raise InputError(
             f"a + b runs on the same device, so waiting powers must be equal, got {listed}; use & or best()"
         )
@@ -439,7 +444,7 @@ def _either(a: Frontier, b: Frontier) -> Frontier:
     if not len(b):
         return a
     reading = _same_reading([a, b])
-    if a.waiting_power != b.waiting_power:
+    if not _one_device([a, b]):
         raise InputError(
             "a | b chooses on the same device, so waiting powers must be equal, got "
             f"{show(a.waiting_power, 'W', 6)} and {show(b.waiting_power, 'W', 6)}; "
