@@ -192,3 +192,18 @@ def test_a_stated_clock_and_chunk_are_kept() -> None:
     found = solved(BASE.with_({"serve.clock": "1.5 GHz", "serve.chunk": 2048}))
     assert found.chosen.knobs[0]["clock_hz"] == 1.5e9
     assert found.chosen.knobs[0]["max_step_tokens"] == 2048
+
+
+def test_without_a_promise_the_queue_still_ends() -> None:
+    """Nothing promised, an offered rate: the cheapest clock that lets a queue grow without end is not chosen."""
+    answer = sc.solve(
+        sc.parse(
+            {
+                "model": {"name": "qwen3-8b"},
+                "hardware": {"chip": "rtx-4090", "chips_per_node": 2},
+                "serve": {"tensor": 2, "prompt": 2000, "output": 300, "rate": "0.5 req/s"},
+            }
+        )
+    )
+    assert answer.chosen.figures["ttft_s"] <= 12 * answer.baseline.figures["ttft_s"]
+    assert any("no latency is promised" in text for text in answer.assumptions)

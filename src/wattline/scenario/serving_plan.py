@@ -64,6 +64,8 @@ _FIRST, _FRESH, _APART = 104_729, 1_299_709, 7919
 _CAPS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
 # So many times over the promise in the search, no clock will keep it.
 _HOPELESS: Final = 1.3
+# Where nothing is promised, the most that a first token may wait, times what it waits at maximum clocks.
+_WAITS: Final = 10.0
 # A rate that keeps the promise is looked for down to this share of the stated one, in so many halvings (to 6 %).
 _LEAST, _HALVINGS = 0.02, 6
 # Caps of a closed loop go up by this.
@@ -202,6 +204,8 @@ class _Plan:
             most.append((_tpot, (1.0 + goal.value) * _tpot(base)))
         elif goal.kind == "power":
             most.append((self.power, goal.value))
+        if not (self.promised or self.is_closed):  # a queue that only grows would be cheapest of all
+            most.append((_ttft, _WAITS * _ttft(base)))
         return Wanted(
             self.limits,
             _tpot if goal.kind == "power" else self.energy,
@@ -263,6 +267,8 @@ class _Plan:
         fresh, final_base = self.player(unseen), self.player(unseen[:_BASELINE])(default)
         wanted = self.wanted(goal, final_base)
         final = confirm(choice, best, fresh, wanted)
+        if not (self.promised or self.is_closed):
+            final = self._steadied(choice, final, fresh, wanted)
         if self.energy(final) >= self.energy(final_base):
             plain = fresh(default)
             against = self.wanted(goal, plain)
@@ -288,6 +294,15 @@ class _Plan:
             return found, seen
         best, more = search(choice, starts, play, wanted)
         return best, seen | more
+
+    def _steadied(self, choice: Choice, found: Trial, play: Callable[[Setting], Trial], wanted: Wanted) -> Trial:
+        """Return the setting with its clock raised until its queue ends on these longer runs, too."""
+        step, top = 1, len(choice.clocks) - 1
+        place = int(np.argmin(np.abs(choice.clocks - found.setting.clock)))
+        while wanted.allowed(found) > 1.0 and place < top:
+            place, step = min(place + step, top), 2 * step
+            found = play(replace(found.setting, clock=float(choice.clocks[place])))
+        return found
 
     def _merit(self, trial: Trial, wanted: Wanted) -> tuple[bool, float, float]:
         """Return what orders confirmed trials: within the goal's conditions, then surer, then cheaper."""
@@ -476,7 +491,7 @@ class _Plan:
         p, load = self.job.replica.parallel, self.job.load
         scenario = self.scenario
         if not self.is_closed:
-            asked = show(self.job.rate * self._all if self.job.rate else 0.0, "request/s")
+            asked = f"{(self.job.rate or 0.0) * self._all:,.4g} requests a second"
         elif self.clients is not None:
             asked = f"{scenario['serve.concurrency']} clients"
         else:
@@ -515,6 +530,11 @@ class _Plan:
         else:
             told += simulation.requests_of(self.scenario).notes
         told += simulation.clocks_told(self.scenario, self.cluster)
+        if not (self.promised or self.is_closed):
+            told.append(
+                f"no latency is promised: the first token waits at most {_WAITS:g} times as long as at maximum clocks "
+                "(state serve.ttft, serve.tpot)"
+            )
         if self.share < 1.0:
             told.append(
                 f"{self._all:,} replicas are played as {self.replicas} with their share of the requests; requests that "
@@ -533,6 +553,10 @@ def _slower(rate: float | None) -> str:
 
 def _tpot(trial: Trial) -> float:
     return float(np.mean(trial.tpot))
+
+
+def _ttft(trial: Trial) -> float:
+    return float(np.mean(trial.ttft))
 
 
 def _price(chosen: Outcome, points: Sequence[tuple[float, float, Any]], limits: Limits) -> float:
