@@ -27,7 +27,8 @@ def test_the_h100_comes_out_near_its_published_parts_list() -> None:
 
 
 def test_a_b200_of_two_dies_comes_out_near_its_published_parts_list() -> None:
-    """Two dies of 800 mm2 and 192 GB: 6,400 USD, of which logic 720 to 1,200 (Epoch AI)."""
+    """Two dies of 800 mm2 and 192 GB: 6,400 USD, of which logic 720 to 1,200 (Epoch AI). Memory, package and the rest are
+    priced from this list, so only the logic is evidence; the sum checks that the parts are put together right."""
     twice = CHIP.with_({"making.dies": 2, "area.die": "1600 mm2", "level.hbm.capacity": "192 GB", "making.stacks": 8})
     found = made(twice)
     assert found.total_usd == pytest.approx(6400, rel=0.15)
@@ -40,7 +41,8 @@ def test_carbon_of_logic_is_that_of_act_by_hand() -> None:
 
 
 def test_an_h100_carries_about_what_its_maker_publishes() -> None:
-    """1,312 kg for eight, a fifth of it heat sinks: 131 kg beside them."""
+    """1,312 kg for eight, a fifth of it heat sinks: 131 kg beside them. Memory is taken from that publication; the rest,
+    some 41 kg of integrated circuits, is not."""
     assert made(CHIP).total_carbon_g == pytest.approx(131e3, rel=0.15)
 
 

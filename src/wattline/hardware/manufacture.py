@@ -185,9 +185,13 @@ def made(chip: Architecture) -> Made:
     carbon["lost"] = sum(carbon.values()) * (1 / kept - 1)
     spread = {
         "logic": math.hypot(_spread("wafer", "price", "5nm"), _yield_spread(area, good)),
-        "memory": _spread("memory", kind, "price"), "package": _spread("package", "price"), "other": 0.3, "lost": 0.5,
+        "memory": _spread("memory", kind, "price"), "package": _spread("package", "price"),
+        "other": _spread("package", "other"), "lost": _spread("package", "lost"),
     }  # fmt: skip
-    spread_g = {"logic": 0.3, "memory": _spread("memory", kind, "carbon"), "package": 0.5, "lost": 0.5}
+    spread_g = {
+        "logic": parse(tables()["fab"]["uncertainty"][0], ""), "memory": _spread("memory", kind, "carbon"),
+        "package": _spread("package", "carbon"), "lost": _spread("package", "lost"),
+    }  # fmt: skip
     return Made(usd, carbon, dies, area, per_wafer, good, _relative(usd, spread), _relative(carbon, spread_g))
 
 
