@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import InputError, ScenarioError
 from .instructions import BACKWARD, BACKWARD_INPUT, BACKWARD_WEIGHT, FORWARD, Row, Task
-from .zero_bubble import dualpipe_v_rows, zb_2p_rows, zb_v_rows
+from .zero_bubble import dual_phases, dualpipe_v_rows, zb_2p_rows, zb_v_rows
 
 
 @dataclass(frozen=True)
@@ -183,38 +183,7 @@ class _DualRow:
         return self.chunk[phase], what, m + self.offset[phase]
 
     def build(self) -> tuple[Task, ...]:
-        rank, lead = self.rank, self.lead
-        for _ in range(2 * lead):
-            self.forward(0)
-        for _ in range(rank + 1):
-            self.forward(0)
-            self.forward(1)
-        for _ in range(lead):
-            self.backward(1, split=True)
-            self.weight()
-            self.forward(1)
-        for _ in range(self.main):
-            self.forward(0)
-            self.backward(1)
-            self.forward(1)
-            self.backward(0)
-        for _ in range(lead):
-            self.backward(1)
-            self.forward(1)
-            self.backward(0)
-        split = False
-        for i in range(rank + 1):
-            if i == (rank + 1) // 2 and rank % 2 == 1:
-                split = True
-            self.backward(1, split=split)
-            if i == (rank + 1) // 2 and rank % 2 == 0:
-                split = True
-            self.backward(0, split=split)
-        for _ in range(lead):
-            self.weight()
-            self.backward(0, split=True)
-        while self.owed:
-            self.weight()
+        dual_phases(self, self.rank, self.lead, self.main)
         return tuple(self.row)
 
 

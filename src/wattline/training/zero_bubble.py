@@ -5,6 +5,9 @@ In a V device d holds chunks d and 2p - 1 - d of 2p, so the last chunk sits besi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from ..core.errors import ScenarioError
 from .instructions import BACKWARD_INPUT, BACKWARD_WEIGHT, FORWARD, Row
 
@@ -99,6 +102,51 @@ def zb_v_rows(stages: int, microbatches: int) -> list[Row]:
     return rows
 
 
+class _Row(Protocol):
+    """A device's row being built: what runs next of a half, and weight gradients put off until `weight`."""
+
+    @property
+    def owed(self) -> Sequence[object]: ...
+    def forward(self, half: int, /) -> None: ...
+    def backward(self, half: int, /, *, split: bool = False) -> None: ...
+    def weight(self) -> None: ...
+
+
+def dual_phases(row: _Row, rank: int, lead: int, main: int) -> None:
+    """Add the phases of DualPipe as published: `rank` from the end that begins, `lead` devices before the middle, and
+    `main` rounds of both halves one beside the other.
+    """
+    for _ in range(2 * lead):
+        row.forward(0)
+    for _ in range(rank + 1):
+        row.forward(0)
+        row.forward(1)
+    for _ in range(lead):
+        row.backward(1, split=True)
+        row.weight()
+        row.forward(1)
+    for _ in range(main):
+        row.forward(0)
+        row.backward(1)
+        row.forward(1)
+        row.backward(0)
+    for _ in range(lead):
+        row.backward(1)
+        row.forward(1)
+        row.backward(0)
+    split = False
+    for i in range(rank + 1):
+        split = split or (i == (rank + 1) // 2 and rank % 2 == 1)
+        row.backward(1, split=split)
+        split = split or (i == (rank + 1) // 2 and rank % 2 == 0)
+        row.backward(0, split=split)
+    for _ in range(lead):
+        row.weight()
+        row.backward(0, split=True)
+    while row.owed:
+        row.weight()
+
+
 def dualpipe_v_rows(stages: int, microbatches: int) -> list[Row]:
     """Return DualPipeV, DualPipe's V-shaped half (DeepSeek, DualPipe repository), as PyTorch's `ScheduleDualPipeV`.
 
@@ -112,34 +160,6 @@ def dualpipe_v_rows(stages: int, microbatches: int) -> list[Row]:
     rows = []
     for d in range(stages):
         v, lead = _Vee(d, stages), stages - d - 1
-        for _ in range(2 * lead):
-            v.forward(0)
-        for _ in range(d + 1):
-            v.forward(0)
-            v.forward(1)
-        for _ in range(lead):
-            v.backward(1, split=True)
-            v.weight()
-            v.forward(1)
-        for _ in range(microbatches - 2 * stages + d + 1):
-            v.forward(0)
-            v.backward(1)
-            v.forward(1)
-            v.backward(0)
-        for _ in range(lead):
-            v.backward(1)
-            v.forward(1)
-            v.backward(0)
-        split = False
-        for i in range(d + 1):
-            split = split or (i == (d + 1) // 2 and d % 2 == 1)
-            v.backward(1, split=split)
-            split = split or (i == (d + 1) // 2 and d % 2 == 0)
-            v.backward(0, split=split)
-        for _ in range(lead):
-            v.weight()
-            v.backward(0, split=split)
-        while v.owed:
-            v.weight()
+        dual_phases(v, d, lead, microbatches - 2 * stages + d + 1)
         rows.append(v.row)
     return rows
